@@ -1,0 +1,46 @@
+#include "core/devices.h"
+
+#include <charconv>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "core/result.h"
+
+namespace ftplan {
+namespace {
+
+constexpr std::int64_t kMostDevices = 65536;
+
+// Reads `8x` off the front of `text`; leaves `text` alone and returns 0 when there is no count.
+std::int64_t take_count(std::string_view& text) {
+  std::int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  const auto used = static_cast<std::size_t>(end - text.data());
+  if (error != std::errc() || used + 1 >= text.size() || text[used] != 'x') return 0;
+  text.remove_prefix(used + 1);
+  return count;
+}
+
+}  // namespace
+
+Result<DeviceLayout> parse_devices(const std::string& text) {
+  std::string_view rest = text;
+  std::int64_t first = take_count(rest);
+  std::int64_t second = first == 0 ? 0 : take_count(rest);
+  DeviceLayout layout{.name = std::string(rest)};
+  if (first != 0) layout.per_node = first;
+  if (second != 0) {
+    layout.nodes = first;
+    layout.per_node = second;
+  }
+  const bool counts_fit = layout.nodes >= 1 && layout.per_node >= 1 &&
+                          layout.nodes <= kMostDevices && layout.per_node <= kMostDevices;
+  if (rest.empty() || !counts_fit) {
+    return bad_input("--gpus", "got \"" + text + "\", expected NAME, COUNTxNAME or NODESxCOUNTxNAME, such as 8xT4");
+  }
+  return layout;
+}
+
+}  // namespace ftplan

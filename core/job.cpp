@@ -1,0 +1,163 @@
+#include "core/job.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/data_options.h"
+#include "core/devices.h"
+#include "core/enums.h"
+#include "core/method.h"
+#include "core/model_config.h"
+#include "core/result.h"
+#include "core/strategy.h"
+#include "core/text.h"
+#include "core/training.h"
+#include "core/units.h"
+
+namespace ftplan {
+namespace {
+
+constexpr std::int64_t kDefaultSequence = 2048;
+constexpr std::int64_t kDefaultGlobalBatch = 16;
+
+std::string not_built(const std::string& what, const std::string& instead) {
+  return what + " is not built yet: " + instead;
+}
+
+Result<void> check_method(const MethodOptions& method) {
+  if (method.method == Method::kQlora || method.method == Method::kInt8Lora) {
+    return bad_input("--method", not_built(to_text(method.method), "use lora or full"));
+  }
+  if (method.precision != Precision::kFp32 && method.precision != Precision::kBf16) {
+    return bad_input("--precision", not_built(to_text(method.precision), "use bf16 or fp32"));
+  }
+  if (method.optimizer != Optimizer::kAdamw) {
+    return bad_input("--optimizer", not_built(to_text(method.optimizer), "use adamw"));
+  }
+  return {};
+}
+
+Result<std::vector<bool>> resolve_targets(const MethodOptions& method) {
+  std::vector<bool> adapted(kLinears, false);
+  if (method.method == Method::kFull) return adapted;
+  std::vector<std::string> known(std::begin(kLinearNames), std::end(kLinearNames));
+  for (const std::string& target : method.targets) {
+    if (target == "all-linear") {
+      adapted.assign(kLinears, true);
+      continue;
+    }
+    const auto found = std::find(known.begin(), known.end(), target);
+    if (found == known.end()) {
+      return bad_input("--targets", "got \"" + target + "\", expected all-linear or some of " + join(known, ","));
+    }
+    adapted[static_cast<std::size_t>(found - known.begin())] = true;
+  }
+  if (std::find(adapted.begin(), adapted.end(), true) == adapted.end()) {
+    return bad_input("--targets", "nothing to adapt: name at least one linear or all-linear");
+  }
+  return adapted;
+}
+
+Result<std::int64_t> resolve_sequence(const DataOptions& data, const ModelConfig& model,
+                                      const std::optional<DataFacts>& facts) {
+  const std::int64_t limit = data.seq.value_or(std::min(kDefaultSequence, model.positions));
+  if (limit > model.positions) {
+    return bad_input("--seq", "got " + std::to_string(limit) + ", but " + model.name + " has " +
+                                  std::to_string(model.positions) + " positions: use --seq " +
+                                  std::to_string(model.positions) + " or less");
+  }
+  if (!facts) return limit;
+  // Packed rows have no padding to round up, but a batch of short rows is still padded to its longest.
+  return std::min(round_up(facts->longest, data.pad_multiple), round_up(limit, data.pad_multiple));
+}
+
+Result<void> check_training(const TrainingOptions& training) {
+  if (training.betas.size() != 2) {
+    return bad_input("--betas", "got " + std::to_string(training.betas.size()) + " numbers, expected two, such as 0.9,0.999");
+  }
+  if (!training.steps && training.epochs <= 0) {
+    return bad_input("--epochs", "got 0 and no --steps: nothing to do");
+  }
+  return {};
+}
+
+// Batch sizes per rank that the micro-batch may take, and the global batch they add up to.
+Result<void> resolve_batch(const TrainingOptions& training, Job& job) {
+  const std::int64_t ranks = job.ranks();
+  const std::int64_t micro = training.micro_batch.value_or(1);
+  const std::int64_t accumulation = training.accumulation.value_or(1);
+  const std::int64_t step = ranks * micro * accumulation;
+  const bool product = training.micro_batch && training.accumulation;
+  job.global_batch =
+      training.global_batch.value_or(product ? step : round_up(kDefaultGlobalBatch, step));
+  if (job.global_batch % step != 0 || (product && job.global_batch != step)) {
+    return bad_input("--global-batch",
+                     "got " + std::to_string(job.global_batch) + ", expected " +
+                         (product ? "" : "a multiple of ") + std::to_string(step) +
+                         " = micro-batch x accumulation x ranks");
+  }
+  const std::int64_t per_rank = job.global_batch / ranks;
+  for (std::int64_t candidate = per_rank; candidate >= 1; --candidate) {
+    if (per_rank % candidate != 0) continue;
+    if (training.micro_batch && *training.micro_batch != candidate) continue;
+    if (training.accumulation && *training.accumulation != per_rank / candidate) continue;
+    job.micro_batch_choices.push_back(candidate);
+  }
+  return {};
+}
+
+Result<void> resolve_layout(const LayoutOptions& layout, Job& job) {
+  const std::int64_t most = job.ranks() > 1 ? 1 : 0;
+  if (layout.zero.value_or(0) > 1) {
+    return bad_input("--zero", not_built("ZeRO-" + std::to_string(*layout.zero), "use 0 or 1"));
+  }
+  if (layout.zero) {
+    job.zero_choices = {*layout.zero};
+  } else {
+    for (std::int64_t stage = 0; stage <= most; ++stage) job.zero_choices.push_back(stage);
+  }
+  if (layout.checkpointing) {
+    if (layout.checkpointing->every > job.model.layers) {
+      return bad_input("--checkpointing", "got " + to_text(*layout.checkpointing) + ", but " + job.model.name +
+                                              " has " + std::to_string(job.model.layers) + " layers");
+    }
+    job.checkpointing_choices = {*layout.checkpointing};
+  } else {
+    // Least recomputation first: nothing, then every layer on its own.
+    job.checkpointing_choices = {Checkpointing{.every = 0}, Checkpointing{.every = 1}};
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Job> validate(const JobRequest& request, const ModelConfig& model,
+                     const std::optional<DataFacts>& facts) {
+  if (request.runtime != "ftplan" && request.runtime != "hf") {
+    return bad_input("--runtime", "got \"" + request.runtime + "\", expected ftplan | hf");
+  }
+  if (auto ok = check_method(request.method); !ok) return ok.error();
+  if (auto ok = check_training(request.training); !ok) return ok.error();
+  Job job{.request = request, .model = model};
+  auto devices = parse_devices(request.devices.gpus);
+  if (!devices) return devices.error();
+  job.devices = *devices;
+  auto adapted = resolve_targets(request.method);
+  if (!adapted) return adapted.error();
+  job.adapted = *adapted;
+  auto sequence = resolve_sequence(request.data, model, facts);
+  if (!sequence) return sequence.error();
+  job.sequence = *sequence;
+  if (auto ok = resolve_batch(request.training, job); !ok) return ok.error();
+  if (auto ok = resolve_layout(request.layout, job); !ok) return ok.error();
+  const auto rank = static_cast<double>(request.method.rank);
+  job.adapter_scale = request.method.alpha / (request.method.rslora ? std::sqrt(rank) : rank);
+  job.learning_rate = request.training.learning_rate.value_or(job.lora() ? 2e-4 : 2e-5);
+  return job;
+}
+
+}  // namespace ftplan

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/data_options.h"
+#include "core/devices.h"
+#include "core/fields.h"
+#include "core/method.h"
+#include "core/model_config.h"
+#include "core/result.h"
+#include "core/strategy.h"
+#include "core/training.h"
+
+namespace ftplan {
+
+/// Which layouts the planner may choose from; what is left out is its choice.
+struct LayoutOptions {
+  std::optional<std::int64_t> zero;
+  std::optional<Checkpointing> checkpointing;
+  std::optional<std::int64_t> loss_chunk;
+
+  friend bool operator==(const LayoutOptions&, const LayoutOptions&) = default;
+};
+
+template <>
+inline constexpr auto fields<LayoutOptions> = std::tuple{
+    Field{"zero", &LayoutOptions::zero, "stage", Range{0, 3}, "What is sharded over the ranks."},
+    Field{"checkpointing", &LayoutOptions::checkpointing,
+          "Which activations are recomputed in the backward."},
+    Field{"loss_chunk", &LayoutOptions::loss_chunk, "tokens", Range{1, 1 << 20},
+          "Tokens whose logits exist at one time."}};
+
+/// `job.json` and the flags of `plan`: what is wanted, as text said it.
+struct JobRequest {
+  std::int64_t format_version = 1;
+  std::string model;
+  std::string adapter;
+  std::string runtime = "ftplan";
+  DeviceOptions devices;
+  MethodOptions method;
+  DataOptions data;
+  TrainingOptions training;
+  LayoutOptions layout;
+
+  friend bool operator==(const JobRequest&, const JobRequest&) = default;
+};
+
+template <>
+inline constexpr auto fields<JobRequest> = std::tuple{
+    Field{"format_version", &JobRequest::format_version, "", Range{1, 1.5}, "Version of this file's form."},
+    Field{"model", &JobRequest::model, "Preset, model folder or config.json."},
+    Field{"adapter", &JobRequest::adapter, "PEFT adapter folder to continue from."},
+    Field{"runtime", &JobRequest::runtime, "Whose trainer is estimated: ftplan or hf."},
+    Field{"devices", &JobRequest::devices, "What the run may use."},
+    Field{"method", &JobRequest::method, "What is trained, and in which numbers."},
+    Field{"data", &JobRequest::data, "What the model learns from."},
+    Field{"training", &JobRequest::training, "How long and how fast it learns."},
+    Field{"layout", &JobRequest::layout, "Which layouts may be chosen."}};
+
+/// The seven linears of a decoder layer, in forward order.
+inline constexpr const char* kLinearNames[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                               "gate_proj", "up_proj", "down_proj"};
+inline constexpr int kLinears = 7;
+
+/// A valid request for a known model: every choice that is the user's is made, every other is a non-empty list.
+struct Job {
+  JobRequest request;
+  ModelConfig model;
+  DeviceLayout devices;
+  std::vector<bool> adapted;  ///< per linear of `kLinearNames`: has LoRA matrices
+  double adapter_scale = 0;   ///< alpha / rank, or alpha / sqrt(rank)
+  std::int64_t sequence = 0;  ///< tokens of the longest padded row
+  std::int64_t global_batch = 0;
+  double learning_rate = 0;
+  std::vector<std::int64_t> micro_batch_choices;  ///< divide `global_batch / ranks`, descending
+  std::vector<Checkpointing> checkpointing_choices;
+  std::vector<std::int64_t> zero_choices;
+
+  [[nodiscard]] bool lora() const { return request.method.method != Method::kFull; }
+  [[nodiscard]] std::int64_t ranks() const { return devices.count(); }
+};
+
+/// Decides everything that is the user's to decide. `facts` are those of the data, when it was read.
+/// @error bad input that names the field and the way out; what is not built yet is refused here
+Result<Job> validate(const JobRequest& request, const ModelConfig& model,
+                     const std::optional<DataFacts>& facts);
+
+}  // namespace ftplan

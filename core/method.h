@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/enums.h"
+#include "core/fields.h"
+
+namespace ftplan {
+
+enum class Method : std::uint8_t { kFull, kLora, kQlora, kInt8Lora };
+template <>
+inline constexpr auto names<Method> =
+    std::array{Name{Method::kFull, "full"}, Name{Method::kLora, "lora"},
+               Name{Method::kQlora, "qlora"}, Name{Method::kInt8Lora, "int8-lora"}};
+
+/// `bf16`, `fp16`: weights and gradients in that type, f32 masters for trained weights, f32 adapters.
+/// `bf16-pure`: no masters. `*-mixed`: f32 weights and 16-bit compute, as other trainers do.
+enum class Precision : std::uint8_t { kFp32, kBf16, kFp16, kBf16Pure, kBf16Mixed, kFp16Mixed };
+template <>
+inline constexpr auto names<Precision> = std::array{
+    Name{Precision::kFp32, "fp32"},           Name{Precision::kBf16, "bf16"},
+    Name{Precision::kFp16, "fp16"},           Name{Precision::kBf16Pure, "bf16-pure"},
+    Name{Precision::kBf16Mixed, "bf16-mixed"}, Name{Precision::kFp16Mixed, "fp16-mixed"}};
+
+enum class Optimizer : std::uint8_t { kAdamw, kAdamw8bit, kPagedAdamw8bit, kSgd };
+template <>
+inline constexpr auto names<Optimizer> =
+    std::array{Name{Optimizer::kAdamw, "adamw"}, Name{Optimizer::kAdamw8bit, "adamw8bit"},
+               Name{Optimizer::kPagedAdamw8bit, "paged-adamw8bit"}, Name{Optimizer::kSgd, "sgd"}};
+
+/// What is trained, and in which numbers.
+struct MethodOptions {
+  Method method = Method::kLora;
+  std::int64_t rank = 16;
+  double alpha = 32;
+  double dropout = 0;
+  bool rslora = false;
+  std::vector<std::string> targets = {"all-linear"};
+  Precision precision = Precision::kBf16;
+  Optimizer optimizer = Optimizer::kAdamw;
+
+  friend bool operator==(const MethodOptions&, const MethodOptions&) = default;
+};
+
+template <>
+inline constexpr auto fields<MethodOptions> = std::tuple{
+    Field{"method", &MethodOptions::method, "What is trained."},
+    Field{"rank", &MethodOptions::rank, "values", Range{1, 1 << 14}, "LoRA rank."},
+    Field{"alpha", &MethodOptions::alpha, "", Range{0, 1e6},
+          "LoRA alpha: adapters are scaled by alpha / rank."},
+    Field{"dropout", &MethodOptions::dropout, "", Range{0, 0.99}, "LoRA dropout on adapter inputs."},
+    Field{"rslora", &MethodOptions::rslora, "Scale adapters by alpha / sqrt(rank)."},
+    Field{"targets", &MethodOptions::targets,
+          "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head)."},
+    Field{"precision", &MethodOptions::precision, "Element type of weights and compute."},
+    Field{"optimizer", &MethodOptions::optimizer, "Update rule."}};
+
+}  // namespace ftplan

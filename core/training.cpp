@@ -1,0 +1,28 @@
+#include "core/training.h"
+
+#include <charconv>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace ftplan {
+
+std::string to_text(const Cadence& value) {
+  if (value.epoch) return "epoch";
+  return value.steps == 0 ? "none" : std::to_string(value.steps);
+}
+
+std::optional<Cadence> parse_text(std::string_view text, Cadence* /*tag*/) {
+  if (text == "none") return Cadence{};
+  if (text == "epoch") return Cadence{.epoch = true};
+  std::int64_t steps = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), steps);
+  if (error != std::errc() || end != text.data() + text.size() || steps < 1) return std::nullopt;
+  return Cadence{.steps = steps};
+}
+
+std::string expected_text(const Cadence* /*tag*/) { return "none | epoch | a number of steps"; }
+
+}  // namespace ftplan

@@ -1,0 +1,76 @@
+#include "models/family.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/check.h"
+#include "core/digest.h"
+#include "core/dtype.h"
+#include "core/model_config.h"
+#include "models/llama.h"
+
+namespace ftplan::models {
+
+std::int64_t Blueprint::width(Value value, const ModelConfig& config) const {
+  switch (value) {
+    case Value::kResidual:
+    case Value::kNormed:
+    case Value::kBranch: return config.hidden;
+    case Value::kQuery:
+    case Value::kAttended: return config.heads * config.head_size;
+    case Value::kKey:
+    case Value::kValue: return config.kv_heads * config.head_size;
+    case Value::kGate:
+    case Value::kUp:
+    case Value::kActivated: return config.intermediate;
+  }
+  return 0;
+}
+
+Blueprint make_blueprint(const ModelConfig& config) {
+  switch (config.family) {
+    case Family::kLlama: return llama_blueprint(config);
+  }
+  FTPLAN_CHECK(false);
+  return {};
+}
+
+std::string layer_weight_name(const Weight& weight, std::int64_t layer) {
+  return "model.layers." + std::to_string(layer) + "." + weight.name;
+}
+
+std::vector<Weight> all_weights(const Blueprint& blueprint, const ModelConfig& config) {
+  std::vector<Weight> all;
+  all.reserve(blueprint.layer.size() * static_cast<std::size_t>(config.layers) + 3);
+  all.push_back(blueprint.embedding);
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    for (const Weight& weight : blueprint.layer) {
+      all.push_back(weight);
+      all.back().name = layer_weight_name(weight, layer);
+    }
+  }
+  all.push_back(blueprint.final_norm);
+  if (!config.tied_embeddings) all.push_back(blueprint.head);
+  return all;
+}
+
+std::int64_t count_parameters(const ModelConfig& config) {
+  const Blueprint blueprint = make_blueprint(config);
+  std::int64_t layer = 0;
+  for (const Weight& weight : blueprint.layer) layer += weight.shape.elements();
+  const std::int64_t head = config.tied_embeddings ? 0 : blueprint.head.shape.elements();
+  return blueprint.embedding.shape.elements() + config.layers * layer +
+         blueprint.final_norm.shape.elements() + head;
+}
+
+std::string weight_table_digest(const ModelConfig& config) {
+  Digester digester;
+  digester.add(to_text(config.stored));
+  for (const Weight& weight : all_weights(make_blueprint(config), config)) {
+    digester.add(weight.name + weight.shape.text() + ";");
+  }
+  return digester.hex();
+}
+
+}  // namespace ftplan::models

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/model_config.h"
+#include "core/shape.h"
+
+/// A family is a table of named weights and a list of layer ops. Everything else about a model is read from these.
+namespace ftplan::models {
+
+/// What a weight is for. Linears carry their index in `kLinearNames`.
+enum class WeightKind : std::uint8_t { kEmbedding, kNorm, kMatrix, kBias, kHead };
+
+/// One tensor of a checkpoint. In `Blueprint::layer` the name lacks `model.layers.<i>.`.
+struct Weight {
+  std::string name;
+  Shape shape;
+  WeightKind kind = WeightKind::kMatrix;
+  int linear = -1;  ///< index in `kLinearNames` for matrices and biases of a layer
+};
+
+/// Values inside one decoder layer. `kResidual` enters and leaves it.
+enum class Value : std::uint8_t {
+  kResidual,
+  kNormed,
+  kQuery,
+  kKey,
+  kValue,
+  kAttended,
+  kBranch,
+  kGate,
+  kUp,
+  kActivated,
+};
+inline constexpr int kValues = 10;
+
+enum class LayerOpKind : std::uint8_t {
+  kNorm,         ///< out = norm(in) with `weight`
+  kLinear,       ///< out = in * weight^T (+ bias)
+  kRotate,       ///< in-place rotary embedding of `in`
+  kAttention,    ///< kAttended from kQuery, kKey, kValue
+  kGatedSilu,    ///< out = silu(kGate) * kUp
+  kAddResidual,  ///< kResidual += in
+};
+
+/// One step of a decoder layer; `weight` and `bias` index `Blueprint::layer`, -1 for none.
+struct LayerOp {
+  LayerOpKind kind;
+  Value in;
+  Value out;
+  int weight = -1;
+  int bias = -1;
+};
+
+/// The whole model as tables: embedding, `config.layers` equal layers, final norm, head.
+struct Blueprint {
+  std::vector<Weight> layer;
+  std::vector<LayerOp> layer_ops;
+  Weight embedding;
+  Weight final_norm;
+  Weight head;  ///< the embedding's name when `config.tied_embeddings`
+
+  /// Width of `value` in one token.
+  std::int64_t width(Value value, const ModelConfig& config) const;
+};
+
+/// Total on every config that `read_config` accepts.
+Blueprint make_blueprint(const ModelConfig& config);
+
+/// `model.layers.17.self_attn.q_proj.weight`
+std::string layer_weight_name(const Weight& weight, std::int64_t layer);
+
+/// All tensors with their full names, embedding first, head last; the tied head is left out.
+std::vector<Weight> all_weights(const Blueprint& blueprint, const ModelConfig& config);
+
+/// Parameters of all tensors, a tied head counted once.
+std::int64_t count_parameters(const ModelConfig& config);
+
+/// Digest of names, shapes and the stored element type of all tensors.
+std::string weight_table_digest(const ModelConfig& config);
+
+}  // namespace ftplan::models
