@@ -185,7 +185,8 @@ Operand Backward::keep(Operand value) {
 void Backward::emit(Instruction instruction) {
   for (int i = 0; i < instruction.in.size(); ++i) {
     const Operand in = instruction.in[i];
-    if (!in) continue;
+    // A value that was overwritten by its own gradient is no forward value any more.
+    if (!in || gradient(in) == in) continue;
     const StorageId storage = program().tensor(in).storage;
     if (std::find(kept_.begin(), kept_.end(), storage) != kept_.end()) {
       instruction.saved |= static_cast<std::uint8_t>(1U << static_cast<unsigned>(i));
