@@ -18,7 +18,7 @@
 #include "program/passes/passes.h"
 #include "program/print.h"
 #include "program/step_program.h"
-#include "program/transfer_programs.h"
+#include "program/load_program.h"
 
 namespace ftplan::program {
 

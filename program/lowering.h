@@ -22,7 +22,6 @@ enum class ProgramKind : std::uint8_t {
   kEvaluate,  ///< the loss of one batch
   kPrefill,   ///< a prompt into the cache, and the next token
   kDecode,    ///< one token into the cache, and the next
-  kSave,      ///< what a checkpoint or a result writes
 };
 
 /// What to lower. Zeros mean the strategy's micro-batch and the job's sequence.

@@ -43,8 +43,7 @@ enum class Op : std::uint8_t {
   kRopeTable,
   kLoad,
   kInitAdapter,
-  kStore,
 };
-inline constexpr int kOps = 38;
+inline constexpr int kOps = 37;
 
 }  // namespace ftplan::program

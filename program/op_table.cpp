@@ -68,7 +68,6 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kRopeTable, rope_table_row());
   set(Op::kLoad, load_row());
   set(Op::kInitAdapter, init_adapter_row());
-  set(Op::kStore, store_row());
   return table;
 }
 

@@ -143,7 +143,6 @@ enum class Phase : std::uint8_t {
   kBackward,
   kReduce,
   kOptimizer,
-  kSave,
 };
 const char* phase_name(Phase phase);
 

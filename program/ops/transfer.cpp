@@ -32,6 +32,5 @@ OpRow rope_table_row() {
 }
 OpRow load_row() { return transfer("load"); }
 OpRow init_adapter_row() { return transfer("init_adapter"); }
-OpRow store_row() { return transfer("store"); }
 
 }  // namespace ftplan::program

@@ -14,6 +14,5 @@ OpRow load_row();
 /// out {tensor}: a new LoRA matrix, A uniform in +-1/sqrt(in), B zero; FileAttributes
 OpRow init_adapter_row();
 /// in {tensor}, out {file}: written to disk; FileAttributes
-OpRow store_row();
 
 }  // namespace ftplan::program

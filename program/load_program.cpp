@@ -1,4 +1,4 @@
-#include "program/transfer_programs.h"
+#include "program/load_program.h"
 
 #include <cstddef>
 #include <cstdint>
