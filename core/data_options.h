@@ -53,6 +53,17 @@ inline constexpr auto fields<DataOptions> = std::tuple{
           "Learn the prompt's tokens too, not only the answer's."},
     Field{"shuffle", &DataOptions::shuffle, "Draw rows in random order; off: in file order."}};
 
+/// How many rows are padded to a length when they are the longest of their batch.
+struct LengthCount {
+  std::int64_t tokens = 0;  ///< a multiple of `pad_multiple`
+  std::int64_t rows = 0;
+  friend bool operator==(const LengthCount&, const LengthCount&) = default;
+};
+template <>
+inline constexpr auto fields<LengthCount> =
+    std::tuple{Field{"tokens", &LengthCount::tokens, "tokens", Range{1, 1 << 24}, "Padded length."},
+               Field{"rows", &LengthCount::rows, "", Range{1, 1e12}, "Rows of that padded length."}};
+
 /// What the data has become: all that a plan needs to know of it.
 struct DataFacts {
   std::int64_t rows = 0;             ///< training rows after packing
@@ -60,7 +71,9 @@ struct DataFacts {
   std::int64_t longest = 0;          ///< tokens in the longest row of both
   std::int64_t tokens = 0;           ///< tokens in all training rows
   std::int64_t target_tokens = 0;    ///< those with a label
-  std::string digest;                ///< of the tokenized rows
+  std::vector<LengthCount> lengths;             ///< of the training rows, ascending: one program for each
+  std::vector<LengthCount> validation_lengths;  ///< of the held-out rows, ascending
+  std::string digest;                           ///< of the tokenized rows
 
   friend bool operator==(const DataFacts&, const DataFacts&) = default;
 };
@@ -72,6 +85,8 @@ inline constexpr auto fields<DataFacts> = std::tuple{
     Field{"longest", &DataFacts::longest, "Tokens in the longest row."},
     Field{"tokens", &DataFacts::tokens, "Tokens in all training rows."},
     Field{"target_tokens", &DataFacts::target_tokens, "Training tokens with a label."},
+    Field{"lengths", &DataFacts::lengths, "Training rows by padded length."},
+    Field{"validation_lengths", &DataFacts::validation_lengths, "Held-out rows by padded length."},
     Field{"digest", &DataFacts::digest, "Of the tokenized rows."}};
 
 }  // namespace ftplan

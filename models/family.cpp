@@ -1,12 +1,13 @@
 #include "models/family.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "core/check.h"
 #include "core/digest.h"
-#include "core/dtype.h"
+#include "core/enums.h"
 #include "core/model_config.h"
 #include "models/llama.h"
 
@@ -16,21 +17,26 @@ std::int64_t Blueprint::width(Value value, const ModelConfig& config) const {
   switch (value) {
     case Value::kResidual:
     case Value::kNormed:
-    case Value::kBranch: return config.hidden;
+    case Value::kBranch:
+      return config.hidden;
     case Value::kQuery:
-    case Value::kAttended: return config.heads * config.head_size;
+    case Value::kAttended:
+      return config.heads * config.head_size;
     case Value::kKey:
-    case Value::kValue: return config.kv_heads * config.head_size;
+    case Value::kValue:
+      return config.kv_heads * config.head_size;
     case Value::kGate:
     case Value::kUp:
-    case Value::kActivated: return config.intermediate;
+    case Value::kActivated:
+      return config.intermediate;
   }
   return 0;
 }
 
 Blueprint make_blueprint(const ModelConfig& config) {
   switch (config.family) {
-    case Family::kLlama: return llama_blueprint(config);
+    case Family::kLlama:
+      return llama_blueprint(config);
   }
   FTPLAN_CHECK(false);
   return {};

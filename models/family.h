@@ -7,7 +7,8 @@
 #include "core/model_config.h"
 #include "core/shape.h"
 
-/// A family is a table of named weights and a list of layer ops. Everything else about a model is read from these.
+/// A family is a table of named weights and a list of layer ops. Everything else about a model is
+/// read from these.
 namespace ftplan::models {
 
 /// What a weight is for. Linears carry their index in `kLinearNames`.

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/job.h"
@@ -64,7 +65,8 @@ Blueprint llama_blueprint(const ModelConfig& c) {
   Blueprint blueprint;
   blueprint.layer = std::move(layer.weights);
   blueprint.layer_ops = std::move(layer.ops);
-  blueprint.embedding = {"model.embed_tokens.weight", {c.vocabulary, c.hidden}, WeightKind::kEmbedding};
+  blueprint.embedding = {
+      "model.embed_tokens.weight", {c.vocabulary, c.hidden}, WeightKind::kEmbedding};
   blueprint.final_norm = {"model.norm.weight", Shape{c.hidden}, WeightKind::kNorm};
   blueprint.head = c.tied_embeddings
                        ? blueprint.embedding

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/model_config.h"
+#include "core/result.h"
+#include "core/units.h"
+#include "models/adapter_config.h"
+#include "models/safetensors.h"
+#include "models/safetensors_header.h"
+#include "models/safetensors_writer.h"
+
+/// LoRA adapters in PEFT's form: a folder with `adapter_config.json` and
+/// `adapter_model.safetensors`.
+namespace ftplan::models {
+
+inline constexpr const char* kAdapterWeightsFile = "adapter_model.safetensors";
+
+/// A is [rank, in], B is [out, rank]; the linear's weight gets `scaling * B A`.
+enum class LoraMatrix : std::uint8_t { kA, kB };
+
+/// `base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight`
+std::string adapter_tensor_name(const AdaptedLinear& linear, LoraMatrix matrix,
+                                const ModelConfig& model);
+
+/// The tensors of an adapter, A before B, layer by layer.
+/// @pre the targets name linears of the model
+std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelConfig& model,
+                                      DType dtype);
+
+/// Exact bytes on disk of both files.
+Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model, DType dtype);
+
+/// The two matrices of one linear.
+struct AdapterModule {
+  AdaptedLinear linear;
+  const TensorView* a = nullptr;
+  const TensorView* b = nullptr;
+};
+
+class Adapter {
+ public:
+  /// Opens an adapter for `model`: all matrices are there, have the shapes that the model needs,
+  /// and nothing else is.
+  /// @error bad input; an adapter of another model is named as such
+  static Result<Adapter> open(const std::string& folder, const ModelConfig& model);
+
+  [[nodiscard]] const AdapterConfig& config() const { return config_; }
+  /// Layer by layer.
+  [[nodiscard]] const std::vector<AdapterModule>& modules() const { return modules_; }
+
+ private:
+  Adapter(AdapterConfig config, SafetensorsFile file)
+      : config_(std::move(config)), file_(std::move(file)) {}
+
+  AdapterConfig config_;
+  SafetensorsFile file_;
+  std::vector<AdapterModule> modules_;
+};
+
+/// The numbers of a matrix.
+/// @pre its element type is a float, as `Adapter::open` has checked
+std::vector<float> values_of(const TensorView& tensor);
+
+/// Writes an adapter folder that PEFT loads. The configuration comes last, so a folder that has one
+/// is complete.
+class AdapterWriter {
+ public:
+  static Result<AdapterWriter> create(const std::string& folder, const AdapterConfig& config,
+                                      const ModelConfig& model, DType dtype);
+
+  /// The next bytes of a matrix, in the element type given to `create`.
+  Result<void> write(const AdaptedLinear& linear, LoraMatrix matrix,
+                     std::span<const std::byte> bytes);
+
+  /// @pre every matrix has been written
+  Result<void> finish();
+
+ private:
+  AdapterWriter(std::string folder, AdapterConfig config, ModelConfig model,
+                SafetensorsWriter writer);
+
+  std::string folder_;
+  AdapterConfig config_;
+  ModelConfig model_;
+  SafetensorsWriter writer_;
+};
+
+}  // namespace ftplan::models

@@ -1,0 +1,268 @@
+#include "models/adapter_config.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/fields.h"
+#include "core/job.h"
+#include "core/json.h"
+#include "core/model_config.h"
+#include "core/result.h"
+#include "core/text.h"
+#include "models/config_field.h"
+#include "models/family.h"
+#include "models/files.h"
+
+namespace ftplan::models {
+namespace {
+
+// Keys that change nothing about what a stored adapter computes, whatever their value.
+constexpr std::array kWithoutEffect = {"auto_mapping", "base_model_name_or_path", "revision",
+                                       "inference_mode", "peft_version", "layers_pattern",
+                                       "eva_config", "loftq_config", "qalora_group_size",
+                                       "megatron_core", "runtime_config", "ensure_weight_tying",
+                                       // Read elsewhere in this file.
+                                       "peft_type", "task_type", "r", "lora_alpha", "lora_dropout",
+                                       "use_rslora", "bias", "init_lora_weights", "target_modules"};
+
+// Reasons for what users meet; every other key must be off.
+struct Refusal {
+  const char* key;
+  const char* reason;
+};
+constexpr std::array kRefusals = {
+    Refusal{"use_dora", "DoRA's magnitudes are not built yet"},
+    Refusal{"lora_bias", "biases on LoRA matrices are not built yet"},
+    Refusal{"modules_to_save", "modules trained in full beside the adapter are not built yet"},
+    Refusal{"rank_pattern", "ranks that differ between modules are not built yet"},
+    Refusal{"alpha_pattern", "alphas that differ between modules are not built yet"},
+    Refusal{"layers_to_transform",
+            "use full module names in target_modules to adapt some layers only"},
+    Refusal{"exclude_modules", "list in target_modules what is adapted instead"},
+    Refusal{"fan_in_fan_out", "Llama's linears are stored as [out, in]"},
+    Refusal{"target_parameters", "LoRA on parameters of experts is not built yet"},
+    Refusal{"trainable_token_indices", "trained tokens are not built yet"},
+    Refusal{"layer_replication", "stacked copies of layers are not built yet"},
+};
+
+// PEFT keeps these ways of starting out of the base weights; all others move a part of the base
+// into the adapter.
+constexpr std::array kPlainInits = {"gaussian", "eva", "orthogonal"};
+
+// Null, false, 0, "" and what is empty: an option that is not used.
+bool is_off(const Json& value) {
+  if (value.is_boolean()) return !value.get<bool>();
+  if (value.is_number()) return value.get<double>() == 0;
+  if (value.is_string()) return value.get_ref<const std::string&>().empty();
+  return value.empty();
+}
+
+Result<void> check_unused(const Json& json, const std::string& where) {
+  for (const auto& entry : json.items()) {
+    const std::string& key = entry.key();
+    const bool harmless =
+        std::find(kWithoutEffect.begin(), kWithoutEffect.end(), key) != kWithoutEffect.end();
+    if (harmless || is_off(entry.value())) continue;
+    const auto* refusal = std::find_if(kRefusals.begin(), kRefusals.end(),
+                                       [&](const Refusal& row) { return key == row.key; });
+    const std::string reason =
+        refusal == kRefusals.end() ? "this option of PEFT is not built yet" : refusal->reason;
+    return bad_input(json_detail::child(where, key),
+                     "got " + json_detail::got(entry.value()) + ", expected it off: " + reason);
+  }
+  return {};
+}
+
+Result<void> check_word(const Json& json, const std::string& where, const char* key,
+                        const std::string& only, const std::string& reason) {
+  if (!is_set(json, key)) return {};
+  const std::string place = json_detail::child(where, key);
+  const auto word = read_value<std::string>(json.at(key), place, Missing::kKeepDefault);
+  if (!word) return word.error();
+  if (*word == only) return {};
+  return bad_input(place,
+                   "got " + in_quotes(*word) + ", expected " + in_quotes(only) + ": " + reason);
+}
+
+Result<void> check_init(const Json& json, const std::string& where) {
+  constexpr const char* kKey = "init_lora_weights";
+  if (!is_set(json, kKey) || json.at(kKey).is_boolean()) return {};
+  const std::string place = json_detail::child(where, kKey);
+  const auto word = read_value<std::string>(json.at(kKey), place, Missing::kKeepDefault);
+  if (!word) return word.error();
+  if (std::find(kPlainInits.begin(), kPlainInits.end(), *word) != kPlainInits.end()) return {};
+  return bad_input(place,
+                   "got " + in_quotes(*word) +
+                       ": it changes the base weights, so the adapter does not fit the base model "
+                       "alone; save it with PEFT's path_initial_model_for_weight_conversion");
+}
+
+std::string lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+Result<std::vector<std::string>> read_targets(const Json& json, const std::string& where) {
+  constexpr const char* kKey = "target_modules";
+  const std::string place = json_detail::child(where, kKey);
+  if (!is_set(json, kKey)) {
+    return bad_input(place, "missing: expected a list of module names, or \"all-linear\"");
+  }
+  if (!json.at(kKey).is_string()) {
+    auto list = read_value<std::vector<std::string>>(json.at(kKey), place, Missing::kKeepDefault);
+    if (list && list->empty()) return bad_input(place, "got an empty list, expected module names");
+    return list;
+  }
+  const auto text = json.at(kKey).get<std::string>();
+  if (lower(text) == kAllLinear) return std::vector<std::string>{kAllLinear};
+  return bad_input(place,
+                   "got the regular expression " + in_quotes(text) +
+                       ": not built yet, expected a list of module names, or \"all-linear\"");
+}
+
+Result<void> check_options(const Json& json, const std::string& where) {
+  auto is_lora =
+      check_word(json, where, "peft_type", "LORA", "other methods are not built yet");
+  if (!is_lora) return is_lora;
+  auto is_causal =
+      check_word(json, where, "task_type", "CAUSAL_LM", "other tasks are not built yet");
+  if (!is_causal) return is_causal;
+  auto no_bias = check_word(json, where, "bias", "none", "trained biases are not built yet");
+  if (!no_bias) return no_bias;
+  if (auto checked = check_init(json, where); !checked) return checked;
+  return check_unused(json, where);
+}
+
+// Reads one value, or leaves PEFT's default.
+template <class T>
+Result<T> read_or(const Json& json, const std::string& where, const char* key, T missing,
+                  Range range) {
+  if (!is_set(json, key)) return missing;
+  return read_value<T>(json.at(key), json_detail::child(where, key), Missing::kKeepDefault, range);
+}
+
+// `model.layers.3.self_attn.q_proj` without `model.layers.3.`
+std::string module_name(const Weight& weight) {
+  constexpr std::string_view kEnd = ".weight";
+  return weight.name.substr(0, weight.name.size() - kEnd.size());
+}
+
+// As PEFT: the whole name, or its end after a dot.
+bool names(const std::string& target, const std::string& module) {
+  return module == target || module.ends_with("." + target);
+}
+
+}  // namespace
+
+double AdapterConfig::scaling() const {
+  const auto r = static_cast<double>(rank);
+  return rslora ? alpha / std::sqrt(r) : alpha / r;
+}
+
+Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std::string& where) {
+  const auto json = parse_json(json_text, where);
+  if (!json) return json.error();
+  if (!json->is_object()) return json_detail::wrong(where, *json, "an object");
+  if (!is_set(*json, "peft_type")) {
+    return bad_input(json_detail::child(where, "peft_type"), "missing: expected \"LORA\"");
+  }
+  if (auto checked = check_options(*json, where); !checked) return checked.error();
+
+  AdapterConfig config;
+  const auto rank = read_or<std::int64_t>(*json, where, "r", config.rank, {1, 1 << 14});
+  if (!rank) return rank.error();
+  const auto alpha = read_or<double>(*json, where, "lora_alpha", config.alpha, {0, 1e6});
+  if (!alpha) return alpha.error();
+  const auto dropout = read_or<double>(*json, where, "lora_dropout", config.dropout, {0, 1});
+  if (!dropout) return dropout.error();
+  const auto rslora = read_or<bool>(*json, where, "use_rslora", config.rslora, {});
+  if (!rslora) return rslora.error();
+  const auto base = read_or<std::string>(*json, where, "base_model_name_or_path", "", {});
+  if (!base) return base.error();
+  auto targets = read_targets(*json, where);
+  if (!targets) return targets.error();
+  return AdapterConfig{*base, *rank, *alpha, *dropout, *rslora, *std::move(targets)};
+}
+
+std::string render_adapter_config(const AdapterConfig& config) {
+  Json json;
+  json["base_model_name_or_path"] = config.base_model;
+  json["bias"] = "none";
+  json["fan_in_fan_out"] = false;
+  json["inference_mode"] = true;
+  json["init_lora_weights"] = true;
+  // Old versions of PEFT declare it as an integer.
+  if (config.alpha == std::floor(config.alpha)) {
+    json["lora_alpha"] = static_cast<std::int64_t>(config.alpha);
+  } else {
+    json["lora_alpha"] = config.alpha;
+  }
+  json["lora_dropout"] = config.dropout;
+  json["modules_to_save"] = nullptr;
+  json["peft_type"] = "LORA";
+  json["r"] = config.rank;
+  // The linears by name, since old versions of PEFT do not know `all-linear`.
+  const bool all = config.targets == std::vector<std::string>{kAllLinear};
+  json["target_modules"] =
+      all ? std::vector<std::string>(std::begin(kLinearNames), std::end(kLinearNames))
+          : config.targets;
+  json["task_type"] = "CAUSAL_LM";
+  if (config.rslora) json["use_rslora"] = true;
+  return render_json(json);
+}
+
+Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
+                                                   const ModelConfig& model,
+                                                   const std::string& where) {
+  const std::string place = json_detail::child(where, "target_modules");
+  for (const std::string& target : config.targets) {
+    if (!names(target, "model.embed_tokens") && !names(target, "lm_head")) continue;
+    return bad_input(place, "got " + in_quotes(target) +
+                                ": adapters on the embedding or the head are not built yet");
+  }
+  const bool all = config.targets == std::vector<std::string>{kAllLinear};
+  const Blueprint blueprint = make_blueprint(model);
+  std::vector<AdaptedLinear> adapted;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    for (const Weight& weight : blueprint.layer) {
+      if (weight.kind != WeightKind::kMatrix) continue;
+      const std::string module = layer_weight_name(Weight{module_name(weight), {}}, layer);
+      const bool named =
+          std::any_of(config.targets.begin(), config.targets.end(),
+                      [&](const std::string& target) { return names(target, module); });
+      if (all || named) adapted.push_back({layer, weight.linear});
+    }
+  }
+  if (!adapted.empty()) return adapted;
+  return bad_input(place, "names no linear of this model, which has " +
+                              join({std::begin(kLinearNames), std::end(kLinearNames)}, ", "));
+}
+
+Result<std::vector<bool>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
+                                             const ModelConfig& model, const std::string& where) {
+  std::vector<std::int64_t> layers(kLinears, 0);
+  for (const AdaptedLinear& linear : adapted) ++layers[static_cast<std::size_t>(linear.linear)];
+  std::vector<bool> same;
+  for (std::size_t linear = 0; linear < layers.size(); ++linear) {
+    if (layers[linear] != 0 && layers[linear] != model.layers) {
+      return bad_input(
+          json_detail::child(where, "target_modules"),
+          std::string(kLinearNames[linear]) + " is adapted in " + std::to_string(layers[linear]) +
+              " of " + std::to_string(model.layers) +
+              " layers: training adapters that differ between layers is not built yet");
+    }
+    same.push_back(layers[linear] != 0);
+  }
+  return same;
+}
+
+}  // namespace ftplan::models

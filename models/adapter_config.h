@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/model_config.h"
+#include "core/result.h"
+
+/// `adapter_config.json` of PEFT: which linears have LoRA matrices, and how these are scaled.
+/// @source PEFT 0.21.2 `tuners/lora/config.py`, `tuners/tuners_utils.py`
+/// (check_target_module_exists)
+namespace ftplan::models {
+
+inline constexpr const char* kAdapterConfigFile = "adapter_config.json";
+inline constexpr const char* kAllLinear = "all-linear";
+
+struct AdapterConfig {
+  std::string base_model;  ///< what its maker called the base model; for people
+  std::int64_t rank = 8;
+  double alpha = 8;
+  double dropout = 0;
+  bool rslora = false;
+  std::vector<std::string> targets;  ///< ends of module names, whole ones, or only `all-linear`
+
+  /// What the product of the matrices is multiplied with: alpha / rank, or alpha / sqrt(rank).
+  [[nodiscard]] double scaling() const;
+  friend bool operator==(const AdapterConfig&, const AdapterConfig&) = default;
+};
+
+/// @error bad input that names the key; options that change what an adapter computes, and that
+/// ftplan does not know, are
+///        refused, also those of PEFT versions to come
+Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std::string& where);
+
+/// Only the keys that old versions of PEFT know too, and the options in use.
+std::string render_adapter_config(const AdapterConfig& config);
+
+/// A linear of a layer; `linear` indexes `kLinearNames`.
+struct AdaptedLinear {
+  std::int64_t layer = 0;
+  int linear = 0;
+  friend bool operator==(const AdaptedLinear&, const AdaptedLinear&) = default;
+};
+
+/// The linears of the model that the targets name, layer by layer.
+/// @error a target that names something else than a linear of a layer, or targets that name none
+Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
+                                                   const ModelConfig& model,
+                                                   const std::string& where);
+
+/// Per linear of `kLinearNames`, whether it is adapted.
+/// @error layers that differ from each other
+Result<std::vector<bool>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
+                                             const ModelConfig& model, const std::string& where);
+
+}  // namespace ftplan::models

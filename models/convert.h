@@ -1,0 +1,69 @@
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/dtype.h"
+
+/// Conversions between f32 and the two 16-bit types, rounded to nearest even, as IEEE 754 and
+/// LibTorch do.
+namespace ftplan::models {
+
+/// The element types that weights may have.
+constexpr bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBf16 || dtype == DType::kF16;
+}
+
+constexpr float bf16_to_f32(std::uint16_t value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
+}
+
+/// NaN stays NaN: it must not round to infinity.
+constexpr std::uint16_t f32_to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t rounded = bits + 0x7FFFU + ((bits >> 16) & 1U);
+  const bool is_nan = (bits & 0x7FFFFFFFU) > 0x7F800000U;
+  return static_cast<std::uint16_t>(is_nan ? 0x7FC0U : rounded >> 16);
+}
+
+constexpr float f16_to_f32(std::uint16_t value) {
+  const std::uint32_t sign = (value & 0x8000U) << 16;
+  const std::uint32_t magnitude = value & 0x7FFFU;
+  // The exponent is rebiased by a product, which also normalises subnormal numbers.
+  const float rebiased = std::bit_cast<float>(magnitude << 13) * 0x1p112F;
+  std::uint32_t bits = std::bit_cast<std::uint32_t>(rebiased);
+  if (magnitude >= 0x7C00U) bits = 0x7F800000U | (magnitude & 0x3FFU) << 13;  // infinity and NaN
+  return std::bit_cast<float>(bits | sign);
+}
+
+constexpr std::uint16_t f32_to_f16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = (bits >> 16) & 0x8000U;
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
+  std::uint32_t half = 0;
+  if (magnitude > 0x7F800000U) {
+    half = 0x7E00U;
+  } else if (magnitude >=
+             0x47800000U) {  // 65536 and above; 65520..65536 round up to infinity below
+    half = 0x7C00U;
+  } else if (magnitude < 0x38800000U) {  // below the smallest normal: 2^-24 steps
+    // Adding 0.5 puts the last bit of the half at the last bit of the sum, which then rounds.
+    const float aligned = std::bit_cast<float>(magnitude) + 0.5F;
+    half = std::bit_cast<std::uint32_t>(aligned) - 0x3F000000U;
+  } else {
+    const std::uint32_t odd = (magnitude >> 13) & 1U;
+    half = (magnitude - 0x38000000U + 0xFFFU + odd) >> 13;
+  }
+  return static_cast<std::uint16_t>(half | sign);
+}
+
+/// `values[i]` of the elements in `bytes`, which need not be aligned.
+/// @pre `is_float(dtype)`, and as many elements as values
+void to_f32(std::span<const std::byte> bytes, DType dtype, std::span<float> values);
+
+/// The reverse.
+void from_f32(std::span<const float> values, DType dtype, std::span<std::byte> bytes);
+
+}  // namespace ftplan::models

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <variant>
+
+#include "core/model_config.h"
+
+/// What an instruction knows at compile time beside its operands, one struct per kind of op.
+namespace ftplan::program {
+
+struct NormAttributes {
+  double epsilon = 1e-6;
+};
+
+/// The product is multiplied by `scale`.
+struct LinearAttributes {
+  double scale = 1;
+};
+
+struct RotateAttributes {
+  std::int64_t heads = 0;
+  std::int64_t head_size = 0;
+  bool inverse = false;  ///< rotates back: the gradient
+};
+
+struct AttentionAttributes {
+  std::int64_t rows = 0;      ///< sequences
+  std::int64_t sequence = 0;  ///< query tokens of each
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_size = 0;
+  std::int64_t cache = 0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
+};
+
+struct LossAttributes {
+  std::int64_t chunk = 0;  ///< tokens whose logits exist at one time
+};
+
+/// `site` tells the places of a layer apart that drop independently.
+struct DropoutAttributes {
+  double probability = 0;
+  std::int64_t site = 0;
+};
+
+struct AdamwAttributes {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+};
+
+struct ClipAttributes {
+  double limit = 0;  ///< 0: never clips
+};
+
+/// A collective over all ranks.
+struct CollectiveAttributes {
+  std::int64_t ranks = 1;
+  std::int64_t rank = 0;
+};
+
+/// How rotary frequencies come about, see ModelConfig.
+struct RopeAttributes {
+  std::int64_t head_size = 0;
+  double theta = 10000;
+  RopeScaling scaling = RopeScaling::kNone;
+  double factor = 1;
+  double low_frequency_factor = 1;
+  double high_frequency_factor = 4;
+  std::int64_t original_positions = 8192;
+};
+
+/// Where the values of a storage come from or go to.
+struct FileAttributes {
+  std::int64_t binding = 0;  ///< index in `weights`, `adapters` or `units`
+};
+
+using Attributes =
+    std::variant<NormAttributes, LinearAttributes, RotateAttributes, AttentionAttributes,
+                 LossAttributes, DropoutAttributes, AdamwAttributes, ClipAttributes,
+                 CollectiveAttributes, RopeAttributes, FileAttributes>;
+
+}  // namespace ftplan::program

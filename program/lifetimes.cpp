@@ -1,0 +1,125 @@
+#include "program/lifetimes.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "program/step_program.h"
+#include "program/walk.h"
+
+namespace ftplan::program {
+namespace {
+
+// For each step: the first step at or after it of which the start implies its end, on every stream.
+std::vector<std::int32_t> settled_steps(const StepProgram& program, const Walk& walk) {
+  const auto count = static_cast<std::int32_t>(walk.steps.size());
+  std::vector<std::int32_t> settled(walk.steps.size());
+  for (std::int32_t i = 0; i < count; ++i) settled[static_cast<std::size_t>(i)] = i;
+  std::map<std::pair<EventId, std::int32_t>, std::int32_t> signalled;  // (event, layer) -> step
+  std::vector<std::int32_t> unsettled;                                // of other streams, in order
+  for (std::int32_t i = 0; i < count; ++i) {
+    const Step& step = walk.steps[static_cast<std::size_t>(i)];
+    const Instruction& instruction = program.instruction(step.instruction);
+    if (instruction.stream == Stream::kCompute) {
+      for (const EventUse& wait : instruction.waits) {
+        const auto found = signalled.find({wait.event, step.compact + wait.shift});
+        if (found == signalled.end()) continue;
+        // Streams keep their order: all that was issued before the signal has ended with it.
+        while (!unsettled.empty() && unsettled.front() <= found->second) {
+          settled[static_cast<std::size_t>(unsettled.front())] = i;
+          unsettled.erase(unsettled.begin());
+        }
+      }
+    } else {
+      unsettled.push_back(i);
+      settled[static_cast<std::size_t>(i)] = count - 1;
+    }
+    if (instruction.signals != kNone) signalled[{instruction.signals, step.compact}] = i;
+  }
+  return settled;
+}
+
+
+class LifeFinder {
+ public:
+  LifeFinder(const StepProgram& program, const Walk& walk)
+      : program_(program), walk_(walk), settled_(settled_steps(program, walk)) {
+    std::int32_t copies = 0;
+    for (const Storage& storage : program.storages) {
+      first_.push_back(copies);
+      copies += storage.region == Region::kPersistent ? 0 : storage.copies.count;
+    }
+    open_.assign(static_cast<std::size_t>(copies), kNone);
+  }
+
+  std::vector<Life> run() {
+    for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
+      const Step& step = walk_.steps[i];
+      const Instruction& instruction = program_.instruction(step.instruction);
+      for (const Operand& in : instruction.in) touch(in, step, i, false);
+      for (const Operand& both : instruction.update) touch(both, step, i, false);
+      for (int k = 0; k < instruction.out.size(); ++k) {
+        const bool adds = ((instruction.accumulate >> k) & 1) != 0;
+        touch(instruction.out[k], step, i, !adds && !is_read(instruction, instruction.out[k]));
+      }
+    }
+    return std::move(lives_);
+  }
+
+ private:
+  static bool is_read(const Instruction& instruction, Operand out) {
+    for (const Operand& in : instruction.in) {
+      if (in == out) return true;
+    }
+    return false;
+  }
+
+  void touch(Operand operand, const Step& step, std::size_t at, bool defines) {
+    if (!operand) return;
+    const Tensor& tensor = program_.tensor(operand);
+    const Storage& storage = program_.storages[static_cast<std::size_t>(tensor.storage)];
+    if (storage.region == Region::kPersistent) return;
+    const std::int32_t copy = compact_copy(program_, operand, step);
+    std::int32_t& open = open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)] + copy)];
+    const bool whole = tensor.extent() == storage.size;
+    const auto begin = static_cast<std::int32_t>(at);
+    if (open == kNone || (defines && whole)) {
+      open = static_cast<std::int32_t>(lives_.size());
+      lives_.push_back({tensor.storage, copy, begin, begin});
+    }
+    Life& life = lives_[static_cast<std::size_t>(open)];
+    life.end = std::max(life.end, settled_[at]);
+  }
+
+  const StepProgram& program_;
+  const Walk& walk_;
+  std::vector<std::int32_t> settled_;
+  std::vector<std::int32_t> first_;  // of each storage in open_
+  std::vector<std::int32_t> open_;   // life that goes on, by copy
+  std::vector<Life> lives_;
+};
+
+}  // namespace
+
+std::vector<Life> lives_of(const StepProgram& program, const Walk& walk) {
+  return LifeFinder(program, walk).run();
+}
+
+LiveSets live_sets(const StepProgram& program, const Walk& walk, const std::vector<Life>& lives) {
+  LiveSets sets{.words = (walk.positions + 63) / 64};
+  sets.bits.assign(program.storages.size() * static_cast<std::size_t>(sets.words), 0);
+  for (const Life& life : lives) {
+    if (program.storages[static_cast<std::size_t>(life.storage)].region != Region::kWork) continue;
+    auto* row = sets.bits.data() + static_cast<std::ptrdiff_t>(life.storage) * sets.words;
+    for (std::int32_t i = life.begin; i <= life.end; ++i) {
+      const std::int32_t position = walk.steps[static_cast<std::size_t>(i)].position;
+      row[position / 64] |= std::uint64_t{1} << (position % 64);
+    }
+  }
+  return sets;
+}
+
+}  // namespace ftplan::program

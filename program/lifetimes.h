@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "program/step_program.h"
+#include "program/walk.h"
+
+/// When the bytes of a storage are needed, from the order that streams and events guarantee.
+namespace ftplan::program {
+
+/// One copy of a storage from the step that defines it to the last that needs it, both included.
+struct Life {
+  StorageId storage = kNone;
+  std::int32_t copy = 0;
+  std::int32_t begin = 0;
+  std::int32_t end = 0;
+};
+
+/// Lives of all storages outside the persistent region, in order of `begin`. Copies are counted without the layers that
+/// the walk leaves out. A use on another stream lasts until the compute stream has waited for it.
+std::vector<Life> lives_of(const StepProgram& program, const Walk& walk);
+
+/// Positions at which each storage of the work region lives.
+LiveSets live_sets(const StepProgram& program, const Walk& walk, const std::vector<Life>& lives);
+
+}  // namespace ftplan::program

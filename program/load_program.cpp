@@ -1,0 +1,82 @@
+#include "program/load_program.h"
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/model_config.h"
+#include "program/attributes.h"
+#include "program/emitter.h"
+#include "program/lowering.h"
+#include "program/op.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+void load_weights(Lowering& low, Emitter& emit) {
+  const auto layers = static_cast<std::int32_t>(low.layers());
+  for (std::size_t i = 0; i < low.program.weights.size(); ++i) {
+    const WeightBinding& binding = low.program.weights[i];
+    emit.open({.repeat = binding.per_layer ? layers : 1,
+               .axis = binding.per_layer ? Axis::kLayer : Axis::kOnce});
+    emit.emit({.op = Op::kLoad,
+               .attributes = emit.attributes(FileAttributes{static_cast<std::int64_t>(i)}),
+               .out = {{binding.tensor}}});
+    emit.close();
+  }
+}
+
+void make_adapters(Lowering& low, Emitter& emit) {
+  const auto layers = static_cast<std::int32_t>(low.layers());
+  for (std::size_t i = 0; i < low.program.adapters.size(); ++i) {
+    emit.open({.repeat = layers, .axis = Axis::kLayer});
+    emit.emit({.op = Op::kInitAdapter,
+               .attributes = emit.attributes(FileAttributes{static_cast<std::int64_t>(i)}),
+               .out = {{low.program.adapters[i].tensor}}});
+    emit.close();
+  }
+}
+
+void make_states(Lowering& low, Emitter& emit) {
+  for (const TrainedUnit& unit : low.program.units) {
+    if (unit.moment1 == kNone) continue;
+    emit.open({.repeat = unit.layers, .axis = unit.per_layer ? Axis::kLayer : Axis::kOnce});
+    for (const TensorId moment : {unit.moment1, unit.moment2}) {
+      emit.emit({.op = Op::kZero, .out = {{moment}}});
+    }
+    if (unit.master != kNone) {
+      const Tensor weights = low.program.tensor(unit.weights);
+      const std::int64_t shard = low.program.tensor(unit.master).shape.elements();
+      const std::int64_t begin = low.shards() ? low.request.rank * shard : 0;
+      const TensorId part = emit.tensor(weights.storage, {shard}, weights.dtype,
+                                        begin * size_of(weights.dtype));
+      emit.emit({.op = Op::kCast, .in = {{part}}, .out = {{unit.master}}});
+    }
+    emit.close();
+  }
+}
+
+}  // namespace
+
+void build_load(Lowering& low) {
+  Emitter emit(low.program);
+  emit.set_phase(Phase::kLoad);
+  emit.open({});
+  load_weights(low, emit);
+  make_adapters(low, emit);
+  make_states(low, emit);
+  const ModelConfig& model = low.job.model;
+  emit.emit({.op = Op::kRopeTable,
+             .attributes = emit.attributes(RopeAttributes{
+                 model.head_size, model.rope_theta, model.rope_scaling, model.rope_factor,
+                 model.rope_low_frequency_factor, model.rope_high_frequency_factor,
+                 model.rope_original_positions}),
+             .out = {{low.program.interface.rope_table}}});
+  for (const TensorId sum : {low.program.interface.loss, low.program.interface.gradient_norm}) {
+    emit.emit({.op = Op::kZero, .out = {{sum}}});
+  }
+  emit.close();
+}
+
+}  // namespace ftplan::program

@@ -1,0 +1,66 @@
+#include "program/lower.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+#include "core/digest.h"
+#include "core/dtype.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/method.h"
+#include "core/result.h"
+#include "core/strategy.h"
+#include "models/family.h"
+#include "program/lowering.h"
+#include "program/model_state.h"
+#include "program/passes/passes.h"
+#include "program/print.h"
+#include "program/step_program.h"
+#include "program/load_program.h"
+
+namespace ftplan::program {
+
+Lowering begin_lowering(const Job& job, const Strategy& strategy, const Machine& machine,
+                        const ProgramRequest& request) {
+  Lowering lowering{.job = job,
+                    .strategy = strategy,
+                    .machine = machine,
+                    .request = request,
+                    .blueprint = models::make_blueprint(job.model),
+                    .compute = job.request.method.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16,
+                    .rows = request.rows > 0 ? request.rows : strategy.micro_batch,
+                    .sequence = request.sequence > 0 ? request.sequence : job.sequence};
+  declare_state(lowering);
+  return lowering;
+}
+
+const std::vector<Pass>& passes() {
+  static const std::vector<Pass> all = {{"build_forward", build_forward},
+                                        {"differentiate", differentiate},
+                                        {"recompute", recompute},
+                                        {"accumulate", accumulate},
+                                        {"optimize", optimize},
+                                        {"shard", shard},
+                                        {"schedule", schedule},
+                                        {"free_dead", free_dead},
+                                        {"lay_out", lay_out}};
+  return all;
+}
+
+Result<StepProgram> lower(const Job& job, const Strategy& strategy, const Machine& machine,
+                          const ProgramRequest& request) {
+  Lowering lowering = begin_lowering(job, strategy, machine, request);
+  if (request.kind == ProgramKind::kLoad) build_load(lowering);
+  const bool transfers = lowering.program.root != kNone;
+  for (const Pass& pass : passes()) {
+    if (transfers && pass.run != free_dead && pass.run != lay_out) continue;
+    if (auto ok = pass.run(lowering); !ok) return ok.error();
+  }
+  return std::move(lowering.program);
+}
+
+std::string program_digest(const StepProgram& program) { return digest(print(program)); }
+
+}  // namespace ftplan::program

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/strategy.h"
+#include "models/family.h"
+#include "program/emitter.h"
+#include "program/step_program.h"
+
+/// What the passes share while they turn a job into a program.
+namespace ftplan::program {
+
+/// A run needs several programs over one arena; their persistent regions are equal.
+enum class ProgramKind : std::uint8_t {
+  kLoad,      ///< fills everything that lives across steps
+  kTrain,     ///< one optimizer step
+  kEvaluate,  ///< the loss of one batch
+  kPrefill,   ///< a prompt into the cache, and the next token
+  kDecode,    ///< one token into the cache, and the next
+};
+
+/// What to lower. Zeros mean the strategy's micro-batch and the job's sequence.
+struct ProgramRequest {
+  ProgramKind kind = ProgramKind::kTrain;
+  std::int64_t rank = 0;
+  std::int64_t rows = 0;
+  std::int64_t sequence = 0;
+  std::int64_t cache = 0;       ///< capacity of the key and value cache, for prefill and decode
+  bool training_state = true;   ///< gradients, moments and masters belong to the persistent region
+};
+
+/// The two halves of one adapted linear, and their casts are made where they are used.
+struct LoraPair {
+  TensorId a = kNone;  ///< [rank, in]
+  TensorId b = kNone;  ///< [out, rank]
+};
+
+/// Tensors that every pass may name.
+struct ModelTensors {
+  TensorId embedding = kNone, final_norm = kNone, head = kNone;
+  std::vector<TensorId> layer;  ///< by index in `Blueprint::layer`
+  std::array<LoraPair, kLinears> adapters{};
+  std::vector<TensorId> gradients;  ///< by weight tensor: where its gradient goes, kNone when frozen
+  TensorId residual = kNone;        ///< a layer's input at shift 0 and output at shift 1
+};
+
+struct Lowering {
+  const Job& job;
+  const Strategy& strategy;
+  const Machine& machine;
+  ProgramRequest request;
+  models::Blueprint blueprint;
+  DType compute = DType::kF32;  ///< of weights and activations
+  std::int64_t rows = 0;
+  std::int64_t sequence = 0;
+  StepProgram program;
+  ModelTensors tensors;
+
+  [[nodiscard]] std::int64_t tokens() const { return rows * sequence; }
+  [[nodiscard]] std::int64_t layers() const { return job.model.layers; }
+  [[nodiscard]] bool trains() const { return request.kind == ProgramKind::kTrain; }
+  [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.ranks() > 1; }
+  [[nodiscard]] bool generates() const {
+    return request.kind == ProgramKind::kPrefill || request.kind == ProgramKind::kDecode;
+  }
+  [[nodiscard]] std::int64_t loss_chunk() const {
+    return strategy.loss_chunk < tokens() ? strategy.loss_chunk : tokens();
+  }
+};
+
+/// Elements to which every tensor of a unit is aligned, so that states do not depend on how a unit is cut.
+inline constexpr std::int64_t kUnitAlignment = 256;
+
+}  // namespace ftplan::program

@@ -1,0 +1,245 @@
+#include "program/model_state.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/category.h"
+#include "core/dtype.h"
+#include "core/job.h"
+#include "core/method.h"
+#include "core/shape.h"
+#include "core/training.h"
+#include "core/units.h"
+#include "models/family.h"
+#include "program/emitter.h"
+#include "program/lowering.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+// One tensor of a unit.
+struct Member {
+  Shape shape;
+  bool decays = true;
+  TensorId* tensor = nullptr;  // where its id goes
+};
+
+struct UnitSpec {
+  const char* name;
+  bool per_layer;
+  DType dtype;
+  Category category;
+  bool trained;
+  bool holds_head;
+  std::vector<Member> members;
+};
+
+class StateBuilder {
+ public:
+  explicit StateBuilder(Lowering& lowering) : lowering_(lowering), emitter_(lowering.program) {}
+
+  void add(UnitSpec spec) {
+    // What decays stands first, so that two instructions update a unit.
+    std::stable_partition(spec.members.begin(), spec.members.end(),
+                          [](const Member& member) { return member.decays; });
+    std::int64_t elements = 0;
+    std::int64_t decayed = 0;
+    std::vector<std::int64_t> begins;
+    for (const Member& member : spec.members) {
+      begins.push_back(elements);
+      elements += round_up(member.shape.elements(), kUnitAlignment);
+      if (member.decays) decayed = elements;
+    }
+    if (spec.trained) elements = round_up(elements, lowering_.job.ranks() * kUnitAlignment);
+    const StorageId storage = persistent(spec, spec.name, spec.category, elements, spec.dtype);
+    for (std::size_t i = 0; i < spec.members.size(); ++i) {
+      *spec.members[i].tensor = emitter_.tensor(storage, spec.members[i].shape, spec.dtype,
+                                                begins[i] * size_of(spec.dtype));
+    }
+    if (!spec.trained) return;
+    TrainedUnit unit{.name = spec.name,
+                     .per_layer = spec.per_layer,
+                     .layers = spec.per_layer ? static_cast<std::int32_t>(lowering_.layers()) : 1,
+                     .weights = emitter_.tensor(storage, {elements}, spec.dtype),
+                     .decayed = decayed,
+                     .elements = elements};
+    if (lowering_.request.training_state) add_states(spec, unit);
+    if (lowering_.trains()) add_gradients(spec, unit, begins);
+    lowering_.program.units.push_back(unit);
+  }
+
+ private:
+  StorageId persistent(const UnitSpec& spec, const char* name, Category category,
+                       std::int64_t elements, DType dtype) {
+    const auto layers = static_cast<std::int32_t>(lowering_.layers());
+    return emitter_.storage({.size = elements * size_of(dtype),
+                             .category = category,
+                             .region = Region::kPersistent,
+                             .copies = {.count = spec.per_layer ? layers : 1},
+                             .name = name});
+  }
+
+  void add_states(const UnitSpec& spec, TrainedUnit& unit) {
+    const std::int64_t shard = unit.elements / (lowering_.shards() ? lowering_.job.ranks() : 1);
+    const auto state = [&](const char* name) {
+      return emitter_.tensor(persistent(spec, name, Category::kOptimizer, shard, DType::kF32),
+                             {shard}, DType::kF32);
+    };
+    if (spec.dtype != DType::kF32) unit.master = state("master");
+    unit.moment1 = state("first moment");
+    unit.moment2 = state("second moment");
+  }
+
+  void add_gradients(const UnitSpec& spec, TrainedUnit& unit, const std::vector<std::int64_t>& begins) {
+    const bool summed = lowering_.strategy.accumulation > 1 ||
+                        (spec.holds_head && lowering_.loss_chunk() < lowering_.tokens());
+    const DType dtype = summed ? DType::kF32 : spec.dtype;
+    const std::int32_t layers = spec.per_layer ? static_cast<std::int32_t>(lowering_.layers()) : 1;
+    // A unit that is reduced as soon as it is made needs two copies: one travels while the next is made.
+    const bool travels = lowering_.shards() && lowering_.strategy.accumulation == 1;
+    const StorageId storage =
+        emitter_.storage({.size = unit.elements * size_of(dtype),
+                          .category = Category::kGradients,
+                          .region = travels ? Region::kWork : Region::kGradients,
+                          .copies = {.count = travels ? std::min(layers, 2) : layers},
+                          .name = "gradients"});
+    unit.gradients = emitter_.tensor(storage, {unit.elements}, dtype);
+    unit.update_gradients = shard_of_gradients(unit, dtype, travels, layers);
+    for (std::size_t i = 0; i < spec.members.size(); ++i) {
+      const TensorId gradient =
+          emitter_.tensor(storage, spec.members[i].shape, dtype, begins[i] * size_of(dtype));
+      auto& gradients = lowering_.tensors.gradients;
+      gradients.resize(std::max(gradients.size(), lowering_.program.tensors.size()), kNone);
+      gradients[static_cast<std::size_t>(*spec.members[i].tensor)] = gradient;
+    }
+  }
+
+  // What the update reads: all of it, the rank's part of it, or a shard that a collective fills.
+  TensorId shard_of_gradients(const TrainedUnit& unit, DType dtype, bool travels,
+                              std::int32_t layers) {
+    if (!lowering_.shards()) return unit.gradients;
+    const std::int64_t shard = unit.elements / lowering_.job.ranks();
+    if (!travels) {
+      const Bytes begin = lowering_.request.rank * shard * size_of(dtype);
+      return emitter_.tensor(lowering_.program.tensor(unit.gradients).storage, {shard}, dtype, begin);
+    }
+    const StorageId storage = emitter_.storage({.size = shard * size_of(dtype),
+                                                .category = Category::kGradients,
+                                                .region = Region::kGradients,
+                                                .copies = {.count = layers},
+                                                .name = "gradient shard"});
+    return emitter_.tensor(storage, {shard}, dtype);
+  }
+
+  Lowering& lowering_;
+  Emitter emitter_;
+};
+
+bool decays(const Lowering& lowering, models::WeightKind kind) {
+  const bool matrix = kind != models::WeightKind::kNorm && kind != models::WeightKind::kBias;
+  return matrix || lowering.job.request.training.decay == Decay::kAll;
+}
+
+UnitSpec layer_unit(Lowering& lowering, bool trained) {
+  UnitSpec spec{"layer", true, lowering.compute, Category::kWeights, trained, false, {}};
+  lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
+  for (std::size_t i = 0; i < lowering.blueprint.layer.size(); ++i) {
+    const models::Weight& weight = lowering.blueprint.layer[i];
+    spec.members.push_back({weight.shape, decays(lowering, weight.kind), &lowering.tensors.layer[i]});
+  }
+  return spec;
+}
+
+UnitSpec adapter_unit(Lowering& lowering) {
+  UnitSpec spec{"adapters", true, DType::kF32, Category::kAdapters, true, false, {}};
+  const std::int64_t rank = lowering.job.request.method.rank;
+  for (const models::Weight& weight : lowering.blueprint.layer) {
+    if (weight.kind != models::WeightKind::kMatrix) continue;
+    const auto linear = static_cast<std::size_t>(weight.linear);
+    if (!lowering.job.adapted[linear]) continue;
+    LoraPair& pair = lowering.tensors.adapters[linear];
+    spec.members.push_back({{rank, weight.shape[1]}, true, &pair.a});
+    spec.members.push_back({{weight.shape[0], rank}, true, &pair.b});
+  }
+  return spec;
+}
+
+void add_edges(Lowering& lowering, StateBuilder& builder, bool trained) {
+  ModelTensors& t = lowering.tensors;
+  const models::Blueprint& b = lowering.blueprint;
+  const bool tied = lowering.job.model.tied_embeddings;
+  builder.add({"embedding", false, lowering.compute, Category::kWeights, trained, tied,
+               {{b.embedding.shape, true, &t.embedding}}});
+  UnitSpec head{"head", false, lowering.compute, Category::kWeights, trained, !tied, {}};
+  if (!tied) head.members.push_back({b.head.shape, true, &t.head});
+  head.members.push_back(
+      {b.final_norm.shape, decays(lowering, b.final_norm.kind), &t.final_norm});
+  builder.add(head);
+  if (tied) t.head = t.embedding;
+}
+
+void bind_weights(Lowering& lowering) {
+  const ModelTensors& t = lowering.tensors;
+  const models::Blueprint& b = lowering.blueprint;
+  auto& weights = lowering.program.weights;
+  weights.push_back({t.embedding, kNone, b.embedding.name, false});
+  for (std::size_t i = 0; i < b.layer.size(); ++i) {
+    weights.push_back({t.layer[i], static_cast<std::int32_t>(i), b.layer[i].name, true});
+  }
+  weights.push_back({t.final_norm, kNone, b.final_norm.name, false});
+  if (!lowering.job.model.tied_embeddings) weights.push_back({t.head, kNone, b.head.name, false});
+  for (int linear = 0; linear < kLinears; ++linear) {
+    const LoraPair& pair = t.adapters[static_cast<std::size_t>(linear)];
+    if (pair.a == kNone) continue;
+    lowering.program.adapters.push_back({pair.a, linear, false});
+    lowering.program.adapters.push_back({pair.b, linear, true});
+  }
+}
+
+// Sums that the executor reads after a step, so they outlive it.
+void add_sums(Lowering& lowering) {
+  Emitter emitter(lowering.program);
+  const auto sum = [&](const char* name) {
+    const StorageId storage = emitter.storage({.size = size_of(DType::kF64),
+                                               .category = Category::kActivations,
+                                               .region = Region::kPersistent,
+                                               .name = name});
+    return emitter.tensor(storage, {1}, DType::kF64);
+  };
+  lowering.program.interface.loss = sum("loss");
+  lowering.program.interface.gradient_norm = sum("gradient norm");
+}
+
+void add_rope_table(Lowering& lowering) {
+  Emitter emitter(lowering.program);
+  const std::int64_t positions = lowering.generates() || lowering.request.cache > 0
+                                     ? lowering.request.cache
+                                     : lowering.job.sequence;
+  const Shape shape{positions, lowering.job.model.head_size};
+  const StorageId storage =
+      emitter.storage({.size = shape.elements() * size_of(DType::kF32),
+                       .category = Category::kInputs,
+                       .region = Region::kPersistent,
+                       .name = "rope table"});
+  lowering.program.interface.rope_table = emitter.tensor(storage, shape, DType::kF32);
+}
+
+}  // namespace
+
+void declare_state(Lowering& lowering) {
+  StateBuilder builder(lowering);
+  const bool full = !lowering.job.lora();
+  add_edges(lowering, builder, full);
+  builder.add(layer_unit(lowering, full));
+  if (!full) builder.add(adapter_unit(lowering));
+  lowering.tensors.gradients.resize(lowering.program.tensors.size(), kNone);
+  add_rope_table(lowering);
+  add_sums(lowering);
+  bind_weights(lowering);
+}
+
+}  // namespace ftplan::program

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+
+namespace ftplan::program {
+
+/// Every operation a program can hold. Its row in `op_table.h` says everything else about it.
+enum class Op : std::uint8_t {
+  kEmbed,
+  kEmbedBackward,
+  kRmsNorm,
+  kRmsNormApply,
+  kRmsNormBackward,
+  kLinear,
+  kLinearAccumulate,
+  kLinearInputGradient,
+  kLinearWeightGradient,
+  kBiasGradient,
+  kRotate,
+  kAttention,
+  kAttentionBackward,
+  kGatedSilu,
+  kGatedSiluBackward,
+  kAdd,
+  kDropout,
+  kDropoutBackward,
+  kCast,
+  kCopy,
+  kZero,
+  kBatch,
+  kLinearCrossEntropy,
+  kLinearLoss,
+  kSquareSum,
+  kClip,
+  kAdamw,
+  kReduceScatter,
+  kAllGather,
+  kAllReduce,
+  kMark,
+  kAppendCache,
+  kTakeLast,
+  kArgmax,
+  kRopeTable,
+  kLoad,
+  kInitAdapter,
+};
+inline constexpr int kOps = 37;
+
+}  // namespace ftplan::program

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#include "program/attributes.h"
+#include "program/op_table.h"
+
+/// Causal attention with grouped keys and values, block by block, never a full score matrix.
+///
+/// Query i of a row attends to keys document_start[i] .. i of that row. With a cache, query i stands at
+/// `cache length + i`, and keys are those of the cache.
+///
+/// Shapes   q_T(H*D), k_T(K*D), v_T(K*D), document_start_T -> o_T(H*D), log_sum_HT (f32)
+/// Keeps    q, k, v, o and the log-sum: 4*H bytes a token beside them
+/// Scratch  blocks of f32 scores and factors for each thread, see attention.cpp (CPU)
+/// @source  Dao 2023, arXiv:2307.08691, algorithms 1 and 2
+namespace ftplan::program {
+
+/// in {q, k, v, document_start}, out {o, log_sum?}; AttentionAttributes
+OpRow attention_row();
+/// in {do, q, k, v, o, log_sum, document_start}, out {dq, dk, dv}, each may be absent; dq may be do's bytes
+OpRow attention_backward_row();
+
+/// Blocks of the CPU kernels and the f32 values each thread needs for them.
+struct AttentionBlocks {
+  std::int64_t queries = 0;
+  std::int64_t keys = 0;
+  std::int64_t forward_floats = 0;
+  std::int64_t backward_floats = 0;
+};
+AttentionBlocks attention_blocks(const AttentionAttributes& attributes);
+
+}  // namespace ftplan::program

@@ -1,0 +1,48 @@
+#include "program/ops/collective.h"
+
+#include <string>
+
+#include "program/attributes.h"
+#include "program/op.h"
+#include "program/op_table.h"
+#include "program/ops/checks.h"
+
+namespace ftplan::program {
+namespace {
+
+std::string check_reduce_scatter(const OpView& v) {
+  const std::int64_t ranks = v.attributes<CollectiveAttributes>().ranks;
+  return agree(v.in(0).shape.elements() == ranks * v.out(0).shape.elements() &&
+                   v.in(0).dtype == v.out(0).dtype,
+               "the shard must be 1/ranks of the whole");
+}
+std::string check_all_gather(const OpView& v) {
+  const std::int64_t ranks = v.attributes<CollectiveAttributes>().ranks;
+  return agree(v.update(0).shape.elements() % ranks == 0, "the whole must divide by the ranks");
+}
+std::string check_any(const OpView&) { return {}; }
+
+}  // namespace
+
+OpRow reduce_scatter_row() {
+  return {.name = "reduce_scatter",
+          .check = check_reduce_scatter,
+          .flops = no_flops,
+          .scratch = no_scratch};
+}
+OpRow all_gather_row() {
+  return {.name = "all_gather", .check = check_all_gather, .flops = no_flops, .scratch = no_scratch};
+}
+OpRow all_reduce_row() {
+  return {.name = "all_reduce", .check = check_any, .flops = no_flops, .scratch = no_scratch};
+}
+
+OpRow mark_row() {
+  return {.name = "mark", .check = check_any, .flops = no_flops, .scratch = no_scratch};
+}
+
+bool is_collective(Op op) {
+  return op == Op::kReduceScatter || op == Op::kAllGather || op == Op::kAllReduce;
+}
+
+}  // namespace ftplan::program

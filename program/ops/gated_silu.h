@@ -1,0 +1,18 @@
+#pragma once
+
+#include "program/op_table.h"
+
+/// SwiGLU: `a = silu(g) * u`.
+///
+/// Shapes   g_TF, u_TF -> a_TF
+/// Keeps    g and u: 2*T*F values; the backward overwrites them with their gradients and yields a in da's bytes
+/// Scratch  none
+/// @source  Shazeer 2020, arXiv:2002.05202, equation 5
+namespace ftplan::program {
+
+/// in {g, u}, out {a}
+OpRow gated_silu_row();
+/// update {da, g, u}: da becomes a, g becomes dg, u becomes du
+OpRow gated_silu_backward_row();
+
+}  // namespace ftplan::program

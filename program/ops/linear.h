@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/machine.h"
+#include "program/op_table.h"
+
+/// Matrix products with a weight stored [out, in], as checkpoints have it.
+///
+/// Shapes   x_TI, w_OI (bias_O) -> y_TO                T tokens, I in, O out
+/// Keeps    x when the weight is trained; nothing for a frozen one
+/// Scratch  f32: none (MKL packs outside the allocator); bf16 on CPU: oneDNN's, measured per shape
+namespace ftplan::program {
+
+/// in {x, w, bias?}, out {y}
+OpRow linear_row();
+/// in {x, w}, update {y}: y += scale * x w^T; LinearAttributes
+OpRow linear_accumulate_row();
+/// in {dy, w}, out {dx}: dx (+)= scale * dy w; LinearAttributes
+OpRow linear_input_gradient_row();
+/// in {dy, x}, out {dw}: dw (+)= scale * dy^T x; dw may be f32 where dy and x are bf16; LinearAttributes
+OpRow linear_weight_gradient_row();
+/// in {dy}, out {db}: db (+)= column sums of dy
+OpRow bias_gradient_row();
+
+/// Scratch of one product of [m, k] by [k, n] in `dtype`, given as its instruction.
+Scratch product_scratch(const OpView& view, const Machine& machine, std::int64_t m, std::int64_t n,
+                        std::int64_t k, DType dtype);
+
+}  // namespace ftplan::program

@@ -1,0 +1,80 @@
+#include "program/ops/loss.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "core/dtype.h"
+#include "core/machine.h"
+#include "core/units.h"
+#include "program/attributes.h"
+#include "program/backward.h"
+#include "program/op.h"
+#include "program/op_table.h"
+#include "program/ops/checks.h"
+#include "program/ops/linear.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+bool fits(const Tensor& h, const Tensor& w, const Tensor& targets, const Tensor& logits,
+          const Tensor& loss) {
+  return h.shape.width() == w.shape.width() && targets.shape.elements() == h.shape.rows() &&
+         logits.shape.width() == w.shape[0] && logits.dtype == h.dtype && h.dtype == w.dtype &&
+         loss.dtype == DType::kF64;
+}
+
+std::string check_training(const OpView& v) {
+  const bool dw = !v.has_out(1) || v.out(1).shape == v.in(0).shape;
+  return agree(dw && fits(v.update(0), v.in(0), v.in(1), v.out(0), v.update(1)),
+               "h, w, targets, a chunk of logits and dw must agree");
+}
+std::string check_loss(const OpView& v) {
+  return agree(fits(v.in(0), v.in(1), v.in(2), v.out(0), v.update(0)),
+               "h, w, targets and a chunk of logits must agree");
+}
+
+Flops products(const Tensor& h, const Tensor& w, double count) {
+  return {count * 2.0 * static_cast<double>(h.shape.rows()) * static_cast<double>(w.shape.elements())};
+}
+Flops flops_training(const OpView& v) {
+  return products(v.update(0), v.in(0), v.has_out(1) ? 3 : 2);
+}
+Flops flops_loss(const OpView& v) { return products(v.in(0), v.in(1), 1); }
+
+Scratch with_row_losses(Scratch product, std::int64_t chunk) {
+  product.bytes = std::max(product.bytes, chunk * size_of(DType::kF64));
+  return product;
+}
+
+Scratch scratch_training(const OpView& v, const Machine& machine) {
+  const std::int64_t chunk = v.attributes<LossAttributes>().chunk;
+  const Tensor& w = v.in(0);
+  return with_row_losses(product_scratch(v, machine, chunk, w.shape[0], w.shape[1], w.dtype), chunk);
+}
+Scratch scratch_loss(const OpView& v, const Machine& machine) {
+  const std::int64_t chunk = v.attributes<LossAttributes>().chunk;
+  const Tensor& w = v.in(1);
+  return with_row_losses(product_scratch(v, machine, chunk, w.shape[0], w.shape[1], w.dtype), chunk);
+}
+
+// h already is its gradient, and the head's gradient was made with it.
+void differentiate(const Instruction& forward, Backward& backward) {
+  backward.set_gradient(forward.update[0], forward.update[0]);
+}
+
+}  // namespace
+
+OpRow linear_cross_entropy_row() {
+  return {.name = "linear_cross_entropy",
+          .check = check_training,
+          .flops = flops_training,
+          .scratch = scratch_training,
+          .differentiate = differentiate};
+}
+OpRow linear_loss_row() {
+  return {.name = "linear_loss", .check = check_loss, .flops = flops_loss, .scratch = scratch_loss};
+}
+
+}  // namespace ftplan::program

@@ -1,0 +1,61 @@
+#include "program/ops/optimizer.h"
+
+#include <string>
+
+#include "core/dtype.h"
+#include "core/machine.h"
+#include "core/units.h"
+#include "program/op.h"
+#include "program/op_table.h"
+#include "program/ops/checks.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+std::string check_square_sum(const OpView& v) {
+  return agree(v.update(0).dtype == DType::kF64 && v.update(0).shape.elements() == 1,
+               "the sum must be one f64");
+}
+std::string check_clip(const OpView& v) {
+  return agree(v.in(0).dtype == DType::kF64 && v.out(0).dtype == DType::kF32,
+               "the sum must be f64 and the coefficient f32");
+}
+
+bool is_state_of(const Tensor& state, const Tensor& w) {
+  return state.dtype == DType::kF32 && state.shape.elements() == w.shape.elements();
+}
+
+std::string check_adamw(const OpView& v) {
+  const Tensor& w = v.update(0);
+  const bool master = v.instruction.update.size() == 3
+                          ? w.dtype == DType::kF32
+                          : v.instruction.update.size() == 4 && is_state_of(v.update(3), w);
+  return agree(master && is_state_of(v.update(1), w) && is_state_of(v.update(2), w) &&
+                   v.in(0).shape.elements() == w.shape.elements(),
+               "g, w, m, v and master must have one size, states f32, and 16-bit weights a master");
+}
+
+Flops flops_square_sum(const OpView& v) { return flops_per_element(v.in(0), 2); }
+Flops flops_adamw(const OpView& v) { return flops_per_element(v.update(0), 14); }
+
+Scratch scratch_square_sum(const OpView& v, const Machine&) {
+  return {divide_up(v.in(0).shape.elements(), kReductionChunk) * size_of(DType::kF64)};
+}
+
+}  // namespace
+
+OpRow square_sum_row() {
+  return {.name = "square_sum",
+          .check = check_square_sum,
+          .flops = flops_square_sum,
+          .scratch = scratch_square_sum};
+}
+OpRow clip_row() {
+  return {.name = "clip", .check = check_clip, .flops = no_flops, .scratch = no_scratch};
+}
+OpRow adamw_row() {
+  return {.name = "adamw", .check = check_adamw, .flops = flops_adamw, .scratch = no_scratch};
+}
+
+}  // namespace ftplan::program

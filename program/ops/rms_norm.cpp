@@ -1,0 +1,103 @@
+#include "program/ops/rms_norm.h"
+
+#include <string>
+
+#include "core/dtype.h"
+#include "core/machine.h"
+#include "core/units.h"
+#include "program/backward.h"
+#include "program/op.h"
+#include "program/op_table.h"
+#include "program/ops/checks.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+bool is_weight_of(const Tensor& w, const Tensor& x) {
+  return w.shape.elements() == x.shape.width() && w.dtype == x.dtype;
+}
+
+bool is_row_scale_of(const Tensor& inv_rms, const Tensor& x) {
+  return inv_rms.dtype == DType::kF32 && inv_rms.shape.elements() == x.shape.rows();
+}
+
+std::string check(const OpView& v) {
+  return agree(same(v.in(0), v.out(0)) && is_weight_of(v.in(1), v.in(0)) &&
+                   is_row_scale_of(v.out(1), v.in(0)),
+               "x and y must agree, w must have x's width, inv_rms one f32 a row");
+}
+
+std::string check_apply(const OpView& v) {
+  return agree(same(v.in(0), v.out(0)) && is_weight_of(v.in(1), v.in(0)) &&
+                   is_row_scale_of(v.in(2), v.in(0)),
+               "x and y must agree, w must have x's width, inv_rms one f32 a row");
+}
+
+std::string check_backward(const OpView& v) {
+  const bool inputs = same(v.in(0), v.in(1)) && is_weight_of(v.in(2), v.in(1)) &&
+                      is_row_scale_of(v.in(3), v.in(1));
+  const bool dx = !v.has_out(0) || same(v.out(0), v.in(1));
+  const bool dw = !v.has_out(1) || v.out(1).shape.elements() == v.in(1).shape.width();
+  return agree(inputs && dx && dw, "dy, x and dx must agree, dw must have x's width");
+}
+
+Flops flops(const OpView& v) { return flops_per_element(v.in(0), 4); }
+Flops flops_backward(const OpView& v) { return flops_per_element(v.in(0), 9); }
+
+Scratch scratch_backward(const OpView& v, const Machine& machine) {
+  if (!v.has_out(1)) return {};
+  return {machine.threads * v.in(1).shape.width() * size_of(DType::kF32)};
+}
+
+void differentiate(const Instruction& forward, Backward& backward) {
+  const Operand x = forward.in[0];
+  const Operand w = forward.in[1];
+  const Operand dy = backward.gradient(forward.out[0]);
+  if (!dy || (!backward.needs_gradient(x) && !backward.needs_gradient(w))) return;
+  Instruction instruction{.op = Op::kRmsNormBackward,
+                          .in = {dy, backward.keep(x), w, backward.keep(forward.out[1])}};
+  if (backward.needs_gradient(x) && !backward.gradient(x)) {
+    // Row by row dx may replace dy, which nobody reads after this.
+    instruction.out.push_back(dy);
+    backward.set_gradient(x, dy);
+  } else {
+    backward.contribute(instruction, x, "d norm input");
+  }
+  backward.contribute(instruction, w, "d norm weight");
+  backward.emit(instruction);
+}
+
+void repeat(const Instruction& forward, Backward& backward) {
+  const Tensor like = backward.program().tensor(forward.out[0]);
+  const Operand again{backward.emitter().transient("normed again", like.shape, like.dtype)};
+  backward.emit({.op = Op::kRmsNormApply,
+                 .in = {backward.keep(forward.in[0]), forward.in[1], backward.keep(forward.out[1])},
+                 .out = {again}});
+  backward.yield(forward.out[0], again);
+}
+
+}  // namespace
+
+OpRow rms_norm_row() {
+  return {.name = "rms_norm",
+          .check = check,
+          .flops = flops,
+          .scratch = no_scratch,
+          .differentiate = differentiate,
+          .recall = Recall::kRepeat,
+          .repeat = repeat};
+}
+
+OpRow rms_norm_apply_row() {
+  return {.name = "rms_norm_apply", .check = check_apply, .flops = flops, .scratch = no_scratch};
+}
+
+OpRow rms_norm_backward_row() {
+  return {.name = "rms_norm_backward",
+          .check = check_backward,
+          .flops = flops_backward,
+          .scratch = scratch_backward};
+}
+
+}  // namespace ftplan::program

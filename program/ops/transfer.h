@@ -1,0 +1,18 @@
+#pragma once
+
+#include "program/op_table.h"
+
+/// Values that come from outside the program, or leave it.
+namespace ftplan::program {
+
+/// out {ids, targets, positions, document_start, row_ids, token_order?}: the next micro-batch
+OpRow batch_row();
+/// out {table}: cosines and sines of all positions; RopeAttributes
+OpRow rope_table_row();
+/// out {tensor}: a tensor of the checkpoint, converted; FileAttributes
+OpRow load_row();
+/// out {tensor}: a new LoRA matrix, A uniform in +-1/sqrt(in), B zero; FileAttributes
+OpRow init_adapter_row();
+/// in {tensor}, out {file}: written to disk; FileAttributes
+
+}  // namespace ftplan::program

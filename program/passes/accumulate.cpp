@@ -1,0 +1,47 @@
+#include <cstdint>
+#include <vector>
+
+#include "core/result.h"
+#include "program/clone.h"
+#include "program/lowering.h"
+#include "program/passes/passes.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+// Gradients are defined by the first micro-step and added to by every later one.
+void add_to_gradients(StepProgram& program, const std::vector<Node>& nodes) {
+  for (const InstructionId id : instructions_below(program, nodes)) {
+    Instruction& instruction = program.instructions[static_cast<std::size_t>(id)];
+    for (int i = 0; i < instruction.out.size(); ++i) {
+      const Operand out = instruction.out[i];
+      if (!out || program.storage_of(out.tensor).category != Category::kGradients) continue;
+      instruction.accumulate |= static_cast<std::uint8_t>(1U << static_cast<unsigned>(i));
+    }
+  }
+}
+
+}  // namespace
+
+Result<void> accumulate(Lowering& lowering) {
+  const auto steps = static_cast<std::int32_t>(lowering.strategy.accumulation);
+  if (!lowering.trains() || steps == 1) return {};
+  StepProgram& program = lowering.program;
+  const SegmentId micro = program.segment(program.root).body.back().id;
+  // With shards the last micro-step is one of its own: only it reduces.
+  std::vector<std::pair<std::int32_t, std::int32_t>> later = {{1, steps - 1}};
+  if (lowering.shards() && steps > 2) later = {{1, steps - 2}, {steps - 1, 1}};
+  for (const auto& [first, count] : later) {
+    Segment segment = program.segment(micro);
+    segment.body = clone_nodes(program, segment.body, {});
+    add_to_gradients(program, segment.body);
+    segment.first = first;
+    segment.repeat = count;
+    const Node node = add_segment(program, std::move(segment));
+    program.segments[static_cast<std::size_t>(program.root)].body.push_back(node);
+  }
+  return {};
+}
+
+}  // namespace ftplan::program

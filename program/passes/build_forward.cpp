@@ -1,0 +1,356 @@
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/category.h"
+#include "core/dtype.h"
+#include "core/job.h"
+#include "core/result.h"
+#include "core/shape.h"
+#include "core/units.h"
+#include "models/family.h"
+#include "program/attributes.h"
+#include "program/emitter.h"
+#include "program/lowering.h"
+#include "program/op.h"
+#include "program/passes/passes.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+using models::LayerOp;
+using models::LayerOpKind;
+using models::Value;
+
+class ForwardBuilder {
+ public:
+  explicit ForwardBuilder(Lowering& lowering)
+      : low_(lowering), emit_(lowering.program), tokens_(lowering.tokens()) {}
+
+  void build() {
+    emit_.open({});
+    if (!low_.generates()) {
+      emit_.emit({.op = Op::kZero, .out = {{low_.program.interface.loss}}});
+    }
+    emit_.open({.axis = Axis::kMicroStep});
+    add_batch();
+    add_embedding();
+    add_caches();
+    add_layers();
+    add_head();
+    emit_.close();
+    emit_.close();
+  }
+
+ private:
+  static std::size_t at(Value value) { return static_cast<std::size_t>(value); }
+
+  TensorId host(const char* name, std::int64_t elements) {
+    const Bytes size = elements * size_of(DType::kI32);
+    const StorageId storage = emit_.storage(
+        {.size = size, .category = Category::kInputs, .place = Place::kHost, .name = name});
+    return emit_.tensor(storage, {elements}, DType::kI32);
+  }
+
+  void add_batch() {
+    Interface& io = low_.program.interface;
+    io.ids = host("ids", tokens_);
+    io.targets = low_.generates() ? kNone : host("targets", tokens_);
+    io.positions = host("positions", tokens_);
+    io.document_start = host("document start", tokens_);
+    io.row_ids = host("row ids", low_.rows);
+    const bool ordered = low_.trains() && !low_.job.lora();
+    io.token_order = ordered ? host("token order", tokens_) : kNone;
+    Instruction batch{.op = Op::kBatch};
+    for (const TensorId id : {io.ids, io.targets, io.positions, io.document_start, io.row_ids,
+                              io.token_order}) {
+      batch.out.push_back({id});
+    }
+    emit_.emit(batch);
+  }
+
+  void add_embedding() {
+    emit_.open({.axis = Axis::kLayer, .role = Role::kEmbed});
+    low_.tensors.residual =
+        emit_.transient("residual", {tokens_, low_.job.model.hidden}, low_.compute);
+    const Interface& io = low_.program.interface;
+    emit_.emit({.op = Op::kEmbed,
+                .in = {{io.ids}, {low_.tensors.embedding}, {io.token_order}},
+                .out = {{low_.tensors.residual, 0}}});
+    emit_.close();
+  }
+
+  void add_caches() {
+    if (!low_.generates()) return;
+    const ModelConfig& model = low_.job.model;
+    const Shape shape{low_.rows * low_.request.cache, model.kv_heads * model.head_size};
+    for (TensorId* cache : {&key_cache_, &value_cache_}) {
+      const StorageId storage =
+          emit_.storage({.size = shape.elements() * size_of(low_.compute),
+                         .region = Region::kPersistent,
+                         .copies = {.count = static_cast<std::int32_t>(low_.layers())},
+                         .name = cache == &key_cache_ ? "key cache" : "value cache"});
+      *cache = emit_.tensor(storage, shape, low_.compute);
+    }
+  }
+
+  // The first layer of a LoRA training stands alone: nothing before it learns, so its backward stops early.
+  void add_layers() {
+    const auto layers = static_cast<std::int32_t>(low_.layers());
+    const bool alone = low_.trains() && low_.job.lora() && layers > 1;
+    if (alone) add_layer_segment(0, 1);
+    add_layer_segment(alone ? 1 : 0, alone ? layers - 1 : layers);
+  }
+
+  void add_layer_segment(std::int32_t first, std::int32_t count) {
+    emit_.open({.first = first, .repeat = count, .axis = Axis::kLayer, .role = Role::kLayers});
+    next_made_ = 0;
+    values_.fill({});
+    values_[at(Value::kResidual)] = {low_.tensors.residual, 0};
+    const auto& ops = low_.blueprint.layer_ops;
+    int residuals_left = 0;
+    for (const LayerOp& op : ops) residuals_left += op.kind == LayerOpKind::kAddResidual ? 1 : 0;
+    for (const LayerOp& op : ops) {
+      switch (op.kind) {
+        case LayerOpKind::kNorm: add_norm(op); break;
+        case LayerOpKind::kLinear: add_linear(op, residuals_left == 1); break;
+        case LayerOpKind::kRotate: add_rotation(op); break;
+        case LayerOpKind::kAttention: add_attention(); break;
+        case LayerOpKind::kGatedSilu: add_gated_silu(); break;
+        case LayerOpKind::kAddResidual:
+          --residuals_left;
+          add_residual(op);
+          break;
+      }
+    }
+    emit_.close();
+  }
+
+  // All segments of layers use the same storages: what one layer keeps has the place that another's has.
+  TensorId in_layer(const char* name, Shape shape, DType dtype) {
+    if (next_made_ == made_.size()) made_.push_back(emit_.transient(name, shape, dtype));
+    return made_[next_made_++];
+  }
+
+  TensorId value_tensor(Value value, const char* name) {
+    return in_layer(name, {tokens_, low_.blueprint.width(value, low_.job.model)}, low_.compute);
+  }
+
+  TensorId weight(int index) const {
+    return index < 0 ? kNone : low_.tensors.layer[static_cast<std::size_t>(index)];
+  }
+
+  void add_norm(const LayerOp& op) {
+    const Operand out{value_tensor(op.out, "normed")};
+    const Operand inv_rms{in_layer("inv rms", {tokens_}, DType::kF32)};
+    add_norm_of(values_[at(op.in)], weight(op.weight), out, inv_rms);
+    values_[at(op.out)] = out;
+  }
+
+  void add_norm_of(Operand x, TensorId w, Operand y, Operand inv_rms) {
+    emit_.emit({.op = Op::kRmsNorm,
+                .attributes = emit_.attributes(NormAttributes{low_.job.model.norm_epsilon}),
+                .in = {x, {w}},
+                .out = {y, inv_rms}});
+  }
+
+  static const char* value_name(Value value) {
+    switch (value) {
+      case Value::kQuery: return "query";
+      case Value::kKey: return "key";
+      case Value::kValue: return "value";
+      case Value::kGate: return "gate";
+      case Value::kUp: return "up";
+      default: return "branch";
+    }
+  }
+
+  void add_linear(const LayerOp& op, bool last_branch) {
+    // The branch that ends the layer is written where the next layer's input belongs.
+    const bool leaves = op.out == Value::kBranch && last_branch;
+    const Operand y = leaves ? Operand{low_.tensors.residual, 1}
+                             : Operand{value_tensor(op.out, value_name(op.out))};
+    const Operand x = values_[at(op.in)];
+    emit_.emit({.op = Op::kLinear, .in = {x, {weight(op.weight)}, {weight(op.bias)}}, .out = {y}});
+    const int linear = low_.blueprint.layer[static_cast<std::size_t>(op.weight)].linear;
+    if (low_.job.adapted[static_cast<std::size_t>(linear)]) add_adapter(linear, x, y);
+    values_[at(op.out)] = y;
+  }
+
+  // Adapters are f32; products use them in the compute type.
+  Operand in_compute_type(TensorId adapter) {
+    if (low_.compute == DType::kF32) return {adapter};
+    const Shape shape = low_.program.tensor(adapter).shape;
+    const Operand cast{in_layer("adapter cast", shape, low_.compute)};
+    emit_.emit({.op = Op::kCast, .in = {{adapter}}, .out = {cast}});
+    return cast;
+  }
+
+  void add_adapter(int linear, Operand x, Operand y) {
+    const LoraPair& pair = low_.tensors.adapters[static_cast<std::size_t>(linear)];
+    Operand dropped = x;
+    const double dropout = low_.job.request.method.dropout;
+    if (low_.trains() && dropout > 0) {
+      const Shape shape = low_.program.tensor(x).shape;
+      dropped = {in_layer("dropped", shape, low_.compute)};
+      emit_.emit({.op = Op::kDropout,
+                  .attributes = emit_.attributes(DropoutAttributes{dropout, linear}),
+                  .in = {x, {low_.program.interface.row_ids}},
+                  .out = {dropped}});
+    }
+    const Operand a = in_compute_type(pair.a);
+    const std::int64_t rank = low_.job.request.method.rank;
+    const Operand inner{in_layer("adapter inner", {tokens_, rank}, low_.compute)};
+    emit_.emit({.op = Op::kLinear, .in = {dropped, a, {}}, .out = {inner}});
+    const Operand b = in_compute_type(pair.b);
+    emit_.emit({.op = Op::kLinearAccumulate,
+                .attributes = emit_.attributes(LinearAttributes{low_.job.adapter_scale}),
+                .in = {inner, b},
+                .update = {y}});
+  }
+
+  void add_rotation(const LayerOp& op) {
+    const ModelConfig& model = low_.job.model;
+    const std::int64_t heads = op.in == Value::kQuery ? model.heads : model.kv_heads;
+    const Interface& io = low_.program.interface;
+    emit_.emit({.op = Op::kRotate,
+                .attributes = emit_.attributes(RotateAttributes{heads, model.head_size}),
+                .in = {{io.rope_table}, {io.positions}},
+                .update = {values_[at(op.in)]}});
+  }
+
+  AttentionAttributes attention_attributes() const {
+    const ModelConfig& model = low_.job.model;
+    return {.rows = low_.rows,
+            .sequence = low_.sequence,
+            .heads = model.heads,
+            .kv_heads = model.kv_heads,
+            .head_size = model.head_size,
+            .cache = low_.generates() ? low_.request.cache : 0};
+  }
+
+  void add_attention() {
+    const AttributesId attributes = emit_.attributes(attention_attributes());
+    Operand key = values_[at(Value::kKey)];
+    Operand value = values_[at(Value::kValue)];
+    if (low_.generates()) {
+      for (const auto& [from, cache] : {std::pair{key, key_cache_}, std::pair{value, value_cache_}}) {
+        emit_.emit({.op = Op::kAppendCache,
+                    .attributes = attributes,
+                    .in = {from},
+                    .update = {{cache}}});
+      }
+      key = {key_cache_};
+      value = {value_cache_};
+    }
+    const Operand out{value_tensor(Value::kAttended, "attended")};
+    Operand log_sum;
+    if (low_.trains()) {
+      const std::int64_t sums = tokens_ * low_.job.model.heads;
+      log_sum = {in_layer("log sum", {sums}, DType::kF32)};
+    }
+    emit_.emit({.op = Op::kAttention,
+                .attributes = attributes,
+                .in = {values_[at(Value::kQuery)], key, value, {low_.program.interface.document_start}},
+                .out = {out, log_sum}});
+    values_[at(Value::kAttended)] = out;
+  }
+
+  void add_gated_silu() {
+    const Operand out{value_tensor(Value::kActivated, "activated")};
+    emit_.emit({.op = Op::kGatedSilu,
+                .in = {values_[at(Value::kGate)], values_[at(Value::kUp)]},
+                .out = {out}});
+    values_[at(Value::kActivated)] = out;
+  }
+
+  void add_residual(const LayerOp& op) {
+    emit_.emit({.op = Op::kAdd, .in = {values_[at(Value::kResidual)]}, .update = {values_[at(op.in)]}});
+    values_[at(Value::kResidual)] = values_[at(op.in)];
+  }
+
+  void add_head() {
+    emit_.open({.first = static_cast<std::int32_t>(low_.layers()), .axis = Axis::kLayer, .role = Role::kHead});
+    const Operand x{low_.tensors.residual, 0};
+    if (low_.generates()) {
+      add_next_token(x);
+    } else {
+      add_loss(x);
+    }
+    emit_.close();
+  }
+
+  void add_loss(Operand x) {
+    const std::int64_t vocabulary = low_.job.model.vocabulary;
+    const Operand h{emit_.transient("head input", {tokens_, low_.job.model.hidden}, low_.compute)};
+    emit_.set_phase(low_.trains() ? Phase::kForward : Phase::kLoss);
+    const Operand inv_rms{emit_.transient("inv rms", {tokens_}, DType::kF32)};
+    add_norm_of(x, low_.tensors.final_norm, h, inv_rms);
+    emit_.set_phase(Phase::kLoss);
+    const std::int64_t chunk = low_.loss_chunk();
+    const Operand logits{
+        emit_.transient("logits", {chunk, vocabulary}, low_.compute, Category::kLogits)};
+    const Operand loss{low_.program.interface.loss};
+    const Operand targets{low_.program.interface.targets};
+    Instruction instruction{.attributes = emit_.attributes(LossAttributes{chunk})};
+    if (low_.trains()) {
+      instruction.op = Op::kLinearCrossEntropy;
+      instruction.in = {{low_.tensors.head}, targets};
+      instruction.out = {logits, {head_gradient()}};
+      instruction.update = {h, loss};
+    } else {
+      instruction.op = Op::kLinearLoss;
+      instruction.in = {h, {low_.tensors.head}, targets};
+      instruction.out = {logits};
+      instruction.update = {loss};
+    }
+    emit_.emit(instruction);
+    emit_.set_phase(Phase::kForward);
+  }
+
+  TensorId head_gradient() const {
+    const auto head = static_cast<std::size_t>(low_.tensors.head);
+    return head < low_.tensors.gradients.size() ? low_.tensors.gradients[head] : kNone;
+  }
+
+  void add_next_token(Operand x) {
+    const std::int64_t hidden = low_.job.model.hidden;
+    const Operand last{emit_.transient("last", {low_.rows, hidden}, low_.compute)};
+    emit_.emit({.op = Op::kTakeLast,
+                .attributes = emit_.attributes(attention_attributes()),
+                .in = {x},
+                .out = {last}});
+    const Operand h{emit_.transient("head input", {low_.rows, hidden}, low_.compute)};
+    const Operand inv_rms{emit_.transient("inv rms", {low_.rows}, DType::kF32)};
+    add_norm_of(last, low_.tensors.final_norm, h, inv_rms);
+    const Operand logits{emit_.transient("logits", {low_.rows, low_.job.model.vocabulary},
+                                         low_.compute, Category::kLogits)};
+    emit_.emit({.op = Op::kLinear, .in = {h, {low_.tensors.head}, {}}, .out = {logits}});
+    const StorageId storage = emit_.storage({.size = low_.rows * size_of(DType::kI32),
+                                             .category = Category::kInputs,
+                                             .place = Place::kHost,
+                                             .region = Region::kPersistent,
+                                             .name = "next ids"});
+    low_.program.interface.next_ids = emit_.tensor(storage, {low_.rows}, DType::kI32);
+    emit_.emit({.op = Op::kArgmax, .in = {logits}, .out = {{low_.program.interface.next_ids}}});
+  }
+
+  Lowering& low_;
+  Emitter emit_;
+  std::int64_t tokens_;
+  TensorId key_cache_ = kNone, value_cache_ = kNone;
+  std::array<Operand, models::kValues> values_{};
+  std::vector<TensorId> made_;  // tensors of a layer, in the order of their making
+  std::size_t next_made_ = 0;
+};
+
+}  // namespace
+
+Result<void> build_forward(Lowering& lowering) {
+  ForwardBuilder(lowering).build();
+  return {};
+}
+
+}  // namespace ftplan::program

@@ -1,0 +1,78 @@
+#include <cstddef>
+#include <vector>
+
+#include "core/category.h"
+#include "core/result.h"
+#include "program/backward.h"
+#include "program/emitter.h"
+#include "program/lowering.h"
+#include "program/passes/passes.h"
+#include "program/step_program.h"
+
+namespace ftplan::program {
+namespace {
+
+std::vector<InstructionId> instructions_of(const Segment& segment) {
+  std::vector<InstructionId> ids;
+  for (const Node& node : segment.body) {
+    FTPLAN_CHECK(!node.is_segment);
+    ids.push_back(node.id);
+  }
+  return ids;
+}
+
+// What the backward reads of a layer must outlive it: one copy per layer, pushed on the stack.
+void keep_until_backward(Lowering& lowering, const std::vector<StorageId>& kept) {
+  const StorageId residual = lowering.program.tensor(lowering.tensors.residual).storage;
+  const auto layers = static_cast<std::int32_t>(lowering.layers());
+  for (const StorageId id : kept) {
+    Storage& storage = lowering.program.storages[static_cast<std::size_t>(id)];
+    if (storage.place != Place::kDevice) continue;
+    storage.region = Region::kStack;
+    storage.copies = {.count = id == residual ? layers + 1 : layers};
+  }
+}
+
+}  // namespace
+
+Result<void> differentiate(Lowering& lowering) {
+  if (!lowering.trains()) return {};
+  StepProgram& program = lowering.program;
+  Emitter emitter(program);
+  const SegmentId micro = program.segment(program.root).body.back().id;
+  const std::vector<Node> forward = program.segment(micro).body;
+  Backward backward(emitter, lowering.tensors.gradients);
+  const TensorId residual = lowering.tensors.residual;
+  const bool embedding_learns = !lowering.job.lora();
+
+  emitter.reopen(micro);
+  emitter.set_phase(Phase::kBackward);
+  Operand gradient;  // of the residual where the backward stands
+  for (auto node = forward.rbegin(); node != forward.rend(); ++node) {
+    if (!node->is_segment) continue;
+    const Segment span = program.segment(node->id);
+    const bool first_alone = !embedding_learns && span.role == Role::kLayers && span.first == 0;
+    std::vector<Operand> entering;
+    std::vector<Backward::Seed> leaving;
+    if (span.role != Role::kEmbed && !first_alone) entering.push_back({residual, 0});
+    if (span.role == Role::kLayers) leaving.push_back({{residual, 1}, gradient});
+    if (span.role == Role::kEmbed) leaving.push_back({{residual, 0}, gradient});
+    emitter.open({.first = span.first,
+                  .repeat = span.repeat,
+                  .axis = span.axis,
+                  .descending = true,
+                  .role = span.role == Role::kLayers ? Role::kBackwardLayers : Role::kOther});
+    backward.begin(instructions_of(span), entering, leaving);
+    backward.run();
+    const Operand left = backward.gradient_after({residual, 0});
+    if (span.role == Role::kHead) gradient = left;
+    // A layer ends with its input's gradient where its output's was, so that layers repeat.
+    FTPLAN_CHECK(span.role != Role::kLayers || first_alone || left == gradient);
+    emitter.close_or_drop();
+    if (span.role == Role::kLayers) keep_until_backward(lowering, backward.kept());
+  }
+  emitter.close();
+  return {};
+}
+
+}  // namespace ftplan::program

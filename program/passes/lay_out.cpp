@@ -1,0 +1,227 @@
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "core/category.h"
+#include "core/check.h"
+#include "core/result.h"
+#include "core/units.h"
+#include "program/lifetimes.h"
+#include "program/lowering.h"
+#include "program/op_table.h"
+#include "program/packer.h"
+#include "program/passes/passes.h"
+#include "program/step_program.h"
+#include "program/walk.h"
+
+// Note [Arena]
+//
+//   0                                                                                arena
+//   | persistent | scratch | work region, packed | stack of kept values ->   <- gradients |
+//                                                 layer 0, 1, 2 ...      ... layer 1, 2 ... edges
+//
+// The forward pushes what each layer keeps; the backward pops it while gradients grow into what it frees. The arena ends
+// where, at the worst instant, both meet. Where the stack is small beside the work region it stands below it instead.
+// Everything of a layer has an offset that is affine in the layer.
+
+namespace ftplan::program {
+namespace {
+
+class Layouter {
+ public:
+  explicit Layouter(Lowering& lowering)
+      : low_(lowering), program_(lowering.program), walk_(walk(program_, Sampling::kEnds)),
+        lives_(lives_of(program_, walk_)) {}
+
+  void run() {
+    place_persistent();
+    place_scratch();
+    for (const Place place : {Place::kHost, Place::kDisk}) {
+      const auto items = work_items(place);
+      const std::int64_t base = arena(place);
+      arena(place) += pack_items(items, [&](const Packing& packing) {
+        set_offsets(items, packing, base);
+        return packing.height;
+      });
+    }
+    place_device();
+  }
+
+ private:
+  std::int64_t& arena(Place place) {
+    return program_.arena[static_cast<std::size_t>(place)].value;
+  }
+  Storage& storage(StorageId id) { return program_.storages[static_cast<std::size_t>(id)]; }
+
+  void place_persistent() {
+    for (Storage& s : program_.storages) {
+      if (s.region != Region::kPersistent) continue;
+      s.offset = {arena(s.place)};
+      s.stride = accounted(s);
+      arena(s.place) += s.copies.count * s.stride.value;
+    }
+    program_.persistent = program_.arena;
+  }
+
+  void place_scratch() {
+    for (const Instruction& instruction : program_.instructions) {
+      const OpView view{program_, instruction};
+      const Bytes need = row_of(instruction.op).scratch(view, low_.machine).bytes;
+      Bytes& size = program_.scratch[static_cast<std::size_t>(instruction.stream)];
+      size = std::max(size, round_up(need, kAlignment));
+    }
+    for (std::size_t stream = 0; stream < kStreams; ++stream) {
+      program_.scratch_offset[stream] = {arena(Place::kDevice)};
+      arena(Place::kDevice) += program_.scratch[stream].value;
+    }
+  }
+
+  // The packing and the order of its two low parts decide where the arena ends.
+  void place_device() {
+    const auto items = work_items(Place::kDevice);
+    arena(Place::kDevice) = pack_items(items, [&](const Packing& packing) {
+      const std::int64_t work_low = place_dynamic(items, packing, /*stack_low=*/false);
+      const std::int64_t stack_low = place_dynamic(items, packing, /*stack_low=*/true);
+      return stack_low < work_low ? stack_low : place_dynamic(items, packing, /*stack_low=*/false);
+    });
+  }
+
+  // Returns the end of the arena.
+  std::int64_t place_dynamic(const std::vector<StorageId>& items, const Packing& packing, bool stack_low) {
+    const std::int64_t base = arena(Place::kDevice);
+    const std::int64_t stack_end = place_stack(stack_low ? base : base + packing.height);
+    set_offsets(items, packing, stack_low ? stack_end : base);
+    return std::max(place_gradients(), base);
+  }
+
+  std::vector<StorageId> work_items(Place place) const {
+    std::vector<StorageId> items;
+    for (std::size_t i = 0; i < program_.storages.size(); ++i) {
+      const Storage& s = program_.storages[i];
+      const auto id = static_cast<StorageId>(i);
+      if (s.region == Region::kWork && s.place == place && duration(id) > 0) items.push_back(id);
+    }
+    return items;
+  }
+
+  // Leaves the cheapest packing in place; returns its cost.
+  template <class Cost>
+  std::int64_t pack_items(const std::vector<StorageId>& items, const Cost& cost) {
+    std::vector<PackItem> sizes;
+    for (const StorageId id : items) {
+      const Storage& s = storage(id);
+      sizes.push_back({s.copies.count * accounted(s).value, duration(id)});
+    }
+    const Packing packing = pack(
+        sizes,
+        [&](std::size_t a, std::size_t b) { return program_.live.overlap(items[a], items[b]); },
+        cost);
+    return cost(packing);
+  }
+
+  void set_offsets(const std::vector<StorageId>& items, const Packing& packing, std::int64_t base) {
+    for (std::size_t i = 0; i < packing.offsets.size(); ++i) {
+      storage(items[i]).offset = {base + packing.offsets[i]};
+      storage(items[i]).stride = accounted(storage(items[i]));
+    }
+  }
+
+  // Positions at which a storage lives.
+  [[nodiscard]] std::int64_t duration(StorageId id) const {
+    const LiveSets& sets = program_.live;
+    const auto* row = sets.bits.data() + static_cast<std::ptrdiff_t>(id) * sets.words;
+    return std::accumulate(row, row + sets.words, std::int64_t{0},
+                           [](std::int64_t sum, std::uint64_t word) { return sum + std::popcount(word); });
+  }
+
+  // What one layer keeps stands side by side, layer after layer. Returns the end of the last.
+  std::int64_t place_stack(std::int64_t base) {
+    std::int64_t end = base;
+    std::int64_t layer = 0;
+    for (Storage& s : program_.storages) {
+      if (s.region != Region::kStack) continue;
+      s.offset = {base + layer};
+      layer += accounted(s).value;
+    }
+    for (Storage& s : program_.storages) {
+      if (s.region != Region::kStack) continue;
+      s.stride = {layer};
+      end = std::max(end, s.offset.value + (s.copies.count - 1) * layer + accounted(s).value);
+    }
+    return end;
+  }
+
+  // Blocks of gradients from the top down, in order of their birth; returns the top, which the worst instant decides.
+  std::int64_t place_gradients() {
+    std::vector<StorageId> blocks;
+    for (const Life& life : lives_) {
+      if (storage(life.storage).region != Region::kGradients) continue;
+      if (std::find(blocks.begin(), blocks.end(), life.storage) == blocks.end()) {
+        blocks.push_back(life.storage);
+      }
+    }
+    std::int64_t below = 0;  // of the top
+    for (const StorageId id : blocks) {
+      Storage& s = storage(id);
+      s.stride = accounted(s);
+      below += s.copies.count * s.stride.value;
+      s.offset = {-below};
+    }
+    const std::int64_t top = worst_instant();
+    for (const StorageId id : blocks) storage(id).offset += Bytes{top};
+    return top;
+  }
+
+  // The largest sum, over the steps, of the low part's end and the gradients' depth below the top.
+  std::int64_t worst_instant() {
+    std::int64_t worst = 0;
+    std::vector<const Life*> open;
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
+      while (next < lives_.size() && lives_[next].begin == static_cast<std::int32_t>(i)) {
+        if (storage(lives_[next].storage).place == Place::kDevice) open.push_back(&lives_[next]);
+        ++next;
+      }
+      std::int64_t low_end = 0;
+      std::int64_t depth = 0;
+      for (const Life* life : open) {
+        const Storage& s = storage(life->storage);
+        const std::int32_t copy =
+            s.region == Region::kWork ? life->copy : true_copy(s.copies, life->copy);
+        const std::int64_t begin = s.offset.value + copy * s.stride.value;
+        if (s.region == Region::kGradients) {
+          depth = std::max(depth, -begin);
+        } else {
+          low_end = std::max(low_end, begin + accounted(s).value);
+        }
+      }
+      worst = std::max(worst, low_end + depth);
+      std::erase_if(open, [&](const Life* life) { return life->end == static_cast<std::int32_t>(i); });
+    }
+    return worst;
+  }
+
+  // The copy that a compact copy number means when no layer is left out.
+  [[nodiscard]] std::int32_t true_copy(Copies copies, std::int32_t compact) const {
+    const std::int32_t layer = copies.first + compact * copies.every;
+    return (walk_.layer_of(layer) - copies.first) / copies.every;
+  }
+
+  Lowering& low_;
+  StepProgram& program_;
+  Walk walk_;
+  std::vector<Life> lives_;
+};
+
+}  // namespace
+
+Result<void> lay_out(Lowering& lowering) {
+  Layouter(lowering).run();
+  return {};
+}
+
+}  // namespace ftplan::program

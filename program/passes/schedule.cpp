@@ -1,0 +1,140 @@
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "core/result.h"
+#include "program/clone.h"
+#include "program/lowering.h"
+#include "program/op.h"
+#include "program/ops/collective.h"
+#include "program/passes/passes.h"
+#include "program/step_program.h"
+
+// Note [Streams]
+// Collectives run on a stream of their own. Each waits for what the compute stream was given before it, and signals when
+// it is done. What reads its result waits for the signal of its own layer; what overwrites its input waits for the signal
+// of the layer whose copy it takes over.
+
+namespace ftplan::program {
+namespace {
+
+class Scheduler {
+ public:
+  explicit Scheduler(Lowering& lowering) : program_(lowering.program) {}
+
+  void run() {
+    issue(program_.root);
+    for (const Issued& collective : issued_) {
+      for (const Operand& read : collective.reads) wait_before_overwriting(read, collective.event);
+      for (const Operand& written : collective.writes) {
+        wait_before_reading(collective.id, written, collective.event);
+      }
+    }
+  }
+
+ private:
+  struct Issued {
+    InstructionId id;
+    EventId event;
+    Operands reads, writes;
+  };
+
+  Instruction& at(InstructionId id) { return program_.instructions[static_cast<std::size_t>(id)]; }
+
+  // Puts collectives on their stream, behind a signal of what stands before them.
+  void issue(SegmentId id) {
+    std::vector<Node> nodes;
+    for (const Node& node : std::vector<Node>(program_.segment(id).body)) {
+      if (node.is_segment) {
+        issue(node.id);
+      } else if (is_collective(at(node.id).op)) {
+        nodes.push_back(signaller(nodes));
+        if (nodes.size() > 1 && nodes[nodes.size() - 2] == nodes.back()) nodes.pop_back();
+        const EventId before = at(nodes.back().id).signals;
+        Instruction& collective = at(node.id);
+        collective.stream = Stream::kCommunication;
+        collective.waits.push_back({before, 0});
+        collective.signals = event_of(collective);
+        issued_.push_back({node.id, collective.signals, collective.in, collective.out});
+        for (const Operand& both : collective.update) issued_.back().writes.push_back(both);
+      }
+      nodes.push_back(node);
+    }
+    program_.segments[static_cast<std::size_t>(id)].body = std::move(nodes);
+  }
+
+  // The compute instruction before, made to signal, or a mark.
+  Node signaller(const std::vector<Node>& nodes) {
+    const bool follows_compute = !nodes.empty() && !nodes.back().is_segment &&
+                                 at(nodes.back().id).stream == Stream::kCompute;
+    if (!follows_compute) {
+      program_.instructions.push_back({.op = Op::kMark, .phase = Phase::kReduce});
+    }
+    const Node node = follows_compute
+                          ? nodes.back()
+                          : Node{static_cast<std::int32_t>(program_.instructions.size()) - 1, false};
+    if (at(node.id).signals == kNone) at(node.id).signals = program_.events++;
+    return node;
+  }
+
+  // Layers in different segments whose copies of one storage travel signal the same event.
+  EventId event_of(const Instruction& collective) {
+    const TensorId result = collective.out.empty() ? collective.update[0].tensor : collective.out[0].tensor;
+    const auto [entry, added] = events_.try_emplace(result, program_.events);
+    if (added) ++program_.events;
+    return entry->second;
+  }
+
+  void add_wait(InstructionId id, EventUse use) {
+    Instruction& instruction = at(id);
+    if (std::find(instruction.waits.begin(), instruction.waits.end(), use) == instruction.waits.end()) {
+      instruction.waits.push_back(use);
+    }
+  }
+
+  bool touches(const Operands& operands, StorageId storage) const {
+    return std::any_of(operands.begin(), operands.end(), [&](Operand operand) {
+      return operand && program_.tensor(operand).storage == storage;
+    });
+  }
+
+  // The first writer of each body takes over the copy of the layer `count` above.
+  void wait_before_overwriting(Operand read, EventId event) {
+    const StorageId storage = program_.tensor(read).storage;
+    const Storage& s = program_.storages[static_cast<std::size_t>(storage)];
+    if (s.region != Region::kWork || s.copies.count < 2) return;
+    for (const Segment& segment : program_.segments) {
+      const auto writer = std::find_if(segment.body.begin(), segment.body.end(), [&](const Node& node) {
+        return !node.is_segment && at(node.id).stream == Stream::kCompute &&
+               (touches(at(node.id).out, storage) || touches(at(node.id).update, storage));
+      });
+      if (writer != segment.body.end()) add_wait(writer->id, {event, s.copies.count});
+    }
+  }
+
+  void wait_before_reading(InstructionId collective, Operand written, EventId event) {
+    const StorageId storage = program_.tensor(written).storage;
+    const auto order = instructions_below(program_, program_.segment(program_.root).body);
+    const auto from = std::find(order.begin(), order.end(), collective);
+    const auto reader = std::find_if(from, order.end(), [&](InstructionId id) {
+      return at(id).stream == Stream::kCompute &&
+             (touches(at(id).in, storage) || touches(at(id).update, storage));
+    });
+    if (reader != order.end()) add_wait(*reader, {event, 0});
+  }
+
+  StepProgram& program_;
+  std::map<TensorId, EventId> events_;
+  std::vector<Issued> issued_;
+};
+
+}  // namespace
+
+Result<void> schedule(Lowering& lowering) {
+  if (lowering.trains() && lowering.shards()) Scheduler(lowering).run();
+  return {};
+}
+
+}  // namespace ftplan::program

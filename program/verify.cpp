@@ -1,0 +1,290 @@
+#include "program/verify.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/category.h"
+#include "core/dtype.h"
+#include "core/enums.h"
+#include "core/units.h"
+#include "program/attributes.h"
+#include "program/happens_before.h"
+#include "program/op.h"
+#include "program/op_table.h"
+#include "program/ops/collective.h"
+#include "program/print.h"
+#include "program/step_program.h"
+#include "program/walk.h"
+
+namespace ftplan::program {
+namespace {
+
+// What was done last with a run of bytes, and for which copy of which storage.
+struct Owner {
+  std::int64_t end = 0;
+  StorageId storage = kNone;
+  std::int32_t copy = 0;
+  std::int32_t writer = kNone;           // step of the last write
+  std::vector<std::int32_t> readers;     // steps since
+  bool spoiled = false;                  // written by the backward since the forward defined it
+};
+
+// The bytes of one place as runs of equal history, keyed by their begin.
+class Bytewise {
+ public:
+  // Calls `visit` for each run inside [begin, end), splitting runs at the borders.
+  template <class Visit>
+  void visit(std::int64_t begin, std::int64_t end, const Visit& visit) {
+    split(begin);
+    split(end);
+    for (std::int64_t at = begin; at < end;) {
+      auto run = runs_.lower_bound(at);
+      if (run == runs_.end() || run->first > at) {
+        const std::int64_t stop = run == runs_.end() ? end : std::min(end, run->first);
+        run = runs_.insert(run, {at, Owner{.end = stop}});
+      }
+      visit(run->second);
+      at = run->second.end;
+    }
+  }
+
+ private:
+  void split(std::int64_t at) {
+    auto run = runs_.upper_bound(at);
+    if (run == runs_.begin()) return;
+    --run;
+    if (run->first == at || run->second.end <= at) return;
+    Owner tail = run->second;
+    run->second.end = at;
+    runs_.emplace(at, std::move(tail));
+  }
+
+  std::map<std::int64_t, Owner> runs_;
+};
+
+class Verifier {
+ public:
+  explicit Verifier(const StepProgram& program)
+      : program_(program), walk_(walk(program, Sampling::kAll)), before_(program, walk_) {
+    // Before lay_out each storage copy stands for itself; after it, addresses do.
+    laid_out_ = std::any_of(program.arena.begin(), program.arena.end(),
+                            [](Bytes arena) { return arena.value > 0; });
+    std::int64_t at = 0;
+    for (const Storage& storage : program.storages) {
+      apart_.push_back(at);
+      at += storage.copies.count * accounted(storage).value;
+    }
+  }
+
+  std::string run() {
+    for (std::size_t i = 0; i < walk_.steps.size() && problem_.empty(); ++i) {
+      step(static_cast<std::int32_t>(i));
+    }
+    if (problem_.empty()) check_updates();
+    return problem_;
+  }
+
+ private:
+  void fail(std::int32_t at, const std::string& what) {
+    if (!problem_.empty()) return;
+    const Step& step = walk_.steps[static_cast<std::size_t>(at)];
+    problem_ = "step " + std::to_string(at) + " (layer " + std::to_string(step.layer) + "): " + what + ": " +
+               print(program_, program_.instruction(step.instruction));
+  }
+
+  void step(std::int32_t at) {
+    const Instruction& instruction = program_.instruction(walk_.steps[static_cast<std::size_t>(at)].instruction);
+    const std::string mismatch = row_of(instruction.op).check({program_, instruction});
+    if (!mismatch.empty()) fail(at, mismatch);
+    for (int i = 0; i < instruction.in.size(); ++i) {
+      if (instruction.in[i]) read(at, instruction.in[i], ((instruction.saved >> i) & 1) != 0);
+    }
+    for (const Operand& both : instruction.update) read(at, both, false);
+    for (int i = 0; i < instruction.out.size(); ++i) {
+      const bool adds = ((instruction.accumulate >> i) & 1) != 0;
+      if (instruction.out[i] && adds) read(at, instruction.out[i], false);
+    }
+    for (const Operand& both : instruction.update) write(at, both, false);
+    for (int i = 0; i < instruction.out.size(); ++i) {
+      const bool adds = ((instruction.accumulate >> i) & 1) != 0;
+      if (instruction.out[i]) write(at, instruction.out[i], !adds);
+    }
+    note_unit_work(at, instruction);
+  }
+
+  struct Range {
+    std::int64_t begin, end;
+    StorageId storage;
+    std::int32_t copy;
+  };
+
+  Range range_of(std::int32_t at, Operand operand) {
+    const Tensor& tensor = program_.tensor(operand);
+    const Storage& storage = program_.storages[static_cast<std::size_t>(tensor.storage)];
+    const std::int32_t layer = walk_.steps[static_cast<std::size_t>(at)].layer + operand.shift;
+    const std::int32_t copy = storage.copies.index(layer);
+    if (copy < 0 || copy >= storage.copies.count) fail(at, "no copy of " + std::string(storage.name) + " for the layer");
+    if (tensor.offset + tensor.extent() > storage.size) fail(at, "view outside " + std::string(storage.name));
+    const std::int64_t base =
+        laid_out_ ? storage.offset.value + copy * storage.stride.value
+                  : apart_[static_cast<std::size_t>(tensor.storage)] + copy * accounted(storage).value;
+    if (laid_out_ && (base < 0 || base + storage.size.value > program_.arena[static_cast<std::size_t>(storage.place)].value)) {
+      fail(at, std::string(storage.name) + " outside the arena");
+    }
+    const std::int64_t begin = base + tensor.offset.value;
+    return {begin, begin + tensor.extent().value, tensor.storage, copy};
+  }
+
+  Bytewise& bytes_of(StorageId id) {
+    return places_[static_cast<std::size_t>(program_.storages[static_cast<std::size_t>(id)].place)];
+  }
+
+  void read(std::int32_t at, Operand operand, bool saved) {
+    const Range range = range_of(at, operand);
+    const Storage& storage = program_.storages[static_cast<std::size_t>(range.storage)];
+    bytes_of(range.storage).visit(range.begin, range.end, [&](Owner& owner) {
+      const std::string name = storage.name;
+      if (owner.storage == kNone) {
+        if (storage.region != Region::kPersistent) return fail(at, name + " is read before it is defined");
+        owner.storage = range.storage;
+        owner.copy = range.copy;
+      }
+      if (owner.storage != range.storage || owner.copy != range.copy) {
+        return fail(at, name + " is read after " + program_.storages[static_cast<std::size_t>(owner.storage)].name + " took its bytes");
+      }
+      if (saved && owner.spoiled) return fail(at, name + " is kept for the backward, but was overwritten");
+      if (owner.writer != kNone && owner.writer != at && !before_(owner.writer, at)) {
+        return fail(at, name + " may be read before its definition has ended");
+      }
+      owner.readers.push_back(at);
+    });
+  }
+
+  void write(std::int32_t at, Operand operand, bool defines) {
+    const Range range = range_of(at, operand);
+    const Storage& storage = program_.storages[static_cast<std::size_t>(range.storage)];
+    const Phase phase = program_.instruction(walk_.steps[static_cast<std::size_t>(at)].instruction).phase;
+    bytes_of(range.storage).visit(range.begin, range.end, [&](Owner& owner) {
+      const std::string name = storage.name;
+      const bool same = owner.storage == range.storage && owner.copy == range.copy;
+      if (owner.storage != kNone && !same && !defines) return fail(at, name + " is updated after others took its bytes");
+      if (owner.storage != kNone && !same &&
+          program_.storages[static_cast<std::size_t>(owner.storage)].region == Region::kPersistent) {
+        return fail(at, name + " overwrites what lives across steps");
+      }
+      const auto unordered = [&](std::int32_t use) { return use != kNone && use != at && !before_(use, at); };
+      if (unordered(owner.writer) || std::any_of(owner.readers.begin(), owner.readers.end(), unordered)) {
+        return fail(at, name + " may be written while its bytes are in use");
+      }
+      owner.spoiled = (phase == Phase::kBackward || phase == Phase::kLoss) && !defines;
+      owner.storage = range.storage;
+      owner.copy = range.copy;
+      owner.writer = at;
+      owner.readers.clear();
+    });
+  }
+
+  // How often each element of a unit's copy was updated, and its gradient made and reduced.
+  struct UnitWork {
+    std::int32_t last_contribution = kNone;
+    std::vector<std::int32_t> reductions;
+    std::vector<std::pair<std::int64_t, std::int64_t>> updated;  // elements [begin, end)
+  };
+
+  void note_unit_work(std::int32_t at, const Instruction& instruction) {
+    for (std::size_t u = 0; u < program_.units.size(); ++u) {
+      const TrainedUnit& unit = program_.units[u];
+      if (unit.gradients == kNone) continue;
+      const StorageId gradients = program_.tensor(unit.gradients).storage;
+      const StorageId weights = program_.tensor(unit.weights).storage;
+      const std::int32_t layer = unit.per_layer ? walk_.steps[static_cast<std::size_t>(at)].layer : 0;
+      UnitWork& work = work_[{u, layer}];
+      if (instruction.op == Op::kReduceScatter && program_.tensor(instruction.in[0]).storage == gradients) {
+        work.reductions.push_back(at);
+        continue;
+      }
+      if (instruction.op == Op::kAdamw && program_.tensor(instruction.update[0]).storage == weights) {
+        const Tensor& part = program_.tensor(instruction.update[0]);
+        const std::int64_t begin = part.offset.value / size_of(part.dtype).value;
+        work.updated.emplace_back(begin, begin + part.shape.elements());
+      }
+      for (const Operand& out : instruction.out) {
+        if (out && program_.tensor(out).storage == gradients && instruction.op != Op::kReduceScatter) work.last_contribution = at;
+      }
+    }
+  }
+
+  void check_updates() {
+    for (auto& [key, work] : work_) {
+      const TrainedUnit& unit = program_.units[key.first];
+      if (work.last_contribution == kNone && work.updated.empty() && work.reductions.empty()) continue;
+      const std::string name = std::string(unit.name) + " of layer " + std::to_string(key.second);
+      const bool sharded = unit.update_gradients != unit.gradients;
+      if (work.reductions.size() != (sharded ? 1 : 0)) problem_ = "the gradient of " + name + " is not reduced exactly once";
+      if (sharded && problem_.empty() && work.reductions[0] < work.last_contribution) {
+        problem_ = "the gradient of " + name + " is reduced before it is complete";
+      }
+      std::sort(work.updated.begin(), work.updated.end());
+      std::int64_t covered = 0;
+      for (std::size_t i = 0; i < work.updated.size(); ++i) {
+        if (i > 0 && work.updated[i].first != work.updated[i - 1].second) problem_ = "weights of " + name + " are updated twice or not at all";
+        covered += work.updated[i].second - work.updated[i].first;
+      }
+      if (covered != program_.tensor(unit.moment1).shape.elements()) problem_ = "not all weights of " + name + " are updated once";
+      if (!problem_.empty()) return;
+    }
+  }
+
+  const StepProgram& program_;
+  Walk walk_;
+  HappensBefore before_;
+  bool laid_out_ = false;
+  std::vector<std::int64_t> apart_;
+  std::array<Bytewise, kPlaces> places_;
+  std::map<std::pair<std::size_t, std::int32_t>, UnitWork> work_;
+  std::string problem_;
+};
+
+// One line per collective of a rank, in order.
+std::vector<std::string> collectives_of(const StepProgram& program) {
+  std::vector<std::string> lines;
+  for (const Step& step : walk(program, Sampling::kAll).steps) {
+    const Instruction& instruction = program.instruction(step.instruction);
+    if (!is_collective(instruction.op)) continue;
+    const Operand whole = instruction.in.empty() ? instruction.update[0] : instruction.in[0];
+    const Tensor& tensor = program.tensor(whole);
+    const auto& attributes = program.attributes_of<CollectiveAttributes>(instruction);
+    lines.push_back(std::string(name_of(instruction.op)) + " " + std::to_string(tensor.shape.elements()) + " " +
+                    to_text(tensor.dtype) + " of " + std::to_string(attributes.ranks));
+  }
+  return lines;
+}
+
+}  // namespace
+
+std::string verify_program(const StepProgram& program) { return Verifier(program).run(); }
+
+std::string verify_ranks(const std::vector<StepProgram>& ranks) {
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const std::string problem = verify_program(ranks[rank]);
+    if (!problem.empty()) return "rank " + std::to_string(rank) + ": " + problem;
+  }
+  const std::vector<std::string> first = ranks.empty() ? std::vector<std::string>{} : collectives_of(ranks[0]);
+  for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
+    const std::vector<std::string> other = collectives_of(ranks[rank]);
+    if (other.size() != first.size()) return "rank " + std::to_string(rank) + " issues another number of collectives than rank 0";
+    const auto differs = std::mismatch(first.begin(), first.end(), other.begin());
+    if (differs.first != first.end()) {
+      return "rank " + std::to_string(rank) + " issues " + *differs.second + " where rank 0 issues " + *differs.first;
+    }
+  }
+  return {};
+}
+
+}  // namespace ftplan::program

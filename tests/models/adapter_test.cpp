@@ -1,0 +1,288 @@
+#include "models/adapter.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/json.h"
+#include "core/model_config.h"
+#include "core/shape.h"
+#include "models/adapter_config.h"
+#include "models/safetensors_header.h"
+#include "tests/models/support.h"
+
+namespace ftplan::models {
+namespace {
+
+constexpr const char* kMinimal =
+    R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]})";
+
+std::string with(const std::string& key, const std::string& value) {
+  Json json = Json::parse(kMinimal);
+  json[key] = Json::parse(value);
+  return json.dump();
+}
+
+std::string error_with(const std::string& key, const std::string& value) {
+  return error_text(read_adapter_config(with(key, value), "a.json"));
+}
+
+AdapterConfig config_with(const std::string& key, const std::string& value) {
+  const auto config = read_adapter_config(with(key, value), "a.json");
+  EXPECT_EQ(error_text(config), "ok");
+  return config ? *config : AdapterConfig{};
+}
+
+AdapterConfig toy_adapter(std::vector<std::string> targets) {
+  return {.base_model = "toy", .rank = 3, .alpha = 6, .targets = std::move(targets)};
+}
+
+void put_adapter(const std::string& folder, const AdapterConfig& config, const ModelConfig& model,
+                 DType dtype = DType::kF32) {
+  put(folder + "/adapter_config.json", render_adapter_config(config));
+  put_safetensors(folder + "/adapter_model.safetensors", adapter_specs(config, model, dtype));
+}
+
+TEST(AdapterConfig, ReadsTheMinimum) {
+  const auto config = read_adapter_config(kMinimal, "a.json");
+  ASSERT_EQ(error_text(config), "ok");
+  EXPECT_EQ(*config, (AdapterConfig{.rank = 4, .alpha = 8, .targets = {"q_proj"}}));
+  EXPECT_EQ(config->scaling(), 8.0 / 4);
+}
+
+TEST(AdapterConfig, RankStabilizedAdaptersScaleByTheRoot) {
+  EXPECT_EQ(config_with("use_rslora", "true").scaling(), 8 / std::sqrt(4.0));
+}
+
+TEST(AdapterConfig, SurvivesTheWayThroughItsFile) {
+  for (const AdapterConfig& config :
+       {AdapterConfig{"base", 16, 32, 0.05, false, {"q_proj", "v_proj"}},
+        AdapterConfig{"", 8, 12.5, 0, true, {"model.layers.0.self_attn.q_proj"}}}) {
+    const auto back = read_adapter_config(render_adapter_config(config), "a.json");
+    ASSERT_EQ(error_text(back), "ok");
+    EXPECT_EQ(*back, config);
+  }
+}
+
+TEST(AdapterConfig, WritesKeysThatOldVersionsKnow) {
+  EXPECT_EQ(render_adapter_config(toy_adapter({"all-linear"})), R"({
+  "base_model_name_or_path": "toy",
+  "bias": "none",
+  "fan_in_fan_out": false,
+  "inference_mode": true,
+  "init_lora_weights": true,
+  "lora_alpha": 6,
+  "lora_dropout": 0.0,
+  "modules_to_save": null,
+  "peft_type": "LORA",
+  "r": 3,
+  "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+  "task_type": "CAUSAL_LM"
+}
+)");
+}
+
+TEST(AdapterConfig, OptionsThatAreOffAreFine) {
+  for (const char* off : {"null", "false", "{}", "[]", "0", "\"\""}) {
+    EXPECT_EQ(error_with("use_dora", off), "ok") << off;
+    EXPECT_EQ(error_with("an_option_to_come", off), "ok") << off;
+  }
+  EXPECT_EQ(error_with("init_lora_weights", "\"gaussian\""), "ok");
+  EXPECT_EQ(error_with("megatron_core", "\"megatron.core\""), "ok");
+}
+
+struct Refused {
+  const char* key;
+  const char* value;
+  const char* message;
+};
+
+class AdapterConfigRefuses : public testing::TestWithParam<Refused> {};
+
+TEST_P(AdapterConfigRefuses, NamesTheOption) {
+  EXPECT_EQ(error_with(GetParam().key, GetParam().value),
+            std::string("a.json#/") + GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Options, AdapterConfigRefuses,
+    testing::Values(
+        Refused{"peft_type", "\"IA3\"",
+                "peft_type: got \"IA3\", expected \"LORA\": other methods are not built yet"},
+        Refused{
+            "task_type", "\"SEQ_CLS\"",
+            "task_type: got \"SEQ_CLS\", expected \"CAUSAL_LM\": other tasks are not built yet"},
+        Refused{"bias", "\"all\"",
+                "bias: got \"all\", expected \"none\": trained biases are not built yet"},
+        Refused{"use_dora", "true",
+                "use_dora: got true, expected it off: DoRA's magnitudes are not built yet"},
+        Refused{"modules_to_save", "[\"lm_head\"]",
+                "modules_to_save: got a list, expected it off: modules trained in full beside the "
+                "adapter are not "
+                "built yet"},
+        Refused{"rank_pattern", "{\"q_proj\": 2}",
+                "rank_pattern: got an object, expected it off: ranks that differ between modules "
+                "are not built yet"},
+        Refused{"alpha_pattern", "{\"q_proj\": 2}",
+                "alpha_pattern: got an object, expected it off: alphas that differ between modules "
+                "are not built "
+                "yet"},
+        Refused{"layers_to_transform", "[1]",
+                "layers_to_transform: got a list, expected it off: use full module names in "
+                "target_modules to adapt "
+                "some layers only"},
+        Refused{"layers_to_transform", "3",
+                "layers_to_transform: got 3, expected it off: use full module names in "
+                "target_modules to adapt some "
+                "layers only"},
+        Refused{
+            "an_option_to_come", "true",
+            "an_option_to_come: got true, expected it off: this option of PEFT is not built yet"},
+        Refused{"init_lora_weights", "\"pissa\"",
+                "init_lora_weights: got \"pissa\": it changes the base weights, so the adapter "
+                "does not fit the base "
+                "model alone; save it with PEFT's path_initial_model_for_weight_conversion"},
+        Refused{"r", "0", "r: got 0, expected 1..16384"},
+        Refused{"lora_alpha", "\"8\"", "lora_alpha: got \"8\", expected 0..1e+06"},
+        Refused{"target_modules", "null",
+                "target_modules: missing: expected a list of module names, or \"all-linear\""},
+        Refused{"target_modules", "[]", "target_modules: got an empty list, expected module names"},
+        Refused{"target_modules", "\".*q_proj\"",
+                "target_modules: got the regular expression \".*q_proj\": not built yet, expected "
+                "a list of module "
+                "names, or \"all-linear\""}));
+
+TEST(AdaptedLinears, AreFoundByNameByEndAndAllAtOnce) {
+  const ModelConfig model = toy_model();
+  const auto find = [&](std::vector<std::string> targets) {
+    const auto adapted = adapted_linears(toy_adapter(std::move(targets)), model, "a.json");
+    EXPECT_EQ(error_text(adapted), "ok");
+    return adapted ? *adapted : std::vector<AdaptedLinear>{};
+  };
+  // q_proj 0, k 1, v 2, o 3, gate 4, up 5, down 6
+  EXPECT_EQ(find({"q_proj"}), (std::vector<AdaptedLinear>{{0, 0}, {1, 0}}));
+  EXPECT_EQ(find({"v_proj", "q_proj"}),
+            (std::vector<AdaptedLinear>{{0, 0}, {0, 2}, {1, 0}, {1, 2}}));
+  EXPECT_EQ(find({"model.layers.1.mlp.up_proj"}), (std::vector<AdaptedLinear>{{1, 5}}));
+  EXPECT_EQ(find({"self_attn.o_proj", "c_attn"}), (std::vector<AdaptedLinear>{{0, 3}, {1, 3}}));
+  EXPECT_EQ(find({"all-linear"}).size(), 2U * 7U);
+}
+
+TEST(AdaptedLinears, OtherModulesAreRefused) {
+  const auto refuse = [](const char* target) {
+    return error_text(adapted_linears(toy_adapter({target}), toy_model(), "a.json"));
+  };
+  EXPECT_EQ(refuse("lm_head"),
+            "a.json#/target_modules: got \"lm_head\": adapters on the embedding or the head are "
+            "not built yet");
+  EXPECT_EQ(refuse("embed_tokens"),
+            "a.json#/target_modules: got \"embed_tokens\": adapters on the embedding or the "
+            "head are not built yet");
+  EXPECT_EQ(
+      refuse("proj"),
+      "a.json#/target_modules: names no linear of this model, which has q_proj, k_proj, v_proj, "
+      "o_proj, gate_proj, up_proj, down_proj");
+}
+
+TEST(AdaptedLinears, OneSetForAllLayersIsWhatTrainingNeeds) {
+  const ModelConfig model = toy_model();
+  EXPECT_EQ(*same_in_all_layers({{0, 0}, {0, 6}, {1, 0}, {1, 6}}, model, "a.json"),
+            (std::vector<bool>{true, false, false, false, false, false, true}));
+  EXPECT_EQ(error_text(same_in_all_layers({{1, 5}}, model, "a.json")),
+            "a.json#/target_modules: up_proj is adapted in 1 of 2 layers: training adapters that "
+            "differ between "
+            "layers is not built yet");
+}
+
+TEST(Adapter, HasPeftsNamesAndShapes) {
+  const std::vector<TensorSpec> specs =
+      adapter_specs(toy_adapter({"k_proj", "down_proj"}), toy_model(), DType::kBf16);
+  ASSERT_EQ(specs.size(), 2U * 2U * 2U);
+  // k_proj is [kv_heads * head_size, hidden] = [4, 8]; down_proj is [hidden, intermediate] = [8,
+  // 12]
+  EXPECT_EQ(specs[0], (TensorSpec{"base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight",
+                                  DType::kBf16, Shape{3, 8}}));
+  EXPECT_EQ(specs[1], (TensorSpec{"base_model.model.model.layers.0.self_attn.k_proj.lora_B.weight",
+                                  DType::kBf16, Shape{4, 3}}));
+  EXPECT_EQ(specs[7], (TensorSpec{"base_model.model.model.layers.1.mlp.down_proj.lora_B.weight",
+                                  DType::kBf16, Shape{8, 3}}));
+}
+
+TEST(Adapter, WhatIsWrittenIsReadAndHasThePredictedSize) {
+  const TempFolder temp;
+  const ModelConfig model = toy_model();
+  const AdapterConfig config = toy_adapter({"q_proj", "v_proj"});
+  auto writer = AdapterWriter::create(temp.path(), config, model, DType::kF16);
+  ASSERT_EQ(error_text(writer), "ok");
+  const auto adapted = adapted_linears(config, model, "");
+  for (const AdaptedLinear& linear : *adapted) {
+    for (const LoraMatrix matrix : {LoraMatrix::kB, LoraMatrix::kA}) {
+      const std::string name = adapter_tensor_name(linear, matrix, model);
+      for (const TensorSpec& spec : adapter_specs(config, model, DType::kF16)) {
+        if (spec.name != name) continue;
+        ASSERT_EQ(error_text(writer->write(linear, matrix, toy_bytes(spec))), "ok");
+      }
+    }
+  }
+  ASSERT_EQ(error_text(writer->finish()), "ok");
+
+  const std::size_t bytes =
+      get(temp / "adapter_config.json").size() + get(temp / "adapter_model.safetensors").size();
+  EXPECT_EQ(adapter_disk_bytes(config, model, DType::kF16).value, static_cast<std::int64_t>(bytes));
+  const auto adapter = Adapter::open(temp.path(), model);
+  ASSERT_EQ(error_text(adapter), "ok");
+  EXPECT_EQ(adapter->config(), config);
+  ASSERT_EQ(adapter->modules().size(), 4U);
+  const AdapterModule& last = adapter->modules()[3];
+  EXPECT_EQ(last.linear, (AdaptedLinear{1, 2}));
+  EXPECT_EQ(values_of(*last.b), toy_values({last.b->name, DType::kF16, {4, 3}}));
+}
+
+TEST(Adapter, OfAnotherModelIsNamedAsSuch) {
+  const TempFolder temp;
+  ModelConfig wide = toy_model();
+  wide.hidden = 16;
+  put_adapter(temp.path(), toy_adapter({"q_proj"}), wide);
+  EXPECT_EQ(error_text(Adapter::open(temp.path(), toy_model()), temp.path()),
+            "adapter_model.safetensors: was made for another model: its base was \"toy\"; "
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight is [3, 16], this model "
+            "needs [3, 8]");
+}
+
+TEST(Adapter, MoreOrFewerLayersAreNamed) {
+  const TempFolder temp;
+  ModelConfig other = toy_model();
+  other.layers = 1;
+  put_adapter(temp.path(), toy_adapter({"q_proj"}), other);
+  EXPECT_EQ(error_text(Adapter::open(temp.path(), toy_model()), temp.path()),
+            "adapter_model.safetensors: lacks "
+            "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight [3, 8], "
+            "so it is cut off or was made for another model: its base was \"toy\"");
+  other.layers = 3;
+  put_adapter(temp.path(), toy_adapter({"q_proj"}), other);
+  EXPECT_EQ(error_text(Adapter::open(temp.path(), toy_model()), temp.path()),
+            "adapter_model.safetensors: holds "
+            "\"base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight\" "
+            "[3, 8], which adapter_config.json does not lead to in this model");
+}
+
+TEST(Adapter, RefusesFoldersThatAreNone) {
+  const TempFolder temp;
+  EXPECT_EQ(Adapter::open(temp.path(), toy_model()).error().message,
+            "is no PEFT adapter: it has no adapter_config.json");
+  put(temp / "adapter_config.json", kMinimal);
+  put(temp / "adapter_model.bin", "");
+  EXPECT_EQ(Adapter::open(temp.path(), toy_model()).error().message,
+            "has its weights in adapter_model.bin, ftplan reads safetensors: load it with PEFT and "
+            "save_pretrained it "
+            "again");
+}
+
+}  // namespace
+}  // namespace ftplan::models

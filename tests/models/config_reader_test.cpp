@@ -1,0 +1,235 @@
+#include "models/config_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/json.h"
+#include "core/model_config.h"
+#include "models/family.h"
+#include "tests/models/support.h"
+
+namespace ftplan::models {
+namespace {
+
+// A config.json with one key replaced or added.
+std::string with(const std::string& key, const std::string& value) {
+  Json json = Json::parse(toy_config_json());
+  json[key] = Json::parse(value);
+  return json.dump();
+}
+
+ModelConfig read_ok(const std::string& text) {
+  const auto config = read_config(text, "config.json");
+  EXPECT_EQ(error_text(config), "ok");
+  return config ? *config : ModelConfig{};
+}
+
+std::string error_with(const std::string& key, const std::string& value) {
+  return error_text(read_config(with(key, value), "config.json"));
+}
+
+TEST(ReadConfig, FillsInTheDefaultsOfTransformers) {
+  const ModelConfig config = read_ok(R"({"model_type": "llama"})");
+  ModelConfig expected;  // LlamaConfig(): Llama 1 7B
+  expected.stored = DType::kF32;
+  EXPECT_EQ(config, expected);
+  EXPECT_EQ(count_parameters(config), /*Llama 1 7B*/ 6738415616);
+}
+
+TEST(ReadConfig, ReadsGroupedKeysAndDerivesTheHeadSize) {
+  const ModelConfig config = read_ok(toy_config_json());
+  EXPECT_EQ(config.heads, 2);
+  EXPECT_EQ(config.kv_heads, 1);
+  EXPECT_EQ(config.head_size, /*hidden / heads=*/8 / 2);
+}
+
+TEST(ReadConfig, KeysWithoutAnInterestAreIgnoredWhateverTheyHold) {
+  EXPECT_EQ(read_ok(with("_name_or_path", "[1, {}]")), toy_model());
+  EXPECT_EQ(read_ok(with("use_cache", "\"maybe\"")), toy_model());
+}
+
+TEST(ReadConfig, NullStandsForWhatIsDerived) {
+  EXPECT_EQ(read_ok(with("num_key_value_heads", "null")).kv_heads, 2);
+  EXPECT_EQ(read_ok(with("head_dim", "null")).head_size, 4);
+  EXPECT_EQ(read_ok(with("rope_scaling", "null")), toy_model());
+  EXPECT_EQ(read_ok(with("bos_token_id", "null")).bos_token, -1);
+}
+
+TEST(ReadConfig, AHeadMayBeWiderThanItsShareOfTheHiddenValues) {
+  const ModelConfig config = read_ok(with("head_dim", "6"));
+  EXPECT_EQ(config.head_size, 6);
+  EXPECT_EQ(make_blueprint(config).layer[1].shape, (Shape{2 * 6, 8}));  // q_proj
+}
+
+TEST(ReadConfig, KeepsTheFirstOfSeveralEndTokensAndSaysSo) {
+  const auto reading = read_config_with_notes(with("eos_token_id", "[7, 8, 9]"), "config.json");
+  ASSERT_EQ(error_text(reading), "ok");
+  EXPECT_EQ(reading->config.eos_token, 7);
+  EXPECT_EQ(reading->notes,
+            std::vector<std::string>{"eos_token_id lists 3 tokens: ftplan uses the first, 7"});
+}
+
+TEST(ReadConfig, TheNewNameOfTheElementTypeWins) {
+  EXPECT_EQ(read_ok(with("torch_dtype", "\"float16\"")).stored, DType::kF16);
+  EXPECT_EQ(read_ok(with("dtype", "\"bfloat16\"")).stored, DType::kBf16);
+  EXPECT_EQ(error_with("dtype", "\"float64\""),
+            "config.json#/dtype: got \"float64\", expected float32, bfloat16 or float16");
+}
+
+TEST(ReadConfig, ReadsOldAndNewRopeKeys) {
+  EXPECT_EQ(read_ok(with("rope_theta", "500000")).rope_theta, 500000);
+  ModelConfig linear = toy_model();
+  linear.rope_scaling = RopeScaling::kLinear;
+  linear.rope_factor = 4;
+  EXPECT_EQ(read_ok(with("rope_scaling", R"({"type": "linear", "factor": 4.0})")), linear);
+  EXPECT_EQ(read_ok(with("rope_parameters", R"({"rope_type": "linear", "factor": 4})")), linear);
+  linear.rope_theta = 5;
+  EXPECT_EQ(
+      read_ok(with("rope_parameters", R"({"rope_type": "linear", "factor": 4, "rope_theta": 5})")),
+      linear);
+  EXPECT_EQ(
+      read_ok(with("rope_parameters", R"({"rope_type": "default", "rope_theta": 7})")).rope_theta,
+      7);
+}
+
+TEST(ReadConfig, ReadsTheRopeOfLlama3) {
+  const ModelConfig config = read_ok(
+      with("rope_scaling",
+           R"({"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+          "original_max_position_embeddings": 12})"));
+  EXPECT_EQ(config.rope_scaling, RopeScaling::kLlama3);
+  EXPECT_EQ(config.rope_factor, 8);
+  EXPECT_EQ(config.rope_low_frequency_factor, 1);
+  EXPECT_EQ(config.rope_high_frequency_factor, 4);
+  EXPECT_EQ(config.rope_original_positions, 12);
+}
+
+TEST(ReadConfig, WithoutOriginalPositionsLlama3TakesTheModels) {
+  const ModelConfig config = read_ok(
+      with("rope_scaling",
+           R"({"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4})"));
+  EXPECT_EQ(config.rope_original_positions, config.positions);
+}
+
+struct Refused {
+  const char* key;
+  const char* value;
+  const char* message;
+};
+
+class ReadConfigRefuses : public testing::TestWithParam<Refused> {};
+
+TEST_P(ReadConfigRefuses, NamesThePlaceAndTheReason) {
+  EXPECT_EQ(error_with(GetParam().key, GetParam().value), GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Values, ReadConfigRefuses,
+    testing::Values(
+        Refused{"num_attention_heads", "0",
+                "config.json#/num_attention_heads: got 0, expected 1..4096 heads"},
+        Refused{"num_attention_heads", "3",
+                "config.json#/num_attention_heads: got 3, expected a divisor of hidden_size, which "
+                "is 8"},
+        Refused{"num_key_value_heads", "3",
+                "config.json#/num_key_value_heads: got 3, expected a divisor of "
+                "num_attention_heads, which is 2"},
+        Refused{"num_key_value_heads", "\"1\"",
+                "config.json#/num_key_value_heads: got \"1\", expected 1..4096 heads"},
+        Refused{"head_dim", "5",
+                "config.json#/head_dim: got 5, expected an even number: rotary embedding turns "
+                "pairs of values"},
+        Refused{"hidden_size", "2",
+                "config.json#/head_dim: got 1 (hidden_size / num_attention_heads), expected an "
+                "even number: "
+                "rotary embedding turns pairs of values"},
+        Refused{"vocab_size", "null",
+                "config.json#/vocab_size: got null, expected 1..16777216 tokens"},
+        Refused{"vocab_size", "1.5",
+                "config.json#/vocab_size: got 1.5, expected 1..16777216 tokens"},
+        Refused{"rms_norm_eps", "-1", "config.json#/rms_norm_eps: got -1, expected 0..1"},
+        Refused{"tie_word_embeddings", "1",
+                "config.json#/tie_word_embeddings: got 1, expected true or false"},
+        Refused{"eos_token_id", "[]",
+                "config.json#/eos_token_id: got an empty list, expected a token id"},
+        Refused{"eos_token_id", "[2, \"x\"]",
+                "config.json#/eos_token_id/1: got \"x\", expected 0..16777216"},
+        Refused{"architectures", "[\"LlamaForSequenceClassification\"]",
+                "config.json#/architectures: \"LlamaForSequenceClassification\" is not built yet: "
+                "ftplan "
+                "trains language models (LlamaForCausalLM)"},
+        Refused{
+            "model_type", "\"mistral\"",
+            "config.json#/model_type: \"mistral\" is not built yet: ftplan knows the Llama family "
+            "(model_type \"llama\": Llama 1 to 3, TinyLlama and others of their shape)"},
+        Refused{"hidden_act", "\"gelu\"",
+                "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
+                "not built yet"},
+        Refused{"pretraining_tp", "2",
+                "config.json#/pretraining_tp: got 2, expected 1: linears cut for tensor parallel "
+                "pre-training "
+                "are not built; the weights are the same, so 1 gives the same model"},
+        Refused{"attention_dropout", "0.1",
+                "config.json#/attention_dropout: got 0.1, expected 0.0: dropout inside the "
+                "attention is not "
+                "built yet"},
+        Refused{"quantization_config", "{\"quant_method\": \"gptq\"}",
+                "config.json#/quantization_config: quantized checkpoints are not read: give the "
+                "16-bit model, "
+                "ftplan quantizes it itself with --method qlora or int8-lora"},
+        Refused{
+            "per_layer_config", "{\"0\": {\"intermediate_size\": 4}}",
+            "config.json#/per_layer_config: layers that differ are not built yet: expected none"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Rope, ReadConfigRefuses,
+    testing::Values(
+        Refused{"rope_theta", "null", "config.json#/rope_theta: got null, expected 1..1e+12"},
+        Refused{"rope_scaling", "2",
+                "config.json#/rope_scaling: got 2, expected an object or null"},
+        Refused{"rope_scaling", R"({"type": "dynamic", "factor": 2})",
+                "config.json#/rope_scaling/type: rotary scaling \"dynamic\" is not built yet: "
+                "expected default, "
+                "linear or llama3; without scaling the model works up to its positions of "
+                "pre-training"},
+        Refused{"rope_parameters", R"({"rope_type": "yarn", "factor": 2})",
+                "config.json#/rope_parameters/rope_type: rotary scaling \"yarn\" is not built yet: "
+                "expected "
+                "default, linear or llama3; without scaling the model works up to its positions of "
+                "pre-training"},
+        Refused{"rope_scaling", R"({"type": "linear"})",
+                "config.json#/rope_scaling/factor: missing"},
+        Refused{"rope_scaling", R"({"type": "linear", "factor": 0.5})",
+                "config.json#/rope_scaling/factor: got 0.5, expected 1..1e+06"},
+        Refused{
+            "rope_scaling",
+            R"({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4})",
+            "config.json#/rope_scaling/high_freq_factor: got 4, expected more than "
+            "low_freq_factor, which "
+            "is 4"},
+        Refused{"rope_parameters", R"({"full_attention": {"rope_type": "default"}})",
+                "config.json#/rope_parameters/full_attention: rotary parameters per kind of layer "
+                "are not built "
+                "yet: expected one set of them"},
+        Refused{"partial_rotary_factor", "0.5",
+                "config.json#/partial_rotary_factor: rotating a part of each head is not built "
+                "yet: expected 1"}));
+
+TEST(ReadConfig, RefusesTextThatIsNoConfig) {
+  EXPECT_EQ(error_text(read_config("[]", "config.json")),
+            "config.json: got a list, expected an object");
+  EXPECT_EQ(error_text(read_config("{", "config.json")),
+            "config.json: not valid JSON at line 1, column 1");
+  EXPECT_EQ(error_text(read_config("{}", "config.json")),
+            "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
+            "\"llama\"");
+  EXPECT_EQ(
+      error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
+      "config.json: the key \"model_type\" stands twice in one object");
+}
+
+}  // namespace
+}  // namespace ftplan::models

@@ -1,0 +1,242 @@
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/json.h"
+#include "core/model_config.h"
+#include "core/result.h"
+#include "core/units.h"
+#include "models/adapter.h"
+#include "models/checkpoint.h"
+#include "models/config_reader.h"
+#include "models/convert.h"
+#include "models/family.h"
+#include "models/files.h"
+#include "models/load.h"
+#include "models/merge.h"
+#include "models/preset_files.h"
+#include "models/presets.h"
+#include "models/safetensors.h"
+#include "models/safetensors_header.h"
+#include "models/safetensors_writer.h"
+#include "models/shards.h"
+
+/// What the Python peers call: one command, JSON on stdout, an error's line on stderr.
+namespace ftplan::models {
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+Json shape_json(const std::vector<std::int64_t>& extents) { return extents; }
+
+Json weights_json(const ModelConfig& config) {
+  Json weights = Json::object();
+  for (const Weight& weight : all_weights(make_blueprint(config), config)) {
+    Json shape = Json::array();
+    for (int axis = 0; axis < weight.shape.rank(); ++axis) shape.push_back(weight.shape[axis]);
+    weights[weight.name] = shape;
+  }
+  return weights;
+}
+
+Json model_json(const ModelConfig& config) {
+  return {{"config", to_json(config)},
+          {"weights", weights_json(config)},
+          {"parameters", count_parameters(config)}};
+}
+
+// model SOURCE
+Result<Json> show_model(const Arguments& arguments) {
+  const auto source = load_model_config(arguments.at(0), {});
+  if (!source) return source.error();
+  Json json = model_json(source->config);
+  json["notes"] = source->notes;
+  return json;
+}
+
+Result<Json> show_presets(const Arguments& /*arguments*/) {
+  Json all = Json::object();
+  for (const EmbeddedFile& file : preset_files()) {
+    const Preset* preset = find_preset(file.name);
+    all[preset->name] = model_json(preset->config);
+    all[preset->name]["file"] = Json::parse(file.text);
+  }
+  return all;
+}
+
+// inspect FILE
+Result<Json> inspect(const Arguments& arguments) {
+  const auto file = SafetensorsFile::open(arguments.at(0));
+  if (!file) return file.error();
+  Json tensors = Json::object();
+  for (const TensorView& tensor : file->tensors()) {
+    std::uint64_t sum = 0;  // FNV-1a
+    for (const std::byte byte : tensor.bytes)
+      sum = (sum ^ static_cast<std::uint64_t>(byte)) * 1099511628211U;
+    tensors[tensor.name] = {{"dtype", tensor.file_dtype->name},
+                            {"shape", shape_json(tensor.extents)},
+                            {"sum", std::to_string(sum)}};
+  }
+  Json metadata = Json::object();
+  for (const auto& [key, value] : file->metadata()) metadata[key] = value;
+  return Json{{"metadata", metadata}, {"tensors", tensors}};
+}
+
+// verdicts FOLDER: for each file, "ok" or why it is refused
+Result<Json> show_verdicts(const Arguments& arguments) {
+  Json verdicts = Json::object();
+  for (const auto& entry : std::filesystem::directory_iterator(arguments.at(0))) {
+    const auto file = SafetensorsFile::open(entry.path().string());
+    verdicts[entry.path().filename().string()] = file ? "ok" : file.error().message;
+  }
+  return verdicts;
+}
+
+// rewrite FROM TO: the same tensors through the writer, in pieces of odd size
+Result<Json> rewrite(const Arguments& arguments) {
+  const auto file = SafetensorsFile::open(arguments.at(0));
+  if (!file) return file.error();
+  std::vector<TensorSpec> specs;
+  for (const TensorView& tensor : file->tensors()) {
+    const auto spec = spec_of(tensor);
+    if (!spec) return spec.error();
+    specs.push_back(*spec);
+  }
+  auto writer = SafetensorsWriter::create(arguments.at(1), specs, file->metadata());
+  if (!writer) return writer.error();
+  for (const TensorView& tensor : file->tensors()) {
+    for (std::size_t at = 0; at < tensor.bytes.size(); at += 1001) {
+      const std::size_t size = std::min<std::size_t>(1001, tensor.bytes.size() - at);
+      if (auto written = writer->write(tensor.name, tensor.bytes.subspan(at, size)); !written) {
+        return written.error();
+      }
+    }
+  }
+  if (auto finished = writer->finish(); !finished) return finished.error();
+  return Json{{"predicted", file_size(specs, file->metadata()).value}};
+}
+
+// reshard FROM TO BYTES ORDER: a model folder through the sharded writer, in the order of a JSON
+// list of names
+Result<Json> reshard(const Arguments& arguments) {
+  const auto checkpoint = Checkpoint::open(arguments.at(0));
+  if (!checkpoint) return checkpoint.error();
+  std::vector<TensorSpec> specs;
+  for (const Json& name : Json::parse(arguments.at(3))) {
+    const auto spec = spec_of(*checkpoint->find(name.get<std::string>()));
+    if (!spec) return spec.error();
+    specs.push_back(*spec);
+  }
+  const ShardPlan plan = plan_shards(specs, Bytes{std::stoll(arguments.at(2))});
+  auto writer = ShardedWriter::create(arguments.at(1), plan);
+  if (!writer) return writer.error();
+  for (const TensorSpec& spec : specs) {
+    if (auto written = writer->write(spec.name, checkpoint->find(spec.name)->bytes); !written) {
+      return written.error();
+    }
+  }
+  if (auto finished = writer->finish(); !finished) return finished.error();
+  return Json{{"predicted", plan.disk_bytes().value}};
+}
+
+// check FOLDER: do the weights fit the configuration?
+Result<Json> check(const Arguments& arguments) {
+  const auto source = load_model_config(arguments.at(0), {});
+  if (!source) return source.error();
+  const auto checkpoint = Checkpoint::open(arguments.at(0));
+  if (!checkpoint) return checkpoint.error();
+  const auto checked = check_weights(*checkpoint, make_blueprint(source->config), source->config);
+  if (!checked) return checked.error();
+  return Json{{"tensors", checkpoint->tensors().size()}};
+}
+
+// adapter MODEL ADAPTER TO DTYPE: an adapter through reader and writer
+Result<Json> copy_adapter(const Arguments& arguments) {
+  const auto source = load_model_config(arguments.at(0), {});
+  if (!source) return source.error();
+  const auto adapter = Adapter::open(arguments.at(1), source->config);
+  if (!adapter) return adapter.error();
+  const DType dtype = *from_text<DType>(arguments.at(3));
+  auto writer = AdapterWriter::create(arguments.at(2), adapter->config(), source->config, dtype);
+  if (!writer) return writer.error();
+  for (const AdapterModule& module : adapter->modules()) {
+    for (const LoraMatrix matrix : {LoraMatrix::kA, LoraMatrix::kB}) {
+      const std::vector<float> values = values_of(matrix == LoraMatrix::kA ? *module.a : *module.b);
+      std::vector<std::byte> bytes(values.size() * static_cast<std::size_t>(size_of(dtype).value));
+      from_f32(values, dtype, bytes);
+      if (auto written = writer->write(module.linear, matrix, bytes); !written)
+        return written.error();
+    }
+  }
+  if (auto finished = writer->finish(); !finished) return finished.error();
+  return Json{{"scaling", adapter->config().scaling()},
+              {"modules", adapter->modules().size()},
+              {"predicted", adapter_disk_bytes(adapter->config(), source->config, dtype).value}};
+}
+
+// merge BASE ADAPTER TO
+Result<Json> merge(const Arguments& arguments) {
+  const auto summary =
+      merge_adapter({arguments.at(0), arguments.at(1), arguments.at(2), /*threads=*/2});
+  if (!summary) return summary.error();
+  return Json{{"merged", summary->merged},
+              {"copied", summary->copied},
+              {"written", summary->written.value}};
+}
+
+// convert FROM TO DTYPE: all tensors of a file of floats in another element type
+Result<Json> convert(const Arguments& arguments) {
+  const auto file = SafetensorsFile::open(arguments.at(0));
+  if (!file) return file.error();
+  const DType dtype = *from_text<DType>(arguments.at(2));
+  std::vector<TensorSpec> specs;
+  for (const TensorView& tensor : file->tensors())
+    specs.push_back({tensor.name, dtype, *tensor.shape()});
+  auto writer = SafetensorsWriter::create(arguments.at(1), specs);
+  if (!writer) return writer.error();
+  for (const TensorView& tensor : file->tensors()) {
+    const std::vector<float> values = values_of(tensor);
+    std::vector<std::byte> bytes(values.size() * static_cast<std::size_t>(size_of(dtype).value));
+    from_f32(values, dtype, bytes);
+    if (auto written = writer->write(tensor.name, bytes); !written) return written.error();
+  }
+  if (auto finished = writer->finish(); !finished) return finished.error();
+  return Json::object();
+}
+
+Result<Json> run(const std::string& command, const Arguments& arguments) {
+  if (command == "model") return show_model(arguments);
+  if (command == "presets") return show_presets(arguments);
+  if (command == "inspect") return inspect(arguments);
+  if (command == "verdicts") return show_verdicts(arguments);
+  if (command == "rewrite") return rewrite(arguments);
+  if (command == "reshard") return reshard(arguments);
+  if (command == "check") return check(arguments);
+  if (command == "adapter") return copy_adapter(arguments);
+  if (command == "merge") return merge(arguments);
+  if (command == "convert") return convert(arguments);
+  return bad_input(command, "unknown command");
+}
+
+}  // namespace
+}  // namespace ftplan::models
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.empty()) return 2;
+  const auto result = ftplan::models::run(words[0], {words.begin() + 1, words.end()});
+  if (!result) {
+    std::cerr << result.error().text() << "\n";
+    return ftplan::exit_code(result.error().code);
+  }
+  std::cout << result->dump() << "\n";
+  return 0;
+}

@@ -1,0 +1,160 @@
+"""Weight tables and configurations against transformers, on the meta device: names, shapes, counts, ties, rope."""
+
+import json
+import random
+
+from peers import ToolError, equal, folder, run, tool
+
+import torch
+from transformers import AutoConfig, LlamaForCausalLM
+
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
+
+
+def compare_weights(ours, config, what):
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    theirs = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
+    equal(ours["weights"], theirs, f"{what}: weights")
+    equal(ours["parameters"], model.num_parameters(), f"{what}: parameters")
+    tied = model.lm_head.weight is model.model.embed_tokens.weight
+    equal(ours["config"]["tied_embeddings"], tied, f"{what}: tie")
+
+
+def compare_config(ours, config, what):
+    """Every member of ModelConfig that transformers resolves too."""
+    config.standardize_rope_params()  # as the model does before it uses them
+    rope = config.rope_parameters
+    eos = config.eos_token_id
+    expected = {
+        "vocabulary": config.vocab_size,
+        "hidden": config.hidden_size,
+        "intermediate": config.intermediate_size,
+        "layers": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "kv_heads": config.num_key_value_heads,
+        "head_size": config.head_dim,
+        "positions": config.max_position_embeddings,
+        "norm_epsilon": config.rms_norm_eps,
+        "tied_embeddings": config.tie_word_embeddings,
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": ROPE[rope["rope_type"]],
+        "bos_token": -1 if config.bos_token_id is None else config.bos_token_id,
+        "eos_token": -1 if eos is None else eos[0] if isinstance(eos, list) else eos,
+        "stored": DTYPES[config.dtype or torch.float32],
+    }
+    if rope["rope_type"] != "default":
+        expected["rope_factor"] = rope["factor"]
+    if rope["rope_type"] == "llama3":
+        expected["rope_low_frequency_factor"] = rope["low_freq_factor"]
+        expected["rope_high_frequency_factor"] = rope["high_freq_factor"]
+        expected["rope_original_positions"] = rope["original_max_position_embeddings"]
+    for key, value in expected.items():
+        equal(ours["config"][key], value, f"{what}: {key}")
+
+
+def random_rope(rng):
+    """Keys of config.json in the old form, the new form, or none."""
+    keys = {}
+    if rng.random() < 0.5:
+        keys["rope_theta"] = rng.choice([10000, 10000.0, 500000.0])
+    kind = rng.choice([None, "default", "linear", "llama3"])
+    if kind is None:
+        if rng.random() < 0.5:
+            keys["rope_scaling"] = None
+        return keys
+    rope = {rng.choice(["type", "rope_type"]): kind}
+    if kind != "default":
+        rope["factor"] = rng.choice([2, 4.0, 8.0])
+    if kind == "llama3":
+        rope.update(low_freq_factor=1.0, high_freq_factor=4.0)
+        if rng.random() < 0.7:
+            rope["original_max_position_embeddings"] = 64
+        if rng.random() < 0.2:
+            keys["original_max_position_embeddings"] = 32
+    if rng.random() < 0.3:
+        rope["rope_theta"] = 77777.0
+    keys[rng.choice(["rope_scaling", "rope_parameters"])] = rope
+    return keys
+
+
+def random_config(rng):
+    heads = rng.choice([1, 2, 4, 6, 8])
+    head_dim = rng.choice([2, 4, 8])
+    config = {"model_type": "llama", "hidden_size": heads * head_dim, "num_attention_heads": heads,
+              "intermediate_size": rng.randint(1, 40), "num_hidden_layers": rng.randint(1, 4),
+              "vocab_size": rng.randint(10, 90), "max_position_embeddings": 128}
+    optional = {
+        "architectures": rng.choice([["LlamaForCausalLM"], None]),
+        "num_key_value_heads": rng.choice([d for d in range(1, heads + 1) if heads % d == 0] + [None]),
+        "head_dim": rng.choice([2, 6, 16, None]),
+        "rms_norm_eps": rng.choice([1e-5, 1e-6]),
+        "tie_word_embeddings": rng.random() < 0.5,
+        "attention_bias": rng.random() < 0.5,
+        "mlp_bias": rng.random() < 0.5,
+        "hidden_act": "silu",
+        "pretraining_tp": 1,
+        rng.choice(["torch_dtype", "dtype"]): rng.choice(["float32", "bfloat16", "float16", None]),
+        "bos_token_id": rng.choice([1, 5, None]),
+        "eos_token_id": rng.choice([2, [3, 4], None]),
+        "use_cache": False,
+    }
+    config.update({key: value for key, value in optional.items() if rng.random() < 0.6})
+    config.update(random_rope(rng))
+    return config
+
+
+def presets_are_the_models_of_transformers():
+    for name, ours in tool("presets").items():
+        with folder() as path:
+            with open(f"{path}/config.json", "w", encoding="utf-8") as file:
+                json.dump(ours["file"]["config"], file)
+            config = AutoConfig.from_pretrained(path)
+        compare_config(ours, config, name)
+        compare_weights(ours, config, name)
+
+
+def random_configs_are_read_as_transformers_reads_them():
+    for seed in range(120):
+        config = random_config(random.Random(seed))
+        what = f"seed {seed} {config}"
+        with folder() as path:
+            with open(f"{path}/config.json", "w", encoding="utf-8") as file:
+                json.dump(config, file)
+            ours = tool("model", path)
+            theirs = AutoConfig.from_pretrained(path)
+        compare_config(ours, theirs, what)
+        compare_weights(ours, theirs, what)
+
+
+def what_transformers_writes_is_read():
+    for seed in range(20):
+        with folder() as path:
+            with open(f"{path}/config.json", "w", encoding="utf-8") as file:
+                json.dump(random_config(random.Random(seed)), file)
+            theirs = AutoConfig.from_pretrained(path)
+            theirs.save_pretrained(path)
+            compare_config(tool("model", path), theirs, f"saved again, seed {seed}")
+
+
+def what_transformers_refuses_is_refused():
+    base = {"model_type": "llama", "hidden_size": 12, "num_attention_heads": 4, "max_position_embeddings": 128}
+    for change in ({"num_attention_heads": 5}, {"head_dim": 7}, {"vocab_size": "x"}, {"attention_bias": 3},
+                   {"rope_scaling": {"type": "linear"}}, {"dtype": "torch.float16"}):
+        with folder() as path:
+            with open(f"{path}/config.json", "w", encoding="utf-8") as file:
+                json.dump(base | change, file)
+            refused = []
+            for read in (lambda: tool("model", path), lambda: AutoConfig.from_pretrained(path)):
+                try:
+                    read()
+                except Exception as error:  # noqa: BLE001  each library has its own
+                    refused.append(isinstance(error, ToolError))
+            equal(refused, [True, False], f"refused by ours, by theirs: {change}")
+
+
+run([presets_are_the_models_of_transformers, random_configs_are_read_as_transformers_reads_them,
+     what_transformers_writes_is_read, what_transformers_refuses_is_refused])
