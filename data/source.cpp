@@ -50,14 +50,15 @@ std::optional<DataFormat> format_of_keys(const std::vector<std::string>& keys) {
   return std::nullopt;
 }
 
-// A list, lines or plain text, by ending and first character.
-Layout layout_of(const std::string& path, std::string_view text) {
+// A list, lines or plain text, by ending, first character and what the user says.
+Layout layout_of(const std::string& path, std::string_view text, std::optional<DataFormat> format) {
   const std::string ending = std::filesystem::path(path).extension().string();
-  if (ending == ".txt" || ending == ".md") return Layout::kPlainText;
-  if (ending == ".jsonl" || ending == ".ndjson") return Layout::kJsonLines;
-  const std::size_t first = text.find_first_not_of(kSpace);
-  if (text[first] == '[') return Layout::kJsonList;
-  return text[first] == '{' || ending == ".json" ? Layout::kJsonLines : Layout::kPlainText;
+  const bool may_be_prose = format.value_or(DataFormat::kText) == DataFormat::kText;
+  if (may_be_prose && (ending == ".txt" || ending == ".md")) return Layout::kPlainText;
+  const char first = text[text.find_first_not_of(kSpace)];
+  if (first == '[') return Layout::kJsonList;
+  const bool is_json = ending == ".json" || ending == ".jsonl" || ending == ".ndjson";
+  return first == '{' || is_json || !may_be_prose ? Layout::kJsonLines : Layout::kPlainText;
 }
 
 std::string_view first_record(Layout layout, std::string_view text) {
@@ -70,20 +71,20 @@ std::string_view first_record(Layout layout, std::string_view text) {
 
 Result<SourceFile> recognize(SourceFile source, std::optional<DataFormat> format) {
   const std::string_view text = source.text();
-  source.layout = layout_of(source.path, text);
-  if (source.layout == Layout::kPlainText) {
+  source.layout = layout_of(source.path, text, format);
+  if (format || source.layout == Layout::kPlainText) {
     source.format = format.value_or(DataFormat::kText);
-    if (source.format != DataFormat::kText) source.layout = Layout::kJsonLines;
   } else {
     const auto keys = keys_of(first_record(source.layout, text));
     const auto found = format_of_keys(keys);
-    if (!format && !found) {
-      return bad_input(source.path, "the format cannot be told from the first record, whose keys are " +
-                                        (keys.empty() ? "none" : join(keys, ", ")) +
-                                        "; expected instruction and output (alpaca), text, or "
-                                        "input_ids (tokens)");
+    if (!found) {
+      return bad_input(source.path,
+                       "the format cannot be told from the first record, whose keys are " +
+                           (keys.empty() ? "none" : join(keys, ", ")) +
+                           "; expected instruction and output (alpaca), text, or input_ids "
+                           "(tokens); --format names it");
     }
-    source.format = format ? *format : *found;
+    source.format = *found;
   }
   if (source.format == DataFormat::kTokens) source.layout = Layout::kJsonObject;
   return source;
@@ -113,8 +114,8 @@ Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat
   }
   auto recognized = recognize(std::move(source), format);
   if (recognized && !is_built(recognized->format)) {
-    return bad_input(path, "looks like " + std::string(to_text(recognized->format)) + ", which is " +
-                               kNotBuilt);
+    return bad_input(
+        path, "looks like " + std::string(to_text(recognized->format)) + ", which is " + kNotBuilt);
   }
   return recognized;
 }
@@ -145,7 +146,7 @@ RecordReader::RecordReader(const SourceFile& source) : source_(source), text_(so
 Result<std::optional<Record>> RecordReader::next() {
   if (source_.layout == Layout::kJsonList) return next_of_list();
   if (source_.layout == Layout::kJsonLines) return next_line();
-  if (std::exchange(at_, text_.size()) == text_.size()) return std::optional<Record>{};
+  if (std::exchange(ended_, true)) return std::optional<Record>{};
   return std::optional(Record{text_, ++number_});
 }
 
@@ -160,26 +161,24 @@ std::optional<Record> RecordReader::next_line() {
 }
 
 Result<std::optional<Record>> RecordReader::next_of_list() {
+  if (ended_) return std::optional<Record>{};
   JsonScanner scanner(text_.substr(at_));
-  const auto broken = [&](const char* problem) {
-    return bad_input(record_place(source_.path, number_ + 1), problem);
+  const auto broken = [&](const std::string& problem) {
+    return bad_input(record_place(source_.path, number_ + 1), "not valid JSON: " + problem);
   };
-  const bool first = at_ == 0;
-  if (first && !scanner.take('[')) return broken("not valid JSON: expected a list of records");
-  const std::size_t list_begin = scanner.offset();
+  const bool first = number_ == 0;
+  if (first) scanner.take('[');
   if (scanner.take(']')) {
-    if (!scanner.at_end()) return broken("not valid JSON: text after the end of the list");
-    at_ = text_.size();
-    // The closing bracket again means the end again.
-    text_ = text_.substr(0, at_);
+    if (!scanner.at_end()) return broken("text after the end of the list");
+    ended_ = true;
     return std::optional<Record>{};
   }
-  if (scanner.at_end() && !first && list_begin == 0 && at_ == text_.size()) {
-    return std::optional<Record>{};
+  if (!first && !scanner.take(',')) {
+    return broken(scanner.at_end() ? "the list does not end; the file is cut off"
+                                   : "expected a comma before it");
   }
-  if (!first && !scanner.take(',')) return broken("not valid JSON: expected a comma before it");
   const auto value = scanner.value();
-  if (!value) return broken("not valid JSON: the list or the record in it does not end");
+  if (!value) return broken("no whole record; the file is cut off, or a comma is one too many");
   at_ += scanner.offset();
   return std::optional(Record{*value, ++number_});
 }

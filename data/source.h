@@ -31,9 +31,10 @@ struct SourceFile {
   [[nodiscard]] std::string_view text() const;
 };
 
-/// Opens a file and finds out what it holds: from the name's ending, the first character, and the keys of the first
-/// record. `format` overrules the keys.
-/// @error bad input that names the file: empty, not to be understood, or of a format that is not built yet
+/// Opens a file and finds out what it holds: from the name's ending, the first character, and the
+/// keys of the first record. `format` overrules the keys.
+/// @error bad input that names the file: empty, not to be understood, or of a format that is not
+/// built yet
 Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat> format);
 
 /// Opens all files; they must hold the same format.
@@ -66,6 +67,7 @@ class RecordReader {
   std::string_view text_;
   std::size_t at_ = 0;
   std::int64_t number_ = 0;
+  bool ended_ = false;
 };
 
 }  // namespace ftplan::data
