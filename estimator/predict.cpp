@@ -189,6 +189,25 @@ Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank) {
   return prediction;
 }
 
+Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std::int64_t rank) {
+  std::vector<std::string> keys;
+  if (spec.machine.backend != Backend::kCpu) return keys;
+  Machine unmeasured = spec.machine;
+  unmeasured.scratch.clear();
+  auto all = lower_all({spec.job, spec.strategy, unmeasured, spec.facts, spec.steps}, rank);
+  if (!all) return all.error();
+  for (const Lowered& lowered : *all) {
+    for (const program::Instruction& instruction : lowered.program.instructions) {
+      const program::OpView view{lowered.program, instruction};
+      if (program::row_of(instruction.op).scratch(view, unmeasured).exact) continue;
+      keys.push_back(program::scratch_key(view));
+    }
+  }
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  return keys;
+}
+
 Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
   const program::Walk walk = program::walk(program, program::Sampling::kAll);
   const auto counts = program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "core/data_options.h"
 #include "core/job.h"
@@ -33,6 +35,10 @@ struct RunSpec {
 /// On `cpu` the device line has no runtime: what the process holds beside the arena is measured and reported apart.
 /// @error what lowering refuses
 Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank);
+
+/// Keys of the operations of a run whose scratch no formula knows exactly, sorted: what calibration measures and what a
+/// plan keeps of `Machine::scratch`. Empty on GPUs, where ftplan does not measure yet.
+Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std::int64_t rank);
 
 /// The memory of every instruction of `program`, each repetition on its own. In each instant `peak` is the arena.
 Timeline simulate(const program::StepProgram& program, std::int64_t rank);
