@@ -43,7 +43,8 @@ void add_place(std::vector<ComparedPlace>& places, std::int64_t rank, const char
   for (const ByteLine& line : kByteLines) {
     ComparedLine compared{.name = line.name, .predicted = predicted.*line.bytes, .measured = {}};
     if (measured != nullptr) compared.measured = measured->*line.bytes;
-    const bool zero = compared.predicted == Bytes{} && compared.measured.value_or(Bytes{}) == Bytes{};
+    const bool zero =
+        compared.predicted == Bytes{} && compared.measured.value_or(Bytes{}) == Bytes{};
     empty = empty && zero;
     if (!zero || line.bytes == &PlaceBytes::peak) place.lines.push_back(compared);
   }
@@ -56,7 +57,8 @@ std::vector<ComparedPlace> compare(const ReportInput& input) {
   std::vector<ComparedPlace> places;
   for (const auto& [rank, sides] : sides_of(input)) {
     const RankBytes* measured = sides.measured ? &*sides.measured : nullptr;
-    add_place(places, rank, "device", sides.predicted.device, measured ? &measured->device : nullptr);
+    add_place(places, rank, "device", sides.predicted.device,
+              measured ? &measured->device : nullptr);
     add_place(places, rank, "host", sides.predicted.host, measured ? &measured->host : nullptr);
     add_place(places, rank, "disk", sides.predicted.disk, measured ? &measured->disk : nullptr);
   }

@@ -13,7 +13,7 @@ namespace ftplan::reports {
 /// A line of `PlaceBytes`: the categories in their order, then runtime, unused and peak.
 struct ByteLine {
   const char* name;
-  Bytes PlaceBytes::*bytes;
+  Bytes PlaceBytes::* bytes;
 };
 inline constexpr std::array<ByteLine, kCategories + 3> kByteLines = {{
     {"weights", &PlaceBytes::weights},
@@ -41,16 +41,17 @@ struct ComparedLine {
   [[nodiscard]] bool different() const { return measured && *measured != predicted; }
 };
 
-/// One place of one rank. Lines that are zero on both sides are left out, `peak` is always there and last.
+/// One place of one rank. Lines that are zero on both sides are left out, `peak` is always there
+/// and last.
 struct ComparedPlace {
   std::int64_t rank = 0;
   const char* place = "";
   std::vector<ComparedLine> lines;
 };
 
-/// Every rank that was predicted or measured, in order of rank: device, host, disk. Places that hold nothing on
-/// both sides are left out. A rank that equals a predicted one but was not predicted itself shows the prediction
-/// that its run recorded.
+/// Every rank that was predicted or measured, in order of rank: device, host, disk. Places that
+/// hold nothing on both sides are left out. A rank that equals a predicted one but was not
+/// predicted itself shows the prediction that its run recorded.
 std::vector<ComparedPlace> compare(const ReportInput& input);
 
 /// What `compare` says as a whole.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -33,9 +34,10 @@ std::string paragraph(const char* classes, const std::string& words) {
 }
 
 std::string tile(const std::string& label, const std::string& value, const std::string& note) {
-  return tag("div", {{"class", "tile"}},
-             tag("dt", {}, escape_html(label)) +
-                 tag("dd", {}, tag("b", {}, escape_html(value)) + tag("span", {}, escape_html(note))));
+  return tag(
+      "div", {{"class", "tile"}},
+      tag("dt", {}, escape_html(label)) +
+          tag("dd", {}, tag("b", {}, escape_html(value)) + tag("span", {}, escape_html(note))));
 }
 
 // Bytes measured where `need` is about: device and, where they share one memory, host.
@@ -43,7 +45,8 @@ std::optional<Bytes> measured_of(const ReportInput& input, const Need& need) {
   if (!input.result) return std::nullopt;
   const bool shared = input.plan.machine.backend == Backend::kCpu;
   for (const RankMeasurement& rank : input.result->ranks) {
-    if (rank.rank == need.rank) return rank.measured.device.peak + (shared ? rank.measured.host.peak : Bytes{});
+    if (rank.rank == need.rank)
+      return rank.measured.device.peak + (shared ? rank.measured.host.peak : Bytes{});
   }
   return std::nullopt;
 }
@@ -51,7 +54,9 @@ std::optional<Bytes> measured_of(const ReportInput& input, const Need& need) {
 std::string memory_tiles(const ReportInput& input) {
   const auto need = need_of(input.plan);
   if (!need) return "";
-  const std::string exact = with_commas(need->used.value) + " bytes";
+  const bool shared = input.plan.machine.backend == Backend::kCpu;
+  const std::string exact =
+      with_commas(need->used.value) + " bytes" + (shared ? ", device and host" : "");
   std::string tiles = tile("Predicted peak", format_bytes(need->used), exact);
   if (const auto measured = measured_of(input, *need)) {
     const std::int64_t difference = measured->value - need->used.value;
@@ -61,7 +66,8 @@ std::string memory_tiles(const ReportInput& input) {
   if (need->limit) {
     const bool fits = need->used <= *need->limit;
     const Bytes left = fits ? *need->limit - need->used : need->used - *need->limit;
-    tiles += tile(fits ? "Room left" : "Missing", format_bytes(left), "of " + format_bytes(*need->limit));
+    tiles += tile(fits ? "Room left" : "Missing", format_bytes(left),
+                  "of " + format_bytes(*need->limit));
   }
   return tiles;
 }
@@ -73,9 +79,11 @@ std::string recomputed(const Checkpointing& checkpointing) {
 
 std::string tiles(const ReportInput& input) {
   std::string content = memory_tiles(input);
-  content += tile("Steps", with_commas(input.plan.steps), recomputed(input.plan.strategy.checkpointing));
+  content +=
+      tile("Steps", with_commas(input.plan.steps), recomputed(input.plan.strategy.checkpointing));
   if (input.result && input.result->tokens_per_second > 0) {
-    content += tile("Speed", format_fixed(input.result->tokens_per_second, 0), "tokens per second");
+    content += tile("Speed", with_commas(std::llround(input.result->tokens_per_second)),
+                    "tokens per second");
   }
   return tag("dl", {{"class", "tiles"}}, content);
 }
@@ -84,11 +92,14 @@ std::string header(const ReportInput& input) {
   const std::string verdict = describe_verdict(input);
   const bool good = verdict.empty() || judge(input).different == 0;
   return tag("header", {},
-             paragraph("eyebrow", input.result ? "ftplan \u00b7 plan and run" : "ftplan \u00b7 plan") +
-                 tag("h1", {}, escape_html(title(input.plan))) + paragraph("lead", summary(input.plan)) +
-                 (verdict.empty() ? ""
-                                  : tag("p", {{"class", good ? "verdict good" : "verdict bad"}},
-                                        tag("b", {}, good ? "=" : "\u2260") + " " + escape_html(verdict))) +
+             paragraph("eyebrow",
+                       input.result ? "ftplan \u00b7 plan and run" : "ftplan \u00b7 plan") +
+                 tag("h1", {}, escape_html(title(input.plan))) +
+                 paragraph("lead", summary(input.plan)) +
+                 (verdict.empty()
+                      ? ""
+                      : tag("p", {{"class", good ? "verdict good" : "verdict bad"}},
+                            tag("b", {}, good ? "=" : "\u2260") + " " + escape_html(verdict))) +
                  tiles(input)) +
          "\n";
 }
@@ -108,7 +119,8 @@ std::string memory(const ReportInput& input) {
     if (prediction != nullptr) arena = prediction->arena;
     const std::string chart = memory_chart(timeline, arena, input.plan.machine.device_memory);
     if (chart.empty()) continue;
-    if (input.timelines.size() > 1) content += tag("h3", {}, "Rank " + std::to_string(timeline.rank));
+    if (input.timelines.size() > 1)
+      content += tag("h3", {}, "Rank " + std::to_string(timeline.rank));
     content += tag("figure", {}, tag("div", {{"class", "chart"}}, chart) + memory_legend(timeline));
     if (prediction != nullptr && !prediction->peak_instruction.empty()) {
       content += paragraph("note", "At the peak runs " + prediction->peak_instruction + ".");
@@ -117,24 +129,26 @@ std::string memory(const ReportInput& input) {
   return content.empty() ? "" : section("memory", "Memory over one step", content);
 }
 
+// Words that a phone has no room for.
+std::string wide(const char* words) { return tag("span", {{"class", "wide"}}, words); }
+
 std::string difference(const ComparedLine& line) {
   if (!line.measured) return tag("td", {{"class", "mark"}}, "");
-  if (!line.different()) return tag("td", {{"class", "mark good"}}, "= equal");
+  if (!line.different()) return tag("td", {{"class", "mark good"}}, "=" + wide(" equal"));
   const std::string words = with_sign(line.measured->value - line.predicted.value);
   return tag("td", {{"class", "mark bad"}}, "\u2260 " + escape_html(words));
 }
 
-std::string share_bar(Bytes bytes, Bytes largest) {
-  const double share = largest.value > 0 ? 100.0 * static_cast<double>(bytes.value) / static_cast<double>(largest.value) : 0;
-  return tag("td", {{"class", "share"}}, tag("i", {{"style", "width:" + format_fixed(std::clamp(share, 0.0, 100.0), 1) + "%"}}, ""));
-}
-
 std::string compared_row(const ComparedLine& line, Bytes largest, bool measured) {
   const bool total = std::string_view(line.name) == "peak";
-  std::string cells = tag("th", {{"scope", "row"}}, tag("i", {{"class", std::string("swatch c-") + line.name}}, "") + escape_html(line.name));
-  cells += share_bar(line.predicted, largest) + tag("td", {}, with_commas(line.predicted.value));
+  std::string cells =
+      tag("th", {{"scope", "row"}},
+          tag("i", {{"class", std::string("swatch c-") + line.name}}, "") + escape_html(line.name));
+  cells += share_bar(line.predicted, largest, std::string("c-") + line.name) +
+           tag("td", {}, with_commas(line.predicted.value));
   if (measured) {
-    cells += tag("td", {}, line.measured ? with_commas(line.measured->value) : "") + difference(line);
+    cells +=
+        tag("td", {}, line.measured ? with_commas(line.measured->value) : "") + difference(line);
   } else {
     cells += tag("td", {{"class", "soft"}}, format_bytes(line.predicted));
   }
@@ -148,19 +162,24 @@ std::string compared_table(const ComparedPlace& place, bool measured) {
   for (const ComparedLine& line : place.lines) rows += compared_row(line, largest, measured);
   const Attributes column = {{"scope", "col"}};
   const std::string heads = tag("th", column, place.place) + tag("td", {{"class", "share"}}, "") +
-                            tag("th", column, measured ? "predicted, bytes" : "bytes") +
-                            (measured ? tag("th", column, "measured, bytes") + tag("th", column, "difference") : tag("th", column, ""));
+                            tag("th", column, measured ? "predicted" + wide(", bytes") : "bytes") +
+                            (measured ? tag("th", column, "measured" + wide(", bytes")) +
+                                            tag("th", column, wide("difference"))
+                                      : tag("th", column, ""));
   return tag("div", {{"class", "scroll"}},
-             tag("table", {{"class", "compared"}}, tag("thead", {}, tag("tr", {}, heads)) + tag("tbody", {}, rows)));
+             tag("table", {{"class", measured ? "compared four" : "compared"}},
+                 tag("thead", {}, tag("tr", {}, heads)) + tag("tbody", {}, rows)));
 }
 
 std::string outside_words(const RankMeasurement& rank) {
   return "Outside the arena LibTorch allocated " + format_bytes(rank.outside_arena_bytes) +
-         " after the first step; the process holds " + format_bytes(rank.process_bytes) + " beyond the arena.";
+         " after the first step; the process holds " + format_bytes(rank.process_bytes) +
+         " beyond the arena.";
 }
 
 // Open where there is something to see: the first rank, and every rank with a difference.
-std::string rank_block(const ReportInput& input, std::int64_t rank, const std::vector<ComparedPlace>& places, bool first) {
+std::string rank_block(const ReportInput& input, std::int64_t rank,
+                       const std::vector<ComparedPlace>& places, bool first) {
   bool measured = false, differs = false;
   for (const ComparedPlace& place : places) {
     for (const ComparedLine& line : place.lines) {
@@ -175,7 +194,10 @@ std::string rank_block(const ReportInput& input, std::int64_t rank, const std::v
       if (measurement.rank == rank) content += paragraph("note", outside_words(measurement));
     }
   }
-  const std::string words = "Rank " + std::to_string(rank) + (!measured ? "" : differs ? ": different" : ": equal");
+  const std::string words = "Rank " + std::to_string(rank) +
+                            (!measured ? ""
+                             : differs ? ": different"
+                                       : ": equal");
   const std::string open = first || differs ? "<details open>" : "<details>";
   return open + tag("summary", {}, escape_html(words)) + content + "</details>";
 }
@@ -186,7 +208,8 @@ std::string comparison(const ReportInput& input) {
   for (std::size_t begin = 0; begin < places.size();) {
     std::size_t end = begin;
     while (end < places.size() && places[end].rank == places[begin].rank) ++end;
-    const std::vector<ComparedPlace> of_rank(places.begin() + static_cast<std::ptrdiff_t>(begin), places.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<ComparedPlace> of_rank(places.begin() + static_cast<std::ptrdiff_t>(begin),
+                                             places.begin() + static_cast<std::ptrdiff_t>(end));
     content += rank_block(input, places[begin].rank, of_rank, begin == 0);
     begin = end;
   }
@@ -207,13 +230,17 @@ std::string runners_up(const Plan& plan) {
   const Attributes column = {{"scope", "col"}};
   std::string rows;
   for (const RunnerUp& runner : plan.runners_up) {
-    rows += tag("tr", {}, tag("th", {{"scope", "row"}}, escape_html(describe(runner.strategy))) +
-                              tag("td", {}, format_bytes(runner.peak)) +
-                              tag("td", {{"class", "words"}}, escape_html(runner.lost_by)));
+    rows += tag("tr", {},
+                tag("th", {{"scope", "row"}}, escape_html(describe(runner.strategy))) +
+                    tag("td", {}, format_bytes(runner.peak)) +
+                    tag("td", {{"class", "words"}}, escape_html(runner.lost_by)));
   }
-  const std::string heads = tag("th", column, "strategy") + tag("th", column, "peak") + tag("th", column, "why not");
+  const std::string heads =
+      tag("th", column, "strategy") + tag("th", column, "peak") + tag("th", column, "why not");
   return tag("h3", {}, "What else was tried") +
-         tag("div", {{"class", "scroll"}}, tag("table", {{"class", "runners"}}, tag("thead", {}, tag("tr", {}, heads)) + tag("tbody", {}, rows)));
+         tag("div", {{"class", "scroll"}},
+             tag("table", {{"class", "runners"}},
+                 tag("thead", {}, tag("tr", {}, heads)) + tag("tbody", {}, rows)));
 }
 
 std::string plan_in_words(const Plan& plan) {
@@ -231,35 +258,45 @@ std::string plan_in_words(const Plan& plan) {
 std::string basis(const Plan& plan) {
   std::string content;
   for (const RankPrediction& rank : plan.predicted) {
-    content += tag("dt", {}, "Rank " + std::to_string(rank.rank)) + tag("dd", {}, escape_html(describe_basis(rank)));
+    content += tag("dt", {}, "Rank " + std::to_string(rank.rank)) +
+               tag("dd", {}, escape_html(describe_basis(rank)));
   }
   if (content.empty()) return "";
   std::string digests;
-  for (const auto& [name, digest] : {std::pair{"model", plan.digests.model}, {"data", plan.digests.data},
-                                     {"runtime", plan.digests.runtime}, {"machine", plan.digests.machine}}) {
-    if (!digest.empty()) digests += tag("dt", {}, name) + tag("dd", {}, tag("code", {}, escape_html(digest)));
+  for (const auto& [name, digest] : {std::pair{"model", plan.digests.model},
+                                     {"data", plan.digests.data},
+                                     {"runtime", plan.digests.runtime},
+                                     {"machine", plan.digests.machine}}) {
+    if (!digest.empty())
+      digests += tag("dt", {}, name) + tag("dd", {}, tag("code", {}, escape_html(digest)));
   }
   if (!digests.empty()) {
-    digests = "<details>" + tag("summary", {}, "Fingerprints of what the plan was made for") + tag("dl", {{"class", "facts"}}, digests) + "</details>";
+    digests = "<details>" + tag("summary", {}, "Fingerprints of what the plan was made for") +
+              tag("dl", {{"class", "facts"}}, digests) + "</details>";
   }
-  return section("basis", "Where the numbers come from", tag("dl", {{"class", "facts"}}, content) + digests);
+  return section("basis", "Where the numbers come from",
+                 tag("dl", {{"class", "facts"}}, content) + digests);
 }
 
 }  // namespace
 
 std::string render_html(const ReportInput& input) {
-  const std::string head = "<meta charset=\"utf-8\">\n"
-                           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-                           "<meta name=\"color-scheme\" content=\"light dark\">\n" +
-                           tag("title", {}, escape_html("ftplan: " + title(input.plan))) + "\n" +
-                           tag("style", {}, page_files().front().text) + "\n";
-  const std::string body = header(input) + memory(input) + comparison(input) + loss(input) +
-                           plan_in_words(input.plan) + basis(input.plan) +
-                           tag("footer", {}, "Made by ftplan from the plan" +
-                                                 std::string(input.result ? " and its run" : "") +
-                                                 ". GiB, MiB and KiB are 2<sup>30</sup>, 2<sup>20</sup> and 2<sup>10</sup> bytes.");
+  const std::string head =
+      "<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"color-scheme\" content=\"light dark\">\n" +
+      tag("title", {}, escape_html("ftplan: " + title(input.plan))) + "\n" +
+      tag("style", {}, page_files().front().text) + "\n";
+  const std::string body =
+      header(input) + memory(input) + comparison(input) + loss(input) + plan_in_words(input.plan) +
+      basis(input.plan) +
+      tag("footer", {},
+          "Made by ftplan from the plan" + std::string(input.result ? " and its run" : "") +
+              ". GiB, MiB and KiB are 2<sup>30</sup>, 2<sup>20</sup> and 2<sup>10</sup> bytes.");
   return "<!doctype html>\n" +
-         tag("html", {{"lang", "en"}}, "\n<head>\n" + head + "</head>\n" + tag("body", {}, tag("main", {}, "\n" + body + "\n")) + "\n") +
+         tag("html", {{"lang", "en"}},
+             "\n<head>\n" + head + "</head>\n" +
+                 tag("body", {}, tag("main", {}, "\n" + body + "\n")) + "\n") +
          "\n";
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/text.h"
+#include "core/units.h"
 
 namespace ftplan::reports {
 namespace {
@@ -19,8 +20,9 @@ bool is_control(char c) {
 
 // Characters, not bytes: continuation bytes of UTF-8 take no column.
 std::size_t columns(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
 }
 
 std::string spaces(std::string_view text, std::size_t width) {
@@ -34,14 +36,27 @@ std::string escape_html(std::string_view text) {
   std::string safe;
   for (const char c : text) {
     switch (c) {
-      case '&': safe += "&amp;"; break;
-      case '<': safe += "&lt;"; break;
-      case '>': safe += "&gt;"; break;
-      case '"': safe += "&quot;"; break;
-      case '\'': safe += "&#39;"; break;
+      case '&':
+        safe += "&amp;";
+        break;
+      case '<':
+        safe += "&lt;";
+        break;
+      case '>':
+        safe += "&gt;";
+        break;
+      case '"':
+        safe += "&quot;";
+        break;
+      case '\'':
+        safe += "&#39;";
+        break;
       case '\n':
-      case '\t': safe += ' '; break;
-      default: safe += is_control(c) ? "\xEF\xBF\xBD" : std::string(1, c);
+      case '\t':
+        safe += ' ';
+        break;
+      default:
+        safe += is_control(c) ? "\xEF\xBF\xBD" : std::string(1, c);
     }
   }
   return safe;
@@ -65,6 +80,15 @@ std::string tag(std::string_view name, const Attributes& attributes, std::string
     text += std::string(" ") + key + "=\"" + escape_html(value) + "\"";
   }
   return text + ">" + std::string(content) + "</" + std::string(name) + ">";
+}
+
+std::string share_bar(Bytes part, Bytes whole, const std::string& colour) {
+  const double share =
+      whole > Bytes{} ? 100.0 * static_cast<double>(part.value) / static_cast<double>(whole.value)
+                      : 0;
+  const std::string width = "width:" + format_fixed(std::clamp(share, 0.0, 100.0), 1) + "%";
+  return tag("td", {{"class", "share"}},
+             share > 0 ? tag("i", {{"class", colour}, {"style", width}}, "") : "");
 }
 
 std::string with_commas(std::int64_t value) {

@@ -19,20 +19,21 @@
 namespace ftplan::reports {
 namespace {
 
-// Note [Drawing]: user units of the SVG; the page scales it to the column. A phone shows it at about 0.4 of its size,
-// so labels that matter are repeated as text below the chart.
-constexpr double kWidth = 960, kHeight = 380;
-constexpr double kLeft = 72, kRight = 16, kTop = 34, kBottom = 44;
+// Note [Drawing]: user units of the SVG; the page scales it to the column. A phone shows it at
+// about 0.4 of its size, so labels that matter are repeated as text below the chart.
+constexpr double kWidth = 960, kHeight = 392;
+constexpr double kLeft = 72, kRight = 16, kTop = 46, kBottom = 44;
 constexpr double kPlotWidth = kWidth - kLeft - kRight, kPlotHeight = kHeight - kTop - kBottom;
 constexpr std::size_t kBuckets = 240;
 
 // From the bottom: what stays over steps first, what comes and goes above it.
 constexpr std::array<Bytes PlaceBytes::*, kCategories + 1> kStack = {
-    &PlaceBytes::runtime,     &PlaceBytes::weights,     &PlaceBytes::adapters, &PlaceBytes::optimizer,
-    &PlaceBytes::inputs,      &PlaceBytes::gradients,   &PlaceBytes::buckets,  &PlaceBytes::gathered,
-    &PlaceBytes::checkpoints, &PlaceBytes::activations, &PlaceBytes::logits,   &PlaceBytes::scratch};
+    &PlaceBytes::runtime,     &PlaceBytes::weights,  &PlaceBytes::adapters,
+    &PlaceBytes::optimizer,   &PlaceBytes::inputs,   &PlaceBytes::gradients,
+    &PlaceBytes::buckets,     &PlaceBytes::gathered, &PlaceBytes::checkpoints,
+    &PlaceBytes::activations, &PlaceBytes::logits,   &PlaceBytes::scratch};
 
-const char* name_of(Bytes PlaceBytes::*bytes) {
+const char* name_of(Bytes PlaceBytes::* bytes) {
   for (const ByteLine& line : kByteLines) {
     if (line.bytes == bytes) return line.name;
   }
@@ -50,7 +51,8 @@ struct Scale {
   }
 };
 
-// An instant lasts until the next one: steps, not slopes. A kept instant stands for those that were left out after it.
+// An instant lasts until the next one: steps, not slopes. A kept instant stands for those that were
+// left out after it.
 std::string area(const std::vector<std::size_t>& kept, const std::vector<Bytes>& low,
                  const std::vector<Bytes>& high, const Scale& scale) {
   std::string path;
@@ -65,12 +67,14 @@ std::string area(const std::vector<std::size_t>& kept, const std::vector<Bytes>&
   return path + "Z";
 }
 
-std::string layers(const Timeline& timeline, const std::vector<std::size_t>& kept, const Scale& scale) {
+std::string layers(const Timeline& timeline, const std::vector<std::size_t>& kept,
+                   const Scale& scale) {
   std::string markup;
   std::vector<Bytes> low(kept.size());
   for (const auto member : kStack) {
     std::vector<Bytes> high = low;
-    for (std::size_t i = 0; i < kept.size(); ++i) high[i] += timeline.instants[kept[i]].device.*member;
+    for (std::size_t i = 0; i < kept.size(); ++i)
+      high[i] += timeline.instants[kept[i]].device.*member;
     if (high == low) continue;
     const std::string name = name_of(member);
     markup += tag("path", {{"class", "area c-" + name}, {"d", area(kept, low, high, scale)}},
@@ -109,7 +113,8 @@ std::string phases(const Timeline& timeline, const Scale& scale) {
 
 std::string level(const Scale& scale, Bytes bytes, const char* classes, const std::string& words) {
   const double y = scale.y(bytes);
-  return line_at(kLeft, y, kWidth - kRight, y, classes) + text_at(kWidth - kRight - 6, y - 6, "tick end halo", words);
+  return line_at(kLeft, y, kWidth - kRight, y, classes) +
+         text_at(kWidth - kRight - 6, y - 6, "tick end halo", words);
 }
 
 std::string peak_mark(const Timeline& timeline, const Scale& scale) {
@@ -117,17 +122,23 @@ std::string peak_mark(const Timeline& timeline, const Scale& scale) {
   const Instant& instant = timeline.instants[peak];
   const double x = (scale.x(peak) + scale.x(peak + 1)) / 2, y = scale.y(held(instant));
   const bool right_half = x > kLeft + kPlotWidth / 2;
-  const std::string words = "peak " + format_bytes(held(instant)) + " \u00b7 " + describe(instant);
+  const std::string words =
+      tag("tspan", {}, "peak " + format_bytes(held(instant))) +
+      tag("tspan", {{"class", "detail"}}, " \u00b7 " + escape_html(describe(instant)));
   return tag("g", {{"class", "peak"}},
-             line_at(x, kTop - 10, x, kTop + kPlotHeight, "peak-line") +
+             line_at(x, kTop - 24, x, kTop + kPlotHeight, "peak-line") +
                  tag("circle", {{"cx", number(x)}, {"cy", number(y)}, {"r", "4.5"}}, "") +
-                 text_at(right_half ? x - 10 : x + 10, kTop - 14, right_half ? "peak-text end" : "peak-text",
-                         words));
+                 tag("text",
+                     {{"x", number(right_half ? x - 10 : x + 10)},
+                      {"y", number(kTop - 26)},
+                      {"class", right_half ? "peak-text end" : "peak-text"}},
+                     words));
 }
 
 }  // namespace
 
-std::string memory_chart(const Timeline& timeline, std::optional<Bytes> reserved, std::optional<Bytes> limit) {
+std::string memory_chart(const Timeline& timeline, std::optional<Bytes> reserved,
+                         std::optional<Bytes> limit) {
   if (timeline.instants.empty()) return "";
   const std::size_t peak = peak_of(timeline);
   const Bytes highest = std::max(held(timeline.instants[peak]), reserved.value_or(Bytes{}));
@@ -143,34 +154,44 @@ std::string memory_chart(const Timeline& timeline, std::optional<Bytes> reserved
   if (reserved) markup += level(scale, *reserved, "reserved", "arena " + format_bytes(*reserved));
   if (show_limit) markup += level(scale, *limit, "limit", "limit " + format_bytes(*limit));
   markup += peak_mark(timeline, scale);
-  const std::string words = "Memory of rank " + std::to_string(timeline.rank) + " over one step, " +
-                            counted(static_cast<std::int64_t>(timeline.instants.size()), "instruction") + "; peak " +
-                            format_bytes(held(timeline.instants[peak])) + " in " +
-                            describe(timeline.instants[peak]);
+  const std::string words =
+      "Memory of rank " + std::to_string(timeline.rank) + " over one step, " +
+      counted(static_cast<std::int64_t>(timeline.instants.size()), "instruction") + "; peak " +
+      format_bytes(held(timeline.instants[peak])) + " in " + describe(timeline.instants[peak]);
   return svg(kWidth, kHeight, words, markup);
 }
 
 std::string memory_legend(const Timeline& timeline) {
   if (timeline.instants.empty()) return "";
   const PlaceBytes& at_peak = timeline.instants[peak_of(timeline)].device;
+  const Bytes sum = held(timeline.instants[peak_of(timeline)]);
   std::string rows;
   for (auto member = kStack.rbegin(); member != kStack.rend(); ++member) {
     Bytes largest;
-    for (const Instant& instant : timeline.instants) largest = std::max(largest, instant.device.**member);
+    for (const Instant& instant : timeline.instants)
+      largest = std::max(largest, instant.device.**member);
     if (largest == Bytes{}) continue;
     const std::string name = name_of(*member);
     rows += tag("tr", {},
-                tag("th", {{"scope", "row"}}, tag("i", {{"class", "swatch c-" + name}}, "") + escape_html(name)) +
-                    tag("td", {}, format_bytes(at_peak.**member)) + tag("td", {{"class", "soft"}}, format_bytes(largest)));
+                tag("th", {{"scope", "row"}},
+                    tag("i", {{"class", "swatch c-" + name}}, "") + escape_html(name)) +
+                    share_bar(at_peak.**member, sum, "c-" + name) +
+                    tag("td", {}, format_bytes(at_peak.**member)) +
+                    tag("td", {{"class", "soft"}}, format_bytes(largest)));
   }
-  const Bytes sum = held(timeline.instants[peak_of(timeline)]);
-  return tag("table", {{"class", "legend"}},
-             tag("thead", {}, tag("tr", {}, tag("th", {{"scope", "col"}}, "category") +
-                                                tag("th", {{"scope", "col"}}, "at the peak") +
-                                                tag("th", {{"scope", "col"}}, "its largest"))) +
-                 tag("tbody", {}, rows) +
-                 tag("tfoot", {}, tag("tr", {}, tag("th", {{"scope", "row"}}, "held at the peak") +
-                                                    tag("td", {}, format_bytes(sum)) + tag("td", {}, ""))));
+  return tag(
+      "table", {{"class", "legend"}},
+      tag("thead", {},
+          tag("tr", {},
+              tag("th", {{"scope", "col"}}, "category") + tag("td", {{"class", "share"}}, "") +
+                  tag("th", {{"scope", "col"}}, "at the peak") +
+                  tag("th", {{"scope", "col"}}, "its largest"))) +
+          tag("tbody", {}, rows) +
+          tag("tfoot", {},
+              tag("tr", {},
+                  tag("th", {{"scope", "row"}}, "held at the peak") +
+                      tag("td", {{"class", "share"}}, "") + tag("td", {}, format_bytes(sum)) +
+                      tag("td", {}, ""))));
 }
 
 }  // namespace ftplan::reports

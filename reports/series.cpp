@@ -77,7 +77,7 @@ std::vector<Tick> byte_ticks(Bytes largest) {
   }
   const auto one = static_cast<double>(unit.bytes.value);
   const double top = std::max(1.0, static_cast<double>(largest.value) / one);
-  const double step = round_step(top / 5);
+  const double step = round_step(top / 6);
   std::vector<Tick> ticks;
   for (int i = 0; ticks.empty() || ticks.back().value < top * one; ++i) {
     const std::string label = i == 0 ? "0" : format_fixed(i * step, decimals_of(step)) + unit.name;
@@ -94,7 +94,8 @@ std::vector<Tick> number_ticks(double low, double high) {
   }
   const double step = round_step((high - low) / 5);
   std::vector<Tick> ticks;
-  for (double i = std::floor(low / step + 1e-9); ticks.empty() || ticks.back().value < high - step * 1e-9; ++i) {
+  for (double i = std::floor(low / step + 1e-9);
+       ticks.empty() || ticks.back().value < high - step * 1e-9; ++i) {
     ticks.push_back({.value = i * step, .label = format_fixed(i * step, decimals_of(step))});
   }
   return ticks;

@@ -16,13 +16,16 @@ std::string text_at(double x, double y, const char* classes, std::string_view wo
 }
 
 std::string line_at(double x1, double y1, double x2, double y2, const char* classes) {
-  const std::string path = "M" + number(x1) + " " + number(y1) + "L" + number(x2) + " " + number(y2);
+  const std::string path =
+      "M" + number(x1) + " " + number(y1) + "L" + number(x2) + " " + number(y2);
   return tag("path", {{"class", classes}, {"d", path}}, "");
 }
 
 std::string svg(double width, double height, const std::string& words, const std::string& content) {
   return tag("svg",
-             {{"viewBox", "0 0 " + number(width) + " " + number(height)}, {"role", "img"}, {"aria-label", words}},
+             {{"viewBox", "0 0 " + number(width) + " " + number(height)},
+              {"role", "img"},
+              {"aria-label", words}},
              content);
 }
 

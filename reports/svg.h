@@ -3,7 +3,8 @@
 #include <string>
 #include <string_view>
 
-/// The few shapes that the charts draw. Coordinates are user units; classes are those of `page.css`.
+/// The few shapes that the charts draw. Coordinates are user units; classes are those of
+/// `page.css`.
 namespace ftplan::reports {
 
 /// A coordinate with at most one decimal.

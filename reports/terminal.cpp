@@ -41,7 +41,8 @@ std::string blocks(const std::vector<double>& values, double low, double high) {
   const std::size_t width = std::min(values.size(), kColumns - kLabel);
   std::string row;
   for (std::size_t column = 0; column < width; ++column) {
-    const std::size_t begin = column * values.size() / width, end = (column + 1) * values.size() / width;
+    const std::size_t begin = column * values.size() / width,
+                      end = (column + 1) * values.size() / width;
     double largest = values[begin];
     for (std::size_t i = begin; i < end; ++i) largest = std::max(largest, values[i]);
     const double share = high > low ? (largest - low) / (high - low) : 0;
@@ -53,7 +54,8 @@ std::string blocks(const std::vector<double>& values, double low, double high) {
 std::string memory_row(const Timeline& timeline) {
   if (timeline.instants.empty()) return "";
   std::vector<double> values;
-  for (const Instant& instant : timeline.instants) values.push_back(static_cast<double>(held(instant).value));
+  for (const Instant& instant : timeline.instants)
+    values.push_back(static_cast<double>(held(instant).value));
   const Instant& peak = timeline.instants[peak_of(timeline)];
   const std::string rank = "memory " + std::to_string(timeline.rank);
   return pad_right(rank, kLabel) + blocks(values, 0, static_cast<double>(held(peak).value)) + "\n" +
@@ -74,19 +76,25 @@ std::string loss_row(const std::vector<StepMetrics>& metrics) {
 }
 
 std::string compared_row(const ComparedLine& line, bool measured) {
-  std::string row = "  " + pad_right(line.name, kLabel) + pad_left(with_commas(line.predicted.value), kNumber);
+  std::string row =
+      "  " + pad_right(line.name, kLabel) + pad_left(with_commas(line.predicted.value), kNumber);
   if (!measured) return row + pad_left(format_bytes(line.predicted), kNumber) + "\n";
   if (!line.measured) return row + "\n";
   row += pad_left(with_commas(line.measured->value), kNumber);
-  return row + (line.different() ? "  different " + with_sign(line.measured->value - line.predicted.value) : "  equal") + "\n";
+  return row +
+         (line.different() ? "  different " + with_sign(line.measured->value - line.predicted.value)
+                           : "  equal") +
+         "\n";
 }
 
 std::string compared_table(const ComparedPlace& place) {
-  const bool measured = std::any_of(place.lines.begin(), place.lines.end(),
-                                    [](const ComparedLine& line) { return line.measured.has_value(); });
-  std::string table = pad_right("rank " + std::to_string(place.rank) + ", " + place.place, kLabel + 2) +
-                      pad_left(measured ? "predicted, bytes" : "bytes", kNumber) +
-                      (measured ? pad_left("measured, bytes", kNumber) : "") + "\n";
+  const bool measured =
+      std::any_of(place.lines.begin(), place.lines.end(),
+                  [](const ComparedLine& line) { return line.measured.has_value(); });
+  std::string table =
+      pad_right("rank " + std::to_string(place.rank) + ", " + place.place, kLabel + 2) +
+      pad_left(measured ? "predicted, bytes" : "bytes", kNumber) +
+      (measured ? pad_left("measured, bytes", kNumber) : "") + "\n";
   for (const ComparedLine& line : place.lines) table += compared_row(line, measured);
   return table;
 }
@@ -94,13 +102,16 @@ std::string compared_table(const ComparedPlace& place) {
 }  // namespace
 
 std::string render_terminal(const ReportInput& input) {
-  std::string text = printable(title(input.plan)) + "\n" + join(wrap(printable(summary(input.plan)), kColumns), "\n") + "\n\n";
+  std::string text = printable(title(input.plan)) + "\n" +
+                     join(wrap(printable(summary(input.plan)), kColumns), "\n") + "\n\n";
   for (const Fact& fact : describe(input.plan)) text += labelled(fact.label, fact.text);
   for (const std::string& reason : input.plan.why) text += labelled("Why", reason);
   for (const RunnerUp& runner : input.plan.runners_up) {
-    text += labelled("Not", describe(runner.strategy) + " (" + format_bytes(runner.peak) + "): " + runner.lost_by);
+    text += labelled("Not", describe(runner.strategy) + " (" + format_bytes(runner.peak) +
+                                "): " + runner.lost_by);
   }
-  for (const RankPrediction& rank : input.plan.predicted) text += labelled("Basis", describe_basis(rank));
+  for (const RankPrediction& rank : input.plan.predicted)
+    text += labelled("Basis", describe_basis(rank));
   text += "\n";
   for (const Timeline& timeline : input.timelines) text += memory_row(timeline);
   text += loss_row(input.metrics) + "\n";

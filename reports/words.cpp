@@ -29,39 +29,50 @@ namespace {
 
 const char* method_name(Method method) {
   switch (method) {
-    case Method::kFull: return "full fine-tuning";
-    case Method::kLora: return "LoRA";
-    case Method::kQlora: return "QLoRA";
-    case Method::kInt8Lora: return "int8 LoRA";
+    case Method::kFull:
+      return "full fine-tuning";
+    case Method::kLora:
+      return "LoRA";
+    case Method::kQlora:
+      return "QLoRA";
+    case Method::kInt8Lora:
+      return "int8 LoRA";
   }
   return "?";
 }
 
 const char* fits_words(Fits fits) {
   switch (fits) {
-    case Fits::kYes: return "it fits";
-    case Fits::kTight: return "it is tight: only the lower end of the interval fits";
-    case Fits::kNo: return "it does not fit";
-    case Fits::kUnknown: return "whether it fits is not known";
+    case Fits::kYes:
+      return "it fits";
+    case Fits::kTight:
+      return "it is tight: only the lower end of the interval fits";
+    case Fits::kNo:
+      return "it does not fit";
+    case Fits::kUnknown:
+      return "whether it fits is not known";
   }
   return "?";
 }
 
 std::string model_words(const ModelConfig& model) {
-  std::string text = counted(model.layers, "layer") + ", hidden " + with_commas(model.hidden) + ", MLP " +
-                     with_commas(model.intermediate) + ", " + counted(model.heads, "head") + " of " +
-                     std::to_string(model.head_size);
-  if (model.kv_heads != model.heads) text += " sharing " + counted(model.kv_heads, "key-value head");
+  std::string text = counted(model.layers, "layer") + ", hidden " + with_commas(model.hidden) +
+                     ", MLP " + with_commas(model.intermediate) + ", " +
+                     counted(model.heads, "head") + " of " + std::to_string(model.head_size);
+  if (model.kv_heads != model.heads)
+    text += " sharing " + counted(model.kv_heads, "key-value head");
   text += ", vocabulary " + with_commas(model.vocabulary);
   text += model.tied_embeddings ? ", head tied to the embedding" : "";
-  return std::string(to_text(model.family)) + " family, stored as " + to_text(model.stored) + ": " + text + ".";
+  return std::string(to_text(model.family)) + " family, stored as " + to_text(model.stored) + ": " +
+         text + ".";
 }
 
 std::string method_words(const MethodOptions& method) {
   std::string text = method_name(method.method);
   if (method.method != Method::kFull) {
     text += " of rank " + std::to_string(method.rank) + ", alpha " + format_number(method.alpha) +
-            (method.rslora ? " over the root of the rank" : "") + ", on " + join(method.targets, ", ");
+            (method.rslora ? " over the root of the rank" : "") + ", on " +
+            join(method.targets, ", ");
     if (method.dropout > 0) text += ", dropout " + format_number(method.dropout);
   }
   return text + ", in " + to_text(method.precision) + " with " + to_text(method.optimizer) + ".";
@@ -70,7 +81,9 @@ std::string method_words(const MethodOptions& method) {
 std::string device_words(const Plan& plan) {
   const Machine& machine = plan.machine;
   std::string text = plan.job.devices.gpus;
-  text += plan.layout.size() > 1 ? ", " + counted(static_cast<std::int64_t>(plan.layout.size()), "rank") : "";
+  text += plan.layout.size() > 1
+              ? ", " + counted(static_cast<std::int64_t>(plan.layout.size()), "rank")
+              : "";
   if (machine.backend == Backend::kCpu) text += ", " + counted(machine.threads, "thread");
   if (!machine.instruction_set.empty()) text += ", " + machine.instruction_set;
   if (!machine.torch.empty()) text += ", LibTorch " + machine.torch;
@@ -88,8 +101,9 @@ std::string data_words(const Plan& plan) {
 
 std::string training_words(const Plan& plan) {
   const TrainingOptions& training = plan.job.training;
-  const std::int64_t sequences = plan.strategy.micro_batch * plan.strategy.accumulation *
-                                 std::max<std::int64_t>(1, static_cast<std::int64_t>(plan.layout.size()));
+  const std::int64_t sequences =
+      plan.strategy.micro_batch * plan.strategy.accumulation *
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(plan.layout.size()));
   std::string text = counted(plan.steps, "step") + " of " + counted(sequences, "sequence") + ", " +
                      to_text(training.schedule) + " schedule";
   if (training.learning_rate) text += " from " + format_number(*training.learning_rate);
@@ -162,16 +176,17 @@ std::vector<Fact> describe(const Plan& plan) {
 
 std::string describe(const Strategy& strategy) {
   return "micro-batch " + std::to_string(strategy.micro_batch) + " \u00d7 accumulation " +
-         std::to_string(strategy.accumulation) + ", checkpointing " + to_text(strategy.checkpointing) +
-         ", ZeRO-" + std::to_string(strategy.zero) + ", loss in chunks of " +
-         counted(strategy.loss_chunk, "token");
+         std::to_string(strategy.accumulation) + ", checkpointing " +
+         to_text(strategy.checkpointing) + ", ZeRO-" + std::to_string(strategy.zero) +
+         ", loss in chunks of " + counted(strategy.loss_chunk, "token");
 }
 
 std::string describe_basis(const RankPrediction& prediction) {
   std::string text;
   switch (prediction.basis) {
     case Basis::kExecuted:
-      text = "Executed: every operation was run and measured on this backend, or its formula is exact";
+      text =
+          "Executed: every operation was run and measured on this backend, or its formula is exact";
       break;
     case Basis::kCalibrated:
       text = "Calibrated: measured on another machine of this kind";
@@ -182,18 +197,20 @@ std::string describe_basis(const RankPrediction& prediction) {
   }
   if (prediction.uncertainty == Bytes{}) return text + ". The device's peak is exact.";
   const Bytes peak = prediction.device.peak;
-  return text + ". The device's peak lies between " + format_bytes(peak - prediction.uncertainty) + " and " +
-         format_bytes(peak + prediction.uncertainty) + ".";
+  return text + ". The device's peak lies between " + format_bytes(peak - prediction.uncertainty) +
+         " and " + format_bytes(peak + prediction.uncertainty) + ".";
 }
 
 std::string describe_verdict(const ReportInput& input) {
   if (!input.result) return "";
   const Verdict verdict = judge(input);
   if (verdict.compared == 0) return "Nothing was measured.";
-  std::string text = verdict.different == 0
-                         ? "Predicted equals measured, to the byte, on all " + counted(verdict.compared, "line") + "."
-                         : counted(verdict.different, "line") + " of " + with_commas(verdict.compared) +
-                               (verdict.different == 1 ? " differs" : " differ") + " from the prediction.";
+  std::string text =
+      verdict.different == 0
+          ? "Predicted equals measured, to the byte, on all " + counted(verdict.compared, "line") +
+                "."
+          : counted(verdict.different, "line") + " of " + with_commas(verdict.compared) +
+                (verdict.different == 1 ? " differs" : " differ") + " from the prediction.";
   if (verdict.other_plan) text += " The run was made with another plan than this one.";
   return text;
 }
@@ -203,7 +220,8 @@ std::string describe_loss(const std::vector<StepMetrics>& metrics) {
   const std::string validation = from_to(metrics, &StepMetrics::validation_loss);
   std::string text;
   if (!training.empty()) text = "Training loss " + training + ".";
-  if (!validation.empty()) text += std::string(text.empty() ? "" : " ") + "Validation loss " + validation + ".";
+  if (!validation.empty())
+    text += std::string(text.empty() ? "" : " ") + "Validation loss " + validation + ".";
   return text;
 }
 

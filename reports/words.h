@@ -29,7 +29,8 @@ std::vector<Fact> describe(const Plan& plan);
 /// `micro-batch 2 x accumulation 4, checkpointing full, ZeRO-1, loss in chunks of 512 tokens`
 std::string describe(const Strategy& strategy);
 
-/// What the worst rank needs of the memory that limits it. On CPUs device and host share one memory.
+/// What the worst rank needs of the memory that limits it. On CPUs device and host share one
+/// memory.
 struct Need {
   std::int64_t rank = 0;
   Bytes used;
@@ -47,7 +48,8 @@ std::string describe_verdict(const ReportInput& input);
 /// First and last value of each loss, in one sentence; empty without steps.
 std::string describe_loss(const std::vector<StepMetrics>& metrics);
 
-/// What an instant of a timeline does: `backward, layer 3 of micro-step 1: attention`. Layers and micro-steps count from 0.
+/// What an instant of a timeline does: `backward, layer 3 of micro-step 1: attention`. Layers and
+/// micro-steps count from 0.
 std::string describe(const Instant& instant);
 
 /// `n unit` or `n units`, with commas.

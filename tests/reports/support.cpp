@@ -18,10 +18,15 @@ Plan toy_plan() {
   plan.machine.instruction_set = "avx512";
   plan.strategy = {.micro_batch = 2, .accumulation = 4, .checkpointing = {.every = 1}};
   plan.layout = {RankPlace{}};
-  plan.data = DataFacts{.rows = 480, .validation_rows = 20, .longest = 311, .tokens = 61'440, .target_tokens = 40'000};
+  plan.data = DataFacts{.rows = 480,
+                        .validation_rows = 20,
+                        .longest = 311,
+                        .tokens = 61'440,
+                        .target_tokens = 40'000};
   plan.steps = 60;
   plan.fits = Fits::kYes;
-  plan.why = {"bf16 was asked for.", "Nothing needs to be recomputed more than once: full checkpointing fits."};
+  plan.why = {"bf16 was asked for.",
+              "Nothing needs to be recomputed more than once: full checkpointing fits."};
   plan.runners_up = {{.strategy = {.micro_batch = 4, .accumulation = 2},
                       .peak = 1400 * kMiB,
                       .lost_by = "short by 376 MiB: activations of all layers are kept"}};
@@ -57,8 +62,9 @@ Timeline toy_timeline(std::int64_t instants) {
     instant.device.checkpoints = {kMiB.value * 9 * left / most};
     instant.device.activations = {i < optimizer ? kMiB.value * (4 + i % 3 * 2) : 0};
     instant.device.scratch = {i % 3 == 1 ? 5 * kMiB.value : 0};
-    instant.device.gradients = {i >= backward ? kMiB.value * 4 * (i - backward) / (instants - backward) : 0};
-    if (i == backward) instant.device.logits = 11 * kMiB;
+    instant.device.gradients = {
+        i >= backward ? kMiB.value * 4 * (i - backward) / (instants - backward) : 0};
+    if (i == backward) instant.device.logits = 6 * kMiB;
     timeline.instants.push_back(instant);
   }
   return timeline;
@@ -95,7 +101,10 @@ std::vector<StepMetrics> falling_loss() {
 }
 
 ReportInput toy_report() {
-  return {.plan = toy_plan(), .timelines = {toy_timeline(40)}, .result = equal_result(), .metrics = falling_loss()};
+  return {.plan = toy_plan(),
+          .timelines = {toy_timeline(40)},
+          .result = equal_result(),
+          .metrics = falling_loss()};
 }
 
 }  // namespace ftplan::reports

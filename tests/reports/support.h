@@ -5,8 +5,8 @@
 /// Toy reports: each byte in them can be added up by hand.
 namespace ftplan::reports {
 
-/// A LoRA plan for one CPU rank: device peak 100 MiB = 60 weights + 4 adapters + 8 optimizer + 20 activations +
-/// 5 scratch + 3 unused, host peak 2 MiB of inputs; why, and one runner-up.
+/// A LoRA plan for one CPU rank: device peak 100 MiB = 60 weights + 4 adapters + 8 optimizer + 20
+/// activations + 5 scratch + 3 unused, host peak 2 MiB of inputs; why, and one runner-up.
 Plan toy_plan();
 
 /// `instants` of forward, backward and optimizer that grow and shrink; the peak is at two fifths.

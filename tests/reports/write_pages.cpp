@@ -17,7 +17,9 @@ bool write(const std::string& path, const std::string& text) {
   return file.flush().good();
 }
 
-ReportInput plan_alone() { return {.plan = toy_plan(), .timelines = {}, .result = {}, .metrics = {}}; }
+ReportInput plan_alone() {
+  return {.plan = toy_plan(), .timelines = {}, .result = {}, .metrics = {}};
+}
 
 ReportInput different() {
   ReportInput input = toy_report();
@@ -29,7 +31,8 @@ ReportInput different() {
 
 ReportInput hostile() {
   ReportInput input = toy_report();
-  const std::string evil = "<script>document.title='broken'</script><img src=x onerror=document.title='broken'>\"'&";
+  const std::string evil =
+      "<script>document.title='broken'</script><img src=x onerror=document.title='broken'>\"'&";
   input.plan.model.name = evil;
   input.plan.why = {evil};
   input.plan.runners_up[0].lost_by = evil;
