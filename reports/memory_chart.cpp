@@ -43,8 +43,9 @@ const char* name_of(Bytes PlaceBytes::* bytes) {
 struct Scale {
   std::size_t instants;
   double top;  // bytes
+  static double x(double share) { return kLeft + kPlotWidth * share; }
   [[nodiscard]] double x(std::size_t instant) const {
-    return kLeft + kPlotWidth * static_cast<double>(instant) / static_cast<double>(instants);
+    return x(static_cast<double>(instant) / static_cast<double>(instants));
   }
   [[nodiscard]] double y(Bytes bytes) const {
     return kTop + kPlotHeight * (1 - static_cast<double>(bytes.value) / top);
@@ -53,22 +54,25 @@ struct Scale {
 
 // An instant lasts until the next one: steps, not slopes. A kept instant stands for those that were
 // left out after it.
-std::string area(const std::vector<std::size_t>& kept, const std::vector<Bytes>& low,
+std::string area(const std::vector<double>& begins, const std::vector<Bytes>& low,
                  const std::vector<Bytes>& high, const Scale& scale) {
   std::string path;
-  for (std::size_t i = 0; i < kept.size(); ++i) {
-    const std::string x = number(scale.x(kept[i])), y = number(scale.y(high[i]));
+  for (std::size_t i = 0; i < begins.size(); ++i) {
+    const std::string x = number(Scale::x(begins[i])), y = number(scale.y(high[i]));
     path += (i == 0 ? "M" + x + " " + y : "H" + x + "V" + y);
   }
-  path += "H" + number(scale.x(scale.instants));
-  for (std::size_t i = kept.size(); i-- > 0;) {
-    path += "V" + number(scale.y(low[i])) + "H" + number(scale.x(kept[i]));
+  path += "H" + number(Scale::x(1.0));
+  for (std::size_t i = begins.size(); i-- > 0;) {
+    path += "V" + number(scale.y(low[i])) + "H" + number(Scale::x(begins[i]));
   }
   return path + "Z";
 }
 
 std::string layers(const Timeline& timeline, const std::vector<std::size_t>& kept,
                    const Scale& scale) {
+  const auto begins = begin_of(kept, timeline.instants.size(), kBuckets);
+  // Outlines would hide areas as narrow as they are.
+  const std::string classes = kept.size() > 120 ? "area many c-" : "area c-";
   std::string markup;
   std::vector<Bytes> low(kept.size());
   for (const auto member : kStack) {
@@ -77,7 +81,7 @@ std::string layers(const Timeline& timeline, const std::vector<std::size_t>& kep
       high[i] += timeline.instants[kept[i]].device.*member;
     if (high == low) continue;
     const std::string name = name_of(member);
-    markup += tag("path", {{"class", "area c-" + name}, {"d", area(kept, low, high, scale)}},
+    markup += tag("path", {{"class", classes + name}, {"d", area(begins, low, high, scale)}},
                   tag("title", {}, name));
     low = high;
   }

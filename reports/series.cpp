@@ -55,6 +55,25 @@ std::vector<std::size_t> thin(std::size_t count, std::size_t buckets, std::size_
   return kept;
 }
 
+std::vector<double> begin_of(const std::vector<std::size_t>& kept, std::size_t count,
+                             std::size_t buckets) {
+  const std::size_t parts = kept.size() == count ? count : buckets;
+  // The bucket whose [b * count / parts, (b + 1) * count / parts) holds i.
+  const auto bucket_of = [&](std::size_t i) { return ((i + 1) * parts - 1) / count; };
+  std::vector<double> begins;
+  for (std::size_t first = 0; first < kept.size();) {
+    const std::size_t bucket = bucket_of(kept[first]);
+    std::size_t last = first;
+    while (last < kept.size() && bucket_of(kept[last]) == bucket) ++last;
+    for (std::size_t i = first; i < last; ++i) {
+      const double share = static_cast<double>(i - first) / static_cast<double>(last - first);
+      begins.push_back((static_cast<double>(bucket) + share) / static_cast<double>(parts));
+    }
+    first = last;
+  }
+  return begins;
+}
+
 Bytes held(const Instant& instant) { return instant.device.live() + instant.device.runtime; }
 
 std::size_t peak_of(const Timeline& timeline) {

@@ -17,6 +17,11 @@ namespace ftplan::reports {
 std::vector<std::size_t> thin(std::size_t count, std::size_t buckets, std::size_t keep,
                               const std::function<double(std::size_t)>& value);
 
+/// Where each of `kept` begins on an axis from 0 to 1. All of `count`: where it is. Thinned: those
+/// of one bucket share it evenly, so that none is too narrow to be seen.
+std::vector<double> begin_of(const std::vector<std::size_t>& kept, std::size_t count,
+                             std::size_t buckets);
+
 /// What an instant holds: live categories and runtime. Reserved but unused bytes are left out.
 Bytes held(const Instant& instant);
 

@@ -49,6 +49,15 @@ TEST(Thin, LosesNoBucketMaximumOfRandomTimelines) {
   }
 }
 
+TEST(BeginOf, IsThePlaceOfEachWhenNoneIsLeftOut) {
+  EXPECT_EQ(begin_of({0, 1, 2, 3}, 4, 2), (std::vector<double>{0, 0.25, 0.5, 0.75}));
+}
+
+TEST(BeginOf, SharesABucketEvenlyWhenSomeAreLeftOut) {
+  // Ten values in two buckets of five: three kept in the first, one in the second.
+  EXPECT_EQ(begin_of({0, 3, 4, 9}, 10, 2), (std::vector<double>{0, 0.5 / 3, 1.0 / 3, 0.5}));
+}
+
 TEST(PeakOf, BelievesTheTimelineAndFindsItWhereItSaysNothing) {
   Timeline timeline = toy_timeline(40);
   EXPECT_EQ(peak_of(timeline), 40U * 2 / 5);
