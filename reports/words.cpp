@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
+#include "core/data_options.h"
 #include "core/enums.h"
 #include "core/job.h"
 #include "core/machine.h"
