@@ -34,7 +34,7 @@ namespace {
 class Layouter {
  public:
   explicit Layouter(Lowering& lowering)
-      : low_(lowering), program_(lowering.program), walk_(walk(program_, Sampling::kEnds)),
+      : low_(lowering), program_(lowering.program), walk_(walk(program_, lowering.sampling)),
         lives_(lives_of(program_, walk_)) {}
 
   void run() {
