@@ -4,6 +4,7 @@
 #include "core/result.h"
 #include "program/clone.h"
 #include "program/lowering.h"
+#include "program/op.h"
 #include "program/passes/passes.h"
 #include "program/step_program.h"
 
@@ -14,6 +15,7 @@ namespace {
 void add_to_gradients(StepProgram& program, const std::vector<Node>& nodes) {
   for (const InstructionId id : instructions_below(program, nodes)) {
     Instruction& instruction = program.instructions[static_cast<std::size_t>(id)];
+    if (instruction.op == Op::kZero) continue;  // padding
     for (int i = 0; i < instruction.out.size(); ++i) {
       const Operand out = instruction.out[i];
       if (!out || program.storage_of(out.tensor).category != Category::kGradients) continue;
