@@ -15,12 +15,21 @@ namespace {
 void add_to_gradients(StepProgram& program, const std::vector<Node>& nodes) {
   for (const InstructionId id : instructions_below(program, nodes)) {
     Instruction& instruction = program.instructions[static_cast<std::size_t>(id)];
-    if (instruction.op == Op::kZero) continue;  // padding
     for (int i = 0; i < instruction.out.size(); ++i) {
       const Operand out = instruction.out[i];
       if (!out || program.storage_of(out.tensor).category != Category::kGradients) continue;
       instruction.accumulate |= static_cast<std::uint8_t>(1U << static_cast<unsigned>(i));
     }
+  }
+}
+
+// The padding stays zero.
+void drop_zeros(StepProgram& program, std::vector<Node>& nodes) {
+  std::erase_if(nodes, [&](const Node& node) {
+    return !node.is_segment && program.instruction(node.id).op == Op::kZero;
+  });
+  for (const Node& node : std::vector<Node>(nodes)) {
+    if (node.is_segment) drop_zeros(program, program.segments[static_cast<std::size_t>(node.id)].body);
   }
 }
 
@@ -37,6 +46,7 @@ Result<void> accumulate(Lowering& lowering) {
   for (const auto& [first, count] : later) {
     Segment segment = program.segment(micro);
     segment.body = clone_nodes(program, segment.body, {});
+    drop_zeros(program, segment.body);
     add_to_gradients(program, segment.body);
     segment.first = first;
     segment.repeat = count;
