@@ -37,6 +37,9 @@ class Layouter {
       : low_(lowering), program_(lowering.program), walk_(walk(program_, lowering.sampling)),
         lives_(lives_of(program_, walk_)) {
     find_group_lives();
+    stack_gradients();
+    find_depths();
+    find_low_copies();
   }
 
   void run() {
@@ -97,7 +100,9 @@ class Layouter {
     const std::int64_t base = arena(Place::kDevice);
     const std::int64_t stack_end = place_stack(stack_low ? base : base + packing.height);
     set_offsets(packing, stack_low ? stack_end : base);
-    return std::max(place_gradients(), base);
+    const std::int64_t top = lowest_top(base);
+    for (std::size_t i = 0; i < blocks_.size(); ++i) storage(blocks_[i]).offset = {top - depth_of_[i]};
+    return top;
   }
 
   // What the packer moves as one: a storage with its copies, or all that the layers of a recomputed group keep.
@@ -242,54 +247,90 @@ class Layouter {
     return end;
   }
 
-  // Blocks of gradients from the top down, in order of their birth; returns the top, which the worst instant decides.
-  std::int64_t place_gradients() {
-    std::vector<StorageId> blocks;
+  // Blocks of gradients from the top down, in order of their birth; offsets are below the top until it is known.
+  void stack_gradients() {
+    std::vector<bool> seen(program_.storages.size(), false);
+    std::int64_t below = 0;
     for (const Life& life : lives_) {
-      if (storage(life.storage).region != Region::kGradients) continue;
-      if (std::find(blocks.begin(), blocks.end(), life.storage) == blocks.end()) {
-        blocks.push_back(life.storage);
-      }
-    }
-    std::int64_t below = 0;  // of the top
-    for (const StorageId id : blocks) {
-      Storage& s = storage(id);
+      Storage& s = storage(life.storage);
+      const auto id = static_cast<std::size_t>(life.storage);
+      if (s.region != Region::kGradients || seen[id]) continue;
+      seen[id] = true;
+      blocks_.push_back(life.storage);
       s.stride = accounted(s);
       below += s.copies.count * s.stride.value;
-      s.offset = {-below};
+      depth_of_.push_back(below);
     }
-    const std::int64_t top = worst_instant();
-    for (const StorageId id : blocks) storage(id).offset += Bytes{top};
-    return top;
   }
 
-  // The largest sum, over the steps, of the low part's end and the gradients' depth below the top.
-  std::int64_t worst_instant() {
-    std::int64_t worst = 0;
-    std::vector<const Life*> open;
-    std::size_t next = 0;
-    for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
-      while (next < lives_.size() && lives_[next].begin == static_cast<std::int32_t>(i)) {
-        if (storage(lives_[next].storage).place == Place::kDevice) open.push_back(&lives_[next]);
-        ++next;
-      }
-      std::int64_t low_end = 0;
-      std::int64_t depth = 0;
-      for (const Life* life : open) {
-        const Storage& s = storage(life->storage);
-        const std::int32_t copy =
-            s.region == Region::kWork ? life->copy : true_copy(s.copies, life->copy);
-        const std::int64_t begin = s.offset.value + copy * s.stride.value;
-        if (s.region == Region::kGradients) {
-          depth = std::max(depth, -begin);
-        } else {
-          low_end = std::max(low_end, begin + accounted(s).value);
-        }
-      }
-      worst = std::max(worst, low_end + depth);
-      std::erase_if(open, [&](const Life* life) { return life->end == static_cast<std::int32_t>(i); });
+  // The gradients' depth below the top, as steps at which it changes.
+  void find_depths() {
+    std::vector<std::pair<std::int32_t, std::int64_t>> changes;  // (step, depth that begins, or minus one that ends)
+    for (const Life& life : lives_) {
+      const Storage& s = storage(life.storage);
+      if (s.region != Region::kGradients) continue;
+      const auto block = std::find(blocks_.begin(), blocks_.end(), life.storage) - blocks_.begin();
+      const std::int64_t depth =
+          depth_of_[static_cast<std::size_t>(block)] - true_copy(s.copies, life.copy) * s.stride.value;
+      changes.emplace_back(life.begin, depth);
+      changes.emplace_back(life.end + 1, -depth);
     }
-    return worst;
+    std::sort(changes.begin(), changes.end());
+    std::vector<std::int64_t> open;  // ascending
+    depths_ = {{0, 0}};
+    for (const auto& [step, depth] : changes) {
+      if (depth < 0) {
+        open.erase(std::lower_bound(open.begin(), open.end(), -depth));
+      } else {
+        open.insert(std::lower_bound(open.begin(), open.end(), depth), depth);
+      }
+      if (depths_.back().first != step) depths_.emplace_back(step, 0);
+      depths_.back().second = open.empty() ? 0 : open.back();
+    }
+  }
+
+  [[nodiscard]] std::int64_t greatest_depth(std::int32_t begin, std::int32_t end) const {
+    const auto after = [](std::int32_t step, const std::pair<std::int32_t, std::int64_t>& change) { return step < change.first; };
+    auto change = std::upper_bound(depths_.begin(), depths_.end(), begin, after) - 1;
+    std::int64_t greatest = 0;
+    for (; change != depths_.end() && change->first <= end; ++change) greatest = std::max(greatest, change->second);
+    return greatest;
+  }
+
+  // One copy of a storage of the low part, and how deep gradients reach while it lives.
+  struct LowCopy {
+    StorageId storage;
+    std::int32_t copy;
+    std::int64_t depth;
+  };
+
+  void find_low_copies() {
+    std::vector<std::int32_t> first(program_.storages.size() + 1, 0);
+    for (std::size_t i = 0; i < program_.storages.size(); ++i) first[i + 1] = first[i] + program_.storages[i].copies.count;
+    std::vector<std::int32_t> known(static_cast<std::size_t>(first.back()), kNone);
+    for (const Life& life : lives_) {
+      const Storage& s = storage(life.storage);
+      if (s.place != Place::kDevice || s.region == Region::kGradients) continue;
+      const std::int32_t copy = s.region == Region::kWork ? life.copy : true_copy(s.copies, life.copy);
+      const std::int64_t depth = greatest_depth(life.begin, life.end);
+      std::int32_t& at = known[static_cast<std::size_t>(first[static_cast<std::size_t>(life.storage)] + copy)];
+      if (at == kNone) {
+        at = static_cast<std::int32_t>(low_copies_.size());
+        low_copies_.push_back({life.storage, copy, depth});
+      } else {
+        low_copies_[static_cast<std::size_t>(at)].depth = std::max(low_copies_[static_cast<std::size_t>(at)].depth, depth);
+      }
+    }
+  }
+
+  // The lowest top for which no gradient reaches into what is below it at any step.
+  [[nodiscard]] std::int64_t lowest_top(std::int64_t base) const {
+    std::int64_t top = base + greatest_depth(0, static_cast<std::int32_t>(walk_.steps.size()));
+    for (const LowCopy& low : low_copies_) {
+      const Storage& s = program_.storages[static_cast<std::size_t>(low.storage)];
+      top = std::max(top, s.offset.value + low.copy * s.stride.value + accounted(s).value + low.depth);
+    }
+    return top;
   }
 
   // The copy that a compact copy number means when no layer is left out.
@@ -303,6 +344,10 @@ class Layouter {
   Walk walk_;
   std::vector<Life> lives_;
   std::vector<Item> items_;
+  std::vector<StorageId> blocks_;       // of gradients, from the top down
+  std::vector<std::int64_t> depth_of_;  // of each block's first copy
+  std::vector<std::pair<std::int32_t, std::int64_t>> depths_;
+  std::vector<LowCopy> low_copies_;
   std::vector<std::ptrdiff_t> first_of_member_;  // row in group_lives_, by storage
   std::vector<std::uint64_t> group_lives_;
 };
