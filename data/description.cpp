@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <iomanip>
+#include <ios>
+#include <ostream>
 #include <span>
 #include <sstream>
 #include <string>

@@ -1,8 +1,8 @@
 #include "data/document_cache.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
-#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -55,7 +55,8 @@ std::string digest_of(const Documents& documents) {
 template <class T>
 std::vector<T> take(std::string_view& bytes, std::uint64_t count) {
   std::vector<T> values(count);
-  std::memcpy(values.data(), bytes.data(), count * sizeof(T));
+  const std::string_view source = bytes.substr(0, count * sizeof(T));
+  std::ranges::copy(source, reinterpret_cast<char*>(values.data()));
   bytes.remove_prefix(count * sizeof(T));
   return values;
 }

@@ -9,7 +9,6 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "core/check.h"
@@ -108,10 +107,11 @@ class ParallelReader {
     for (bool more = true; more;) {
       records.clear();
       while (more && records.size() < kRecordsAtOnce) {
-        const auto record = reader.next();
-        if (!record) broken = record.error();
-        more = record && record->has_value();
-        if (more) records.push_back(**record);
+        const auto next = reader.next();
+        if (!next) broken = next.error();
+        const std::optional<Record> record = next ? *next : std::nullopt;
+        if (record) records.push_back(*record);
+        more = record.has_value();
       }
       if (auto made = make(source, records, out); !made) return made.error();
     }

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/check.h"
@@ -79,7 +80,9 @@ class Packer {
     std::vector<std::int64_t> order(pieces_.size());
     std::iota(order.begin(), order.end(), 0);
     const auto length = [&](std::int64_t i) { return pieces_[static_cast<std::size_t>(i)].length; };
-    std::ranges::stable_sort(order, [&](auto a, auto b) { return length(a) > length(b); });
+    std::ranges::sort(order, [&](std::int64_t a, std::int64_t b) {
+      return length(a) != length(b) ? length(a) > length(b) : a < b;
+    });
 
     std::map<std::int64_t, std::vector<std::int64_t>> rows_with_room;
     std::vector<std::int64_t> row_of(pieces_.size());
@@ -174,6 +177,7 @@ std::vector<LengthCount> lengths_of(const RowSet& rows, std::int64_t pad_multipl
     ++counts[padded(rows.length(row), pad_multiple)];
   }
   std::vector<LengthCount> lengths;
+  lengths.reserve(counts.size());
   for (const auto& [tokens, count] : counts) lengths.push_back({tokens, count});
   return lengths;
 }

@@ -1,7 +1,6 @@
 #include "data/source.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>

@@ -1,6 +1,5 @@
 #include "data/tokens_json.h"
 
-#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstddef>

@@ -12,8 +12,8 @@ namespace ftplan::data {
 
 /// Appends the rows of `source` as documents; without labels each token is learned. Memory is that
 /// of the ids.
-/// @error bad input that names file and row: no such columns, other keys, no integers, an empty
-/// row, as many labels as ids missing
+/// @error bad input that names file and row: a column missing or unknown, something that is no id,
+/// an empty row, ids and labels of different length
 Result<void> read_tokens(const SourceFile& source, Documents& documents);
 
 /// Writes rows so that `read_tokens` gives them back: one sequence a row; of rows that isolate

@@ -111,6 +111,16 @@ std::string pad_right(std::string_view text, std::size_t width) {
   return std::string(text) + spaces(text, width);
 }
 
+std::string shorten(std::string_view text, std::size_t width) {
+  if (columns(text) <= width) return std::string(text);
+  std::size_t end = 0;
+  for (std::size_t used = 0; end < text.size(); ++end) {
+    const bool begins = (static_cast<unsigned char>(text[end]) & 0xC0) != 0x80;
+    if (begins && ++used == width) break;
+  }
+  return std::string(text.substr(0, end)) + "\u2026";
+}
+
 std::vector<std::string> wrap(std::string_view text, std::size_t width) {
   std::vector<std::string> lines;
   for (const std::string& word : split(text, ' ')) {

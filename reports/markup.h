@@ -37,6 +37,9 @@ std::string with_sign(std::int64_t value);
 std::string pad_left(std::string_view text, std::size_t width);
 std::string pad_right(std::string_view text, std::size_t width);
 
+/// `text`, or its beginning and an ellipsis, in at most `width` (> 0) columns.
+std::string shorten(std::string_view text, std::size_t width);
+
 /// `text` in lines of at most `width` columns, broken at spaces; a longer word gets a line of its
 /// own.
 std::vector<std::string> wrap(std::string_view text, std::size_t width);

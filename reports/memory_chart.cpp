@@ -129,7 +129,7 @@ std::string peak_mark(const Timeline& timeline, const Scale& scale) {
   const bool right_half = x > kLeft + kPlotWidth / 2;
   const std::string words =
       tag("tspan", {}, "peak " + format_bytes(held(instant))) +
-      tag("tspan", {{"class", "detail"}}, " \u00b7 " + escape_html(describe(instant)));
+      tag("tspan", {{"class", "detail"}}, " \u00b7 " + escape_html(shorten(describe(instant), 50)));
   return tag("g", {{"class", "peak"}},
              line_at(x, kTop - 24, x, kTop + kPlotHeight, "peak-line") +
                  tag("circle", {{"cx", number(x)}, {"cy", number(y)}, {"r", "4.5"}}, "") +

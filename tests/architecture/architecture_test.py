@@ -67,6 +67,10 @@ class RulesCatchWhatTheyAreFor(unittest.TestCase):
         self.refused("core/a.cpp", "#include <core/a.h>\n", "in quotes", {"core/a.h"})
         self.refused("core/a.cpp", '  #  include "models/a.h"\n', "may not include models/", {"models/a.h"})
 
+    def test_a_header_may_be_made_from_a_template(self):
+        self.allowed("tools/main.cpp", '#include "tools/version.h"\n', {"tools/version.h.in"})
+        self.refused("core/main.cpp", '#include "tools/version.h"\n', "may not include", {"tools/version.h.in"})
+
     def test_rooms_do_not_include_tests(self):
         self.refused("core/a.cpp", '#include "tests/core/support.h"\n', "may not", {"tests/core/support.h"})
         self.allowed("tests/core/a.cpp", '#include "support.h"\n#include <gtest/gtest.h>\n', {"tests/core/support.h"})

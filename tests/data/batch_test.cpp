@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <random>
 #include <vector>
 
+#include "core/data_options.h"
 #include "data/documents.h"
 #include "data/rows.h"
 #include "support.h"

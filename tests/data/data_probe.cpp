@@ -1,7 +1,7 @@
-#include <cstdint>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "core/data_options.h"
 #include "core/json.h"
@@ -36,7 +36,7 @@ ftplan::Result<void> run(const std::string& folder, const std::string& text,
 
 }  // namespace
 
-int main(int count, char** arguments) {
+int main(int count, char** arguments) {  // NOLINT(bugprone-exception-escape)
   if (count != 4) return 2;
   const auto done = run(arguments[1], arguments[2], arguments[3]);
   if (done) return 0;

@@ -1,17 +1,22 @@
 #include "data/data_set.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <ios>
 #include <string>
 #include <vector>
 
 #include "core/data_options.h"
 #include "core/json.h"
+#include "core/result.h"
 #include "data/description.h"
 #include "data/document_cache.h"
 #include "data/rows.h"
@@ -199,11 +204,41 @@ TEST_F(LoadData, ACacheThatCannotBeWrittenIsNoError) {
     ASSERT_TRUE(set) << error_of(set);
     EXPECT_FALSE(set->from_cache);
   }
-  // A full disk: writing fails where creating did not.
-  if (std::filesystem::exists("/dev/full")) {
-    context_.cache_folder = "/dev/full";
-    EXPECT_TRUE(load({.data = {path}}));
+}
+
+// Stands for a full disk: no file may grow beyond 100 bytes while it lives.
+class SmallFiles {
+ public:
+  SmallFiles() {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    rlimit small = before_;
+    small.rlim_cur = 100;
+    setrlimit(RLIMIT_FSIZE, &small);
   }
+  ~SmallFiles() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    static_cast<void>(std::signal(SIGXFSZ, handler_));
+  }
+  SmallFiles(const SmallFiles&) = delete;
+  SmallFiles& operator=(const SmallFiles&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int) = SIG_DFL;
+};
+
+TEST_F(LoadData, AFullDiskIsNoErrorAndLeavesNothingBehind) {
+  context_.cache_folder = folder_.path("cache");
+  const std::string path = folder_.write("t.jsonl", text_lines(50));
+  {
+    const SmallFiles small;
+    const auto set = load({.data = {path}});
+    ASSERT_TRUE(set) << error_of(set);
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(context_.cache_folder));
+  EXPECT_FALSE(load({.data = {path}})->from_cache);
+  EXPECT_TRUE(load({.data = {path}})->from_cache);
 }
 
 TEST_F(LoadData, IsDescribedWithItsLabels) {
@@ -225,8 +260,9 @@ TEST_F(LoadData, IsDescribedWithItsLabels) {
   EXPECT_EQ(sample.target_tokens, 3 + 1);
   EXPECT_DOUBLE_EQ(description.documents_per_row, 2);
   const std::int64_t tokens = set->training.tokens();
+  const std::int64_t positions = padded(tokens, 64);
   EXPECT_DOUBLE_EQ(description.efficiency,
-                   static_cast<double>(tokens) / static_cast<double>((tokens + 63) / 64 * 64));
+                   static_cast<double>(tokens) / static_cast<double>(positions));
 
   const Json json = to_json(description);
   EXPECT_EQ(json["facts"]["rows"], 1);

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/data_options.h"
 #include "core/result.h"
 #include "data/documents.h"
 #include "data/rows.h"

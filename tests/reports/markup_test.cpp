@@ -48,6 +48,12 @@ TEST(Pad, CountsCharactersNotBytes) {
   EXPECT_EQ(pad_left("longer", 3), "longer");
 }
 
+TEST(Shorten, CutsAtACharacterAndSaysSo) {
+  EXPECT_EQ(shorten("four", 4), "four");
+  EXPECT_EQ(shorten("fives", 4), "fiv\u2026");
+  EXPECT_EQ(shorten("\u00fc\u00fc\u00fc", 2), "\u00fc\u2026");
+}
+
 TEST(Wrap, BreaksAtSpacesOnly) {
   EXPECT_EQ(wrap("one two  three fourteenth", 9),
             (std::vector<std::string>{"one two", "three", "fourteenth"}));
