@@ -125,9 +125,6 @@ class StateBuilder {
       auto& gradients = lowering_.tensors.gradients;
       gradients.resize(std::max(gradients.size(), lowering_.program.tensors.size()), kNone);
       gradients[static_cast<std::size_t>(*spec.members[i].tensor)] = gradient;
-      const std::int64_t end = begins[i] + spec.members[i].shape.elements();
-      const std::int64_t next = i + 1 < spec.members.size() ? begins[i + 1] : unit.elements;
-      if (end < next) unit.padding.push_back(emitter_.tensor(storage, {next - end}, dtype, end * size_of(dtype)));
     }
   }
 

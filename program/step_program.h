@@ -230,7 +230,6 @@ struct TrainedUnit {
   TensorId master = kNone;      ///< flat f32, the rank's shard; kNone when the weights are f32
   TensorId moment1 = kNone, moment2 = kNone;  ///< flat f32, the rank's shard
   TensorId update_gradients = kNone;          ///< what the update reads: `gradients`, or the rank's shard of it
-  std::vector<TensorId> padding;  ///< of `gradients`, between and behind its members
   std::int64_t decayed = 0;     ///< leading elements that decay
   std::int64_t elements = 0;    ///< padded
   std::vector<Gap> gaps;        ///< padding: no tensor's, kept zero
