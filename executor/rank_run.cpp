@@ -77,7 +77,7 @@ Result<void> RankRun::run(Key key, Scalars& scalars) {
   Entry& entry = *entries_.at(key);
   Session& session = this->session(key);
   if (entry.measured) return session.run(scalars);
-  Trace trace(arenas_);
+  Trace trace(entry.program, arenas_);
   if (auto ok = session.run(scalars, &trace); !ok) return ok.error();
   entry.measured = true;
   // Scratch regions belong to a program; which one is at its peak is judged without them.
