@@ -18,6 +18,7 @@
 #include "core/result.h"
 #include "core/timeline.h"
 #include "core/units.h"
+#include "models/family.h"
 #include "program/lifetimes.h"
 #include "program/lower.h"
 #include "program/lowering.h"
@@ -206,6 +207,17 @@ Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std:
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   return keys;
+}
+
+std::int64_t trainable_parameters(const Job& job) {
+  if (!job.lora()) return models::count_parameters(job.model);
+  std::int64_t of_a_layer = 0;
+  for (const models::Weight& weight : models::make_blueprint(job.model).layer) {
+    if (weight.linear < 0 || weight.kind != models::WeightKind::kMatrix) continue;
+    if (!job.adapted[static_cast<std::size_t>(weight.linear)]) continue;
+    of_a_layer += job.request.method.rank * (weight.shape[0] + weight.shape[1]);
+  }
+  return of_a_layer * job.model.layers;
 }
 
 Timeline simulate(const program::StepProgram& program, std::int64_t rank) {

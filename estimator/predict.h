@@ -40,6 +40,9 @@ Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank);
 /// plan keeps of `Machine::scratch`. Empty on GPUs, where ftplan does not measure yet.
 Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std::int64_t rank);
 
+/// Parameters that the job trains: all of the model's, or those of the LoRA matrices.
+std::int64_t trainable_parameters(const Job& job);
+
 /// The memory of every instruction of `program`, each repetition on its own. In each instant `peak` is the arena.
 Timeline simulate(const program::StepProgram& program, std::int64_t rank);
 

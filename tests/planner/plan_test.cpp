@@ -262,6 +262,7 @@ TEST(Validate, Llama2Of70BillionAtRankFourTrainsWhatItsMatricesHold) {
   // q and o: 8192 + 8192; k and v: 8192 + 8 * 128; rank 4, 80 layers
   const std::int64_t trained = 80 * 4 * std::int64_t{2 * (8192 + 8192) + 2 * (8192 + 1024)};
   EXPECT_EQ(trained, 16'384'000);
+  EXPECT_EQ(estimator::trainable_parameters(*job), trained);
   EXPECT_EQ(evaluation->prediction.device.adapters.value, 4 * trained);
 }
 
