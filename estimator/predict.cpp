@@ -240,9 +240,9 @@ Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
 }
 
 Judgement judge(const RankPrediction& prediction, const Machine& machine) {
-  const bool shared = machine.backend == Backend::kCpu;
-  const Bytes peak = prediction.device.peak + (shared ? prediction.host.peak : Bytes{});
-  Judgement judgement{.need = peak + prediction.uncertainty, .limit = machine.device_memory};
+  const bool cpu = machine.backend == Backend::kCpu;
+  const Bytes peak = prediction.device.peak + (cpu ? prediction.host.peak : Bytes{});
+  Judgement judgement{.need = cpu ? peak : peak + prediction.uncertainty, .limit = machine.device_memory};
   if (!judgement.limit) return judgement;
   judgement.headroom = *judgement.limit - judgement.need;
   if (judgement.need <= *judgement.limit) {
@@ -250,7 +250,7 @@ Judgement judge(const RankPrediction& prediction, const Machine& machine) {
   } else {
     judgement.fits = peak - prediction.uncertainty <= *judgement.limit ? Fits::kTight : Fits::kNo;
   }
-  if (!shared && machine.host_memory && prediction.host.peak > *machine.host_memory) judgement.fits = Fits::kNo;
+  if (!cpu && machine.host_memory && prediction.host.peak > *machine.host_memory) judgement.fits = Fits::kNo;
   return judgement;
 }
 

@@ -9,6 +9,7 @@
 #include "core/enums.h"
 #include "core/job.h"
 #include "core/json.h"
+#include "core/machine.h"
 #include "core/method.h"
 #include "core/plan.h"
 #include "core/result.h"
@@ -37,6 +38,22 @@ struct Row {
   [[nodiscard]] const Strategy& strategy() const { return evaluation.strategy; }
   [[nodiscard]] const PlaceBytes& device() const { return evaluation.prediction.device; }
 };
+
+// GiB, or MiB for models that are small beside one.
+struct Unit {
+  const char* name = "GiB";
+  Bytes bytes = kGiB;
+  [[nodiscard]] std::string show(Bytes value) const {
+    return format_fixed(static_cast<double>(value.value) / static_cast<double>(bytes.value), 2);
+  }
+};
+
+Unit unit_of(const std::vector<Row>& rows) {
+  for (const Row& row : rows) {
+    if (row.device().peak >= kGiB) return {};
+  }
+  return {.name = "MiB", .bytes = kMiB};
+}
 
 const char* title(const Job& job) { return job.lora() ? "LoRA" : "full"; }
 
@@ -172,26 +189,34 @@ class Estimate : public Command {
 
   static std::string table(const Resolved& resolved, const std::vector<Row>& rows) {
     const auto limit = resolved.machine.device_memory;
-    Table table{.head = {"GiB a device", "layout", "checkpointing", "weights", "grads", "optim", "activations",
-                         "scratch", "other", "peak", "+-", limit ? "fits " + format_gib(*limit) + "?" : "fits"},
+    const Unit unit = unit_of(rows);
+    Table table{.head = {std::string(unit.name) + " a device", "layout", "checkpointing", "weights", "grads", "optim", "activations",
+                         "scratch", "other", "peak", "interval", limit ? "fits " + unit.show(*limit) + "?" : "fits"},
                 .left = 3};
     for (const Row& row : rows) {
       const PlaceBytes& d = row.device();
       table.rows.push_back({title(row.job), layout_of(row), to_text(row.strategy().checkpointing),
-                            format_gib(d.weights + d.adapters), format_gib(d.gradients), format_gib(d.optimizer),
-                            format_gib(d.activations + d.checkpoints + d.logits), format_gib(d.scratch),
-                            format_gib(d.gathered + d.buckets + d.inputs + d.runtime + d.unused),
-                            format_gib(d.peak), format_gib(row.evaluation.prediction.uncertainty),
-                            fits_text(row.evaluation.judgement)});
+                            unit.show(d.weights + d.adapters), unit.show(d.gradients), unit.show(d.optimizer),
+                            unit.show(d.activations + d.checkpoints + d.logits), unit.show(d.scratch),
+                            unit.show(d.gathered + d.buckets + d.inputs + d.runtime + d.unused),
+                            unit.show(d.peak), interval_text(row, resolved.machine.backend, unit),
+                            fits_text(row.evaluation.judgement, unit)});
     }
     return render_table(table);
   }
 
-  static std::string fits_text(const estimator::Judgement& judgement) {
+  // On cpu the peak is a bound that can only be lower.
+  static std::string interval_text(const Row& row, Backend backend, Unit unit) {
+    const Bytes width = row.evaluation.prediction.uncertainty;
+    if (width == Bytes{}) return "exact";
+    return (backend == Backend::kCpu ? "-" : "+-") + unit.show(width);
+  }
+
+  static std::string fits_text(const estimator::Judgement& judgement, Unit unit) {
     switch (judgement.fits) {
-      case Fits::kYes: return "yes    " + format_gib(judgement.headroom);
-      case Fits::kTight: return "tight " + format_gib(judgement.headroom);
-      case Fits::kNo: return "short  " + format_gib(Bytes{} - judgement.headroom);
+      case Fits::kYes: return "yes    " + unit.show(judgement.headroom);
+      case Fits::kTight: return "tight " + unit.show(judgement.headroom);
+      case Fits::kNo: return "short  " + unit.show(Bytes{} - judgement.headroom);
       case Fits::kUnknown: break;
     }
     return "unknown";
@@ -209,8 +234,8 @@ class Estimate : public Command {
     const Row* row = best(rows);
     if (row != nullptr) {
       return std::string("Yes: ") + title(row->job) + " with checkpointing " +
-             to_text(row->strategy().checkpointing) + ", " + format_gib(row->evaluation.judgement.need) + " of " +
-             format_gib(*row->evaluation.judgement.limit) + " GiB a device. The peak is at: " +
+             to_text(row->strategy().checkpointing) + ", " + format_bytes(row->evaluation.judgement.need) + " of " +
+             format_bytes(*row->evaluation.judgement.limit) + " a device. The peak is at: " +
              row->evaluation.prediction.peak_instruction + ".\n";
     }
     const Row* least = &rows.front();

@@ -10,12 +10,14 @@
 #include "core/enums.h"
 #include "core/fields.h"
 #include "core/json.h"
+#include "core/machine.h"
 #include "core/plan.h"
 #include "core/result.h"
 #include "core/text.h"
 #include "core/units.h"
 #include "planner/explain.h"
 #include "tools/commands.h"
+#include "tools/host.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
 #include "tools/table.h"
@@ -73,8 +75,11 @@ class Explain : public Command {
   }
 
   Result<int> run() override {
-    const auto plan = load_plan(plan_file_);
+    auto plan = load_plan(plan_file_);
     if (!plan) return plan.error();
+    // A plan does not keep what the host had free; other choices are held against what it has now.
+    const bool here = plan->machine.backend == Backend::kCpu && !plan->machine.device_memory;
+    if (here) plan->machine.device_memory = probe_host().device_memory;
     const auto changes = planner::what_ifs(*plan);
     if (!changes) return changes.error();
     print(json_ ? render_json(as_json(*plan, *changes)) : text_of(*plan, *changes));

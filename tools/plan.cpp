@@ -11,6 +11,7 @@
 #include "core/category.h"
 #include "core/enums.h"
 #include "core/json.h"
+#include "core/machine.h"
 #include "core/result.h"
 #include "core/strategy.h"
 #include "core/text.h"
@@ -87,8 +88,10 @@ class MakePlan : public Command {
     text += "device " + format_bytes(p.device.peak) + " at the peak (" + p.peak_instruction + "), host " +
             format_bytes(p.host.peak) + ", disk " + format_bytes(p.disk.peak) + "\n";
     if (p.uncertainty > Bytes{}) {
-      text += "the peak is a formula, +- " + format_bytes(p.uncertainty) +
-              (plan.machine.backend == Backend::kCpu ? "; ftplan calibrate makes it exact\n" : "\n");
+      text += plan.machine.backend == Backend::kCpu
+                  ? "scratch is a bound: the peak is up to " + format_bytes(p.uncertainty) +
+                        " lower once ftplan calibrate has measured it\n"
+                  : "the peak is a formula, +- " + format_bytes(p.uncertainty) + "\n";
     }
     for (const std::string& sentence : plan.why) text += sentence + "\n";
     for (const std::string& note : notes) text += "note: " + note + "\n";
@@ -100,9 +103,11 @@ class MakePlan : public Command {
   }
 
   static std::string text_of(const Infeasible& answer) {
-    return "Does not fit: " + format_bytes(answer.deficit) + " are missing of " + format_bytes(answer.limit) +
-           ", with micro-batch " + std::to_string(answer.best_strategy.micro_batch) + " and checkpointing " +
-           to_text(answer.best_strategy.checkpointing) + ".\nLargest part: " + to_text(answer.biggest_category) +
+    const Bytes need = answer.limit + answer.deficit;
+    return "Does not fit: " + format_bytes(need) + " are needed, " + format_bytes(answer.limit) + " are there, " +
+           format_bytes(answer.deficit) + " are missing (micro-batch " +
+           std::to_string(answer.best_strategy.micro_batch) + ", checkpointing " +
+           to_text(answer.best_strategy.checkpointing) + ").\nLargest part: " + to_text(answer.biggest_category) +
            ", " + format_bytes(answer.prediction.device[answer.biggest_category]) + " of " +
            format_bytes(answer.prediction.device.peak) + ".\nSmallest change that fits: " + answer.smallest_change +
            "\n";
