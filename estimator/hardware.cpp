@@ -1,6 +1,7 @@
 #include "estimator/hardware.h"
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -48,12 +49,28 @@ Result<std::optional<Bytes>> memory_option(const DeviceLayout& layout, const std
   return std::optional<Bytes>{from_gib(memory.front())};
 }
 
-// An entry that begins with what was said, else the nearest in spelling.
-std::string suggestion(const std::string& name, const std::vector<std::string>& known) {
-  for (const std::string& entry : known) {
-    if (entry.starts_with(name)) return entry;
+std::size_t common_part(const std::string& a, const std::string& b) {
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    for (std::size_t length = longest + 1; i + length <= a.size(); ++length) {
+      if (b.find(a.substr(i, length)) == std::string::npos) break;
+      longest = length;
+    }
   }
-  return nearest(name, known);
+  return longest;
+}
+
+// The entry that shares the longest part of its name (`H100` and `A100-80GB`), else the nearest in spelling.
+std::string suggestion(const std::string& name, const std::vector<std::string>& known) {
+  std::size_t most = 1;  // one letter says nothing
+  std::string best = nearest(name, known);
+  for (const std::string& entry : known) {
+    const std::size_t part = common_part(name, entry);
+    if (part <= most) continue;
+    most = part;
+    best = entry;
+  }
+  return best;
 }
 
 Error unknown_device(const std::string& name) {

@@ -18,6 +18,7 @@
 #include "core/result.h"
 #include "core/timeline.h"
 #include "core/units.h"
+#include "models/family.h"
 #include "program/lifetimes.h"
 #include "program/lower.h"
 #include "program/lowering.h"
@@ -208,6 +209,17 @@ Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std:
   return keys;
 }
 
+std::int64_t trainable_parameters(const Job& job) {
+  if (!job.lora()) return models::count_parameters(job.model);
+  std::int64_t of_a_layer = 0;
+  for (const models::Weight& weight : models::make_blueprint(job.model).layer) {
+    if (weight.linear < 0 || weight.kind != models::WeightKind::kMatrix) continue;
+    if (!job.adapted[static_cast<std::size_t>(weight.linear)]) continue;
+    of_a_layer += job.request.method.rank * (weight.shape[0] + weight.shape[1]);
+  }
+  return of_a_layer * job.model.layers;
+}
+
 Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
   const program::Walk walk = program::walk(program, program::Sampling::kAll);
   const auto counts = program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
@@ -228,9 +240,9 @@ Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
 }
 
 Judgement judge(const RankPrediction& prediction, const Machine& machine) {
-  const bool shared = machine.backend == Backend::kCpu;
-  const Bytes peak = prediction.device.peak + (shared ? prediction.host.peak : Bytes{});
-  Judgement judgement{.need = peak + prediction.uncertainty, .limit = machine.device_memory};
+  const bool cpu = machine.backend == Backend::kCpu;
+  const Bytes peak = prediction.device.peak + (cpu ? prediction.host.peak : Bytes{});
+  Judgement judgement{.need = cpu ? peak : peak + prediction.uncertainty, .limit = machine.device_memory};
   if (!judgement.limit) return judgement;
   judgement.headroom = *judgement.limit - judgement.need;
   if (judgement.need <= *judgement.limit) {
@@ -238,7 +250,7 @@ Judgement judge(const RankPrediction& prediction, const Machine& machine) {
   } else {
     judgement.fits = peak - prediction.uncertainty <= *judgement.limit ? Fits::kTight : Fits::kNo;
   }
-  if (!shared && machine.host_memory && prediction.host.peak > *machine.host_memory) judgement.fits = Fits::kNo;
+  if (!cpu && machine.host_memory && prediction.host.peak > *machine.host_memory) judgement.fits = Fits::kNo;
   return judgement;
 }
 

@@ -33,6 +33,12 @@ namespace {
 
 constexpr std::size_t kRunnersUp = 4;
 
+// Memory that was read off this host changes from moment to moment: it decides, but it does not belong into a plan.
+bool memory_is_momentary(const Setting& setting) {
+  return setting.machine.backend == Backend::kCpu && setting.job.request.devices.memory.empty() &&
+         !setting.job.request.devices.host_memory;
+}
+
 std::vector<std::string> explain_choice(const Setting& setting, const Evaluation& chosen) {
   const Job& job = setting.job;
   std::vector<std::string> why = {std::string("Precision ") + to_text(job.request.method.precision) +
@@ -46,7 +52,9 @@ std::vector<std::string> explain_choice(const Setting& setting, const Evaluation
   batch += chosen.strategy.micro_batch == job.micro_batch_choices.front() ? "the largest that was allowed."
                                                                          : "the largest that fits.";
   why.push_back(std::move(batch));
-  if (chosen.judgement.limit) {
+  if (memory_is_momentary(setting) && chosen.judgement.limit) {
+    why.emplace_back("It fits into the memory that this host had free.");
+  } else if (chosen.judgement.limit) {
     why.push_back(format_bytes(chosen.judgement.headroom) + " of " + format_bytes(*chosen.judgement.limit) +
                   " stay free.");
   } else {
@@ -59,8 +67,9 @@ std::vector<std::string> explain_choice(const Setting& setting, const Evaluation
 Result<std::vector<RunnerUp>> runners_up(const Setting& setting, const SearchResult& found) {
   std::vector<RunnerUp> list;
   for (const Evaluation& lost : found.rejected) {
-    list.push_back({lost.strategy, lost.prediction.device.peak,
-                    "does not fit: short by " + format_bytes(Bytes{} - lost.judgement.headroom)});
+    std::string lost_by = "does not fit";
+    if (!memory_is_momentary(setting)) lost_by += ": short by " + format_bytes(Bytes{} - lost.judgement.headroom);
+    list.push_back({lost.strategy, lost.prediction.device.peak, std::move(lost_by)});
   }
   const Strategy& chosen = found.chosen->strategy;
   const auto& choices = setting.job.checkpointing_choices;
@@ -99,7 +108,7 @@ Result<std::string> smallest_change(const Setting& setting, const Evaluation& sm
     if (!fits) return fits.error();
     if (*fits) return change.flags;
   }
-  return "no flag is enough: this model needs " + format_bytes(smallest.judgement.need) + " here";
+  return "none of the flags is enough: take devices with " + format_bytes(smallest.judgement.need);
 }
 
 Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found) {
@@ -114,7 +123,8 @@ Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found)
                     *std::move(change)};
 }
 
-Result<Machine> with_used_scratch(const Setting& setting, const Strategy& strategy, std::int64_t steps) {
+// The machine as a plan keeps it.
+Result<Machine> lasting_machine(const Setting& setting, const Strategy& strategy, std::int64_t steps) {
   auto keys =
       estimator::operations_to_measure({setting.job, strategy, setting.machine, setting.facts, steps}, 0);
   if (!keys) return keys.error();
@@ -122,6 +132,11 @@ Result<Machine> with_used_scratch(const Setting& setting, const Strategy& strate
   std::erase_if(machine.scratch, [&](const MeasuredScratch& entry) {
     return !std::binary_search(keys->begin(), keys->end(), entry.operation);
   });
+  if (machine.backend == Backend::kCpu) {
+    const DeviceOptions& asked = setting.job.request.devices;
+    if (memory_is_momentary(setting)) machine.device_memory.reset();
+    if (!asked.host_memory) machine.host_memory.reset();
+  }
   return machine;
 }
 
@@ -133,7 +148,7 @@ Result<Plan> lay_out_in_full(const Setting& setting, const SearchResult& found) 
   plan.fits = chosen.judgement.fits;
   plan.steps = count_steps(job, setting.facts);
   plan.why = explain_choice(setting, chosen);
-  auto machine = with_used_scratch(setting, chosen.strategy, plan.steps);
+  auto machine = lasting_machine(setting, chosen.strategy, plan.steps);
   if (!machine) return machine.error();
   plan.machine = *std::move(machine);
   for (const std::int64_t rank : distinct_ranks(job, chosen.strategy)) {

@@ -18,7 +18,8 @@
 namespace ftplan::planner {
 
 /// The first strategy of the fixed order that fits (`search`), laid out in full, with what it was preferred to.
-/// `Plan::machine` keeps of the measured scratch only what the run's programs use. "It does not fit" is a value.
+/// `Plan::machine` keeps of the measured scratch only what the run's programs use, and of memory only what the request or
+/// the catalogue says: the same request is the same plan. "It does not fit" is a value.
 /// @error what lowering refuses
 Result<std::variant<Plan, Infeasible>> make_plan(const Setting& setting);
 

@@ -187,6 +187,14 @@ TEST(Judge, OnCpuDeviceAndHostShareTheMemory) {
   EXPECT_EQ(judge(with_bytes(60, 41, 0), cpu).fits, Fits::kNo);
 }
 
+TEST(Judge, OnCpuScratchIsABoundThatMeasuringMayLower) {
+  Machine cpu;
+  cpu.device_memory = Bytes{100};
+  EXPECT_EQ(judge(with_bytes(60, 40, 30), cpu).fits, Fits::kYes);
+  EXPECT_EQ(judge(with_bytes(90, 40, 30), cpu).fits, Fits::kTight);
+  EXPECT_EQ(judge(with_bytes(91, 40, 30), cpu).fits, Fits::kNo);
+}
+
 TEST(Judge, OnAGpuAKnownHostMustHoldItsBytes) {
   Machine gpu;
   gpu.backend = Backend::kCuda;
