@@ -10,6 +10,7 @@
 #include "core/strategy.h"
 #include "models/family.h"
 #include "program/emitter.h"
+#include "program/lifetimes.h"
 #include "program/step_program.h"
 #include "program/walk.h"
 
@@ -61,6 +62,8 @@ struct Lowering {
   std::int64_t sequence = 0;
   Sampling sampling = Sampling::kEnds;  ///< what free_dead and lay_out walk; tests compare it with kAll
   StepProgram program;
+  Walk steps;                ///< made by free_dead, for lay_out
+  std::vector<Life> lives;   ///< of `steps`
   ModelTensors tensors;
 
   [[nodiscard]] std::int64_t tokens() const { return rows * sequence; }

@@ -34,8 +34,8 @@ namespace {
 class Layouter {
  public:
   explicit Layouter(Lowering& lowering)
-      : low_(lowering), program_(lowering.program), walk_(walk(program_, lowering.sampling)),
-        lives_(lives_of(program_, walk_)) {
+      : low_(lowering), program_(lowering.program), walk_(lowering.steps),
+        lives_(lowering.lives) {
     find_group_lives();
     stack_gradients();
     find_depths();
@@ -341,8 +341,8 @@ class Layouter {
 
   Lowering& low_;
   StepProgram& program_;
-  Walk walk_;
-  std::vector<Life> lives_;
+  const Walk& walk_;
+  const std::vector<Life>& lives_;
   std::vector<Item> items_;
   std::vector<StorageId> blocks_;       // of gradients, from the top down
   std::vector<std::int64_t> depth_of_;  // of each block's first copy
