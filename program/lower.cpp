@@ -33,6 +33,10 @@ Lowering begin_lowering(const Job& job, const Strategy& strategy, const Machine&
                     .runtime = runtime != nullptr ? *runtime : runtime_profile(job.request.runtime),
                     .rows = request.rows > 0 ? request.rows : strategy.micro_batch,
                     .sequence = request.sequence > 0 ? request.sequence : job.sequence};
+  // More than most steps have, so that lists do not move while they grow.
+  lowering.program.storages.reserve(256);
+  lowering.program.tensors.reserve(512);
+  lowering.program.instructions.reserve(768);
   const bool in_f32 = job.request.method.precision == Precision::kFp32 || lowering.autocasts();
   lowering.compute = in_f32 ? DType::kF32 : DType::kBf16;
   declare_state(lowering);

@@ -1,6 +1,7 @@
 #include "program/walk.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "program/step_program.h"
@@ -120,6 +121,10 @@ Walk walk(const StepProgram& program, Sampling sampling) {
     walker.result.hidden = walker.hidden.high - walker.hidden.low;
   }
   walker.segment(program.root, -1, -1, 0);
+  auto& steps = walker.result.steps;
+  for (std::size_t i = steps.size(); i-- > 1;) {
+    if (steps[i].position == steps[i - 1].position + 1) steps[i - 1].run = steps[i].run + 1;
+  }
   return walker.result;
 }
 

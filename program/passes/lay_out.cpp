@@ -204,10 +204,7 @@ class Layouter {
     for (const Life& life : lives_) {
       if (!is_kept_by_group(storage(life.storage))) continue;
       auto* row = group_lives_.data() + (first_of_member_[static_cast<std::size_t>(life.storage)] + life.copy) * sets.words;
-      for (std::int32_t i = life.begin; i <= life.end; ++i) {
-        const std::int32_t position = walk_.steps[static_cast<std::size_t>(i)].position;
-        row[position / 64] |= std::uint64_t{1} << (position % 64);
-      }
+      mark_positions(walk_, life.begin, life.end, row);
     }
   }
 
