@@ -1,6 +1,7 @@
 #include "core/devices.h"
 
 #include <charconv>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>

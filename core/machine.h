@@ -57,4 +57,8 @@ inline constexpr auto fields<Machine> = std::tuple{
     Field{"native_bf16", &Machine::native_bf16, "The device computes in bf16."},
     Field{"scratch", &Machine::scratch, "Measured scratch of operations."}};
 
+/// Digest of what kernels and their scratch depend on: backend, threads, instructions and LibTorch. Free memory and what
+/// was measured may change without making a plan wrong.
+std::string machine_digest(const Machine& machine);
+
 }  // namespace ftplan

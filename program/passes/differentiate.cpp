@@ -49,8 +49,10 @@ class Padder {
     written_by.insert(written_by.end(), forward.begin(), forward.end());
     for (std::size_t u = 0; u < program.units.size(); ++u) {
       const TrainedUnit unit = program.units[u];
-      if (unit.padding.empty() || padded_[u] || !writes(written_by, program.tensor(unit.gradients).storage)) continue;
-      for (const TensorId padding : unit.padding) emitter_.emit({.op = Op::kZero, .out = {{padding}}});
+      if (unit.gaps.empty() || padded_[u] || !writes(written_by, program.tensor(unit.gradients).storage)) continue;
+      for (const TensorId gap : emitter_.gaps(unit, unit.gradients)) {
+        emitter_.emit({.op = Op::kZero, .out = {{gap}}});
+      }
       padded_[u] = !unit.per_layer;
     }
   }

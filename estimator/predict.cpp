@@ -1,0 +1,245 @@
+#include "estimator/predict.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/category.h"
+#include "core/check.h"
+#include "core/data_options.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "core/timeline.h"
+#include "core/units.h"
+#include "program/lifetimes.h"
+#include "program/lower.h"
+#include "program/lowering.h"
+#include "program/occupancy.h"
+#include "program/op_table.h"
+#include "program/run_files.h"
+#include "program/run_programs.h"
+#include "program/step_program.h"
+#include "program/walk.h"
+
+namespace ftplan::estimator {
+namespace {
+
+using program::ProgramKind;
+using program::StepProgram;
+
+// Half-width of the scratch that no one measured on a GPU, as a share of it: cuBLAS and the attention kernels choose
+// their algorithm, and with it their workspace, at run time.
+constexpr double kScratchInterval = 0.5;
+
+struct Lowered {
+  ProgramKind kind = ProgramKind::kLoad;
+  StepProgram program;
+};
+
+std::size_t index(Place place) { return static_cast<std::size_t>(place); }
+
+Bytes scratch_region(const StepProgram& program) {
+  Bytes sum;
+  for (const Bytes& region : program.scratch) sum += region;
+  return sum;
+}
+
+void set_categories(PlaceBytes& bytes, const program::CategoryCounts& counts) {
+  for (std::size_t c = 0; c < kCategories; ++c) bytes[static_cast<Category>(c)] = {counts[c]};
+}
+
+// `live` inside a mapped region of `mapped` bytes of which `scratch` are the scratch region's.
+PlaceBytes mapped_bytes(const program::CategoryCounts& live, Bytes scratch, Bytes runtime, Bytes mapped) {
+  PlaceBytes bytes;
+  set_categories(bytes, live);
+  bytes.scratch += scratch;
+  bytes.runtime = runtime;
+  bytes.peak = mapped + runtime;
+  bytes.unused = mapped - bytes.live();
+  FTPLAN_CHECK(bytes.unused >= Bytes{});
+  return bytes;
+}
+
+std::size_t fullest(const std::vector<program::CategoryCounts>& instants) {
+  const auto more = [](const auto& a, const auto& b) { return program::sum_of(a) < program::sum_of(b); };
+  return static_cast<std::size_t>(std::max_element(instants.begin(), instants.end(), more) - instants.begin());
+}
+
+std::string describe(const Lowered& lowered, const program::Step& step) {
+  const program::Instruction& instruction = lowered.program.instruction(step.instruction);
+  std::string text = lowered.kind == ProgramKind::kEvaluate ? "evaluation, " : "";
+  text += program::phase_name(instruction.phase);
+  if (step.layer >= 0) text += ", layer " + std::to_string(step.layer);
+  return text + ", " + program::name_of(instruction.op);
+}
+
+// Whether scratch is exact everywhere, and how large the region would be without what is not.
+struct ScratchFacts {
+  bool exact = true;
+  Bytes exact_region;
+};
+
+ScratchFacts scratch_facts(const StepProgram& program, const Machine& machine) {
+  ScratchFacts facts;
+  std::array<Bytes, program::kStreams> regions{};
+  for (const program::Instruction& instruction : program.instructions) {
+    const program::OpView view{program, instruction};
+    const program::Scratch scratch = program::row_of(instruction.op).scratch(view, machine);
+    if (!scratch.exact) {
+      facts.exact = false;
+      continue;
+    }
+    Bytes& region = regions[static_cast<std::size_t>(instruction.stream)];
+    region = std::max(region, round_up(scratch.bytes, program::kAlignment));
+  }
+  for (const Bytes& region : regions) facts.exact_region += region;
+  return facts;
+}
+
+Result<std::vector<Lowered>> lower_all(const RunSpec& spec, std::int64_t rank) {
+  std::vector<Lowered> all;
+  for (const program::ProgramRequest& request :
+       program::run_programs(spec.job, spec.strategy, rank, spec.facts)) {
+    auto lowered = program::lower(spec.job, spec.strategy, spec.machine, request);
+    if (!lowered) return lowered.error();
+    all.push_back({request.kind, *std::move(lowered)});
+  }
+  return all;
+}
+
+const Lowered& largest(const std::vector<Lowered>& all, Place place) {
+  return *std::max_element(all.begin(), all.end(), [&](const Lowered& a, const Lowered& b) {
+    return a.program.arena[index(place)] < b.program.arena[index(place)];
+  });
+}
+
+void predict_device(const std::vector<Lowered>& all, const Machine& machine, RankPrediction& prediction) {
+  const Lowered& lowered = largest(all, Place::kDevice);
+  const StepProgram& program = lowered.program;
+  const program::Walk walk = program::walk(program, program::Sampling::kEnds);
+  const auto instants = program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
+  const std::size_t peak = fullest(instants);
+  prediction.arena = program.arena[index(Place::kDevice)];
+  prediction.persistent = program.persistent[index(Place::kDevice)];
+  prediction.lower_bound = {program::sum_of(instants[peak])};
+  prediction.scratch = scratch_region(program);
+  prediction.peak_instruction = describe(lowered, walk.steps[peak]);
+  const Bytes runtime = machine.backend == Backend::kCpu ? Bytes{} : machine.runtime;
+  prediction.device = mapped_bytes(instants[peak], prediction.scratch, runtime, prediction.arena);
+}
+
+void predict_host(const std::vector<Lowered>& all, RankPrediction& prediction) {
+  const StepProgram& program = largest(all, Place::kHost).program;
+  const program::Walk walk = program::walk(program, program::Sampling::kEnds);
+  const auto instants = program::occupancy(program, walk, program::lives_of(program, walk), Place::kHost);
+  prediction.host =
+      mapped_bytes(instants[fullest(instants)], Bytes{}, Bytes{}, program.arena[index(Place::kHost)]);
+}
+
+// How sure the device's peak is.
+void set_basis(const std::vector<Lowered>& all, const Machine& machine, RankPrediction& prediction) {
+  bool exact = true;
+  Bytes guessed;
+  for (const Lowered& lowered : all) {
+    const ScratchFacts facts = scratch_facts(lowered.program, machine);
+    exact = exact && facts.exact;
+    guessed = std::max(guessed, scratch_region(lowered.program) - facts.exact_region);
+  }
+  if (machine.backend == Backend::kCpu) {
+    prediction.basis = exact ? Basis::kExecuted : Basis::kFormula;
+    prediction.uncertainty = guessed;
+    return;
+  }
+  prediction.basis = Basis::kFormula;
+  const double half_width = machine.runtime_interval * static_cast<double>(machine.runtime.value) +
+                            kScratchInterval * static_cast<double>(prediction.scratch.value);
+  prediction.uncertainty = {static_cast<std::int64_t>(half_width)};
+}
+
+std::int64_t steps_per_epoch(const RunSpec& spec) {
+  return spec.facts ? divide_up(spec.facts->rows, spec.job.global_batch) : 0;
+}
+
+void predict_disk(const std::vector<Lowered>& all, const RunSpec& spec, RankPrediction& prediction) {
+  for (const Lowered& lowered : all) {
+    if (lowered.kind != ProgramKind::kTrain) continue;
+    const std::int64_t saves = program::checkpoint_count(spec.job, spec.steps, steps_per_epoch(spec));
+    prediction.disk = program::disk_bytes(spec.job, lowered.program, saves);
+    return;
+  }
+}
+
+}  // namespace
+
+Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank) {
+  auto all = lower_all(spec, rank);
+  if (!all) return all.error();
+  RankPrediction prediction{.rank = rank};
+  predict_device(*all, spec.machine, prediction);
+  predict_host(*all, prediction);
+  predict_disk(*all, spec, prediction);
+  set_basis(*all, spec.machine, prediction);
+  return prediction;
+}
+
+Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std::int64_t rank) {
+  std::vector<std::string> keys;
+  if (spec.machine.backend != Backend::kCpu) return keys;
+  Machine unmeasured = spec.machine;
+  unmeasured.scratch.clear();
+  auto all = lower_all({spec.job, spec.strategy, unmeasured, spec.facts, spec.steps}, rank);
+  if (!all) return all.error();
+  for (const Lowered& lowered : *all) {
+    for (const program::Instruction& instruction : lowered.program.instructions) {
+      const program::OpView view{lowered.program, instruction};
+      if (program::row_of(instruction.op).scratch(view, unmeasured).exact) continue;
+      keys.push_back(program::scratch_key(view));
+    }
+  }
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  return keys;
+}
+
+Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
+  const program::Walk walk = program::walk(program, program::Sampling::kAll);
+  const auto counts = program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
+  const Bytes scratch = scratch_region(program);
+  Timeline timeline{.rank = rank, .peak = static_cast<std::int64_t>(fullest(counts))};
+  timeline.instants.reserve(counts.size());
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const program::Step& step = walk.steps[i];
+    const program::Instruction& instruction = program.instruction(step.instruction);
+    timeline.instants.push_back(
+        {.phase = program::phase_name(instruction.phase),
+         .operation = program::name_of(instruction.op),
+         .micro_step = step.micro_step,
+         .layer = step.layer,
+         .device = mapped_bytes(counts[i], scratch, Bytes{}, program.arena[index(Place::kDevice)])});
+  }
+  return timeline;
+}
+
+Judgement judge(const RankPrediction& prediction, const Machine& machine) {
+  const bool shared = machine.backend == Backend::kCpu;
+  const Bytes peak = prediction.device.peak + (shared ? prediction.host.peak : Bytes{});
+  Judgement judgement{.need = peak + prediction.uncertainty, .limit = machine.device_memory};
+  if (!judgement.limit) return judgement;
+  judgement.headroom = *judgement.limit - judgement.need;
+  if (judgement.need <= *judgement.limit) {
+    judgement.fits = Fits::kYes;
+  } else {
+    judgement.fits = peak - prediction.uncertainty <= *judgement.limit ? Fits::kTight : Fits::kNo;
+  }
+  if (!shared && machine.host_memory && prediction.host.peak > *machine.host_memory) judgement.fits = Fits::kNo;
+  return judgement;
+}
+
+}  // namespace ftplan::estimator

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/data_options.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "core/strategy.h"
+#include "core/timeline.h"
+#include "core/units.h"
+#include "program/step_program.h"
+
+/// Reads bytes off the programs that a run executes. There is no other model of memory.
+namespace ftplan::estimator {
+
+/// A run whose memory is asked for.
+struct RunSpec {
+  const Job& job;
+  const Strategy& strategy;
+  const Machine& machine;
+  const std::optional<DataFacts>& facts;
+  std::int64_t steps = 0;  ///< of the run, for what it writes; 0 when not known
+};
+
+/// Bytes that `rank` will use, from its programs lowered and laid out.
+///
+/// Device: `peak` is the mapped arena, that of the run's largest program, and on GPUs `Machine::runtime`; the categories
+/// are those at the instant of that program with most live bytes; `scratch` is the whole scratch region; `unused` is the
+/// rest, so that the lines add up to `peak`. Host: the arena of the host. Disk: the run's files.
+/// On `cpu` the device line has no runtime: what the process holds beside the arena is measured and reported apart.
+/// @error what lowering refuses
+Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank);
+
+/// Keys of the operations of a run whose scratch no formula knows exactly, sorted: what calibration measures and what a
+/// plan keeps of `Machine::scratch`. Empty on GPUs, where ftplan does not measure yet.
+Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std::int64_t rank);
+
+/// The memory of every instruction of `program`, each repetition on its own. In each instant `peak` is the arena.
+Timeline simulate(const program::StepProgram& program, std::int64_t rank);
+
+/// A prediction held against what a device has.
+struct Judgement {
+  Fits fits = Fits::kUnknown;
+  Bytes need;                  ///< the upper end
+  std::optional<Bytes> limit;  ///< empty: not known
+  /// What is left at the upper end; negative when it does not fit, 0 when the limit is not known.
+  Bytes headroom;
+};
+
+/// On `cpu` device and host bytes share `Machine::device_memory`; on GPUs a known host memory must hold the host's.
+Judgement judge(const RankPrediction& prediction, const Machine& machine);
+
+}  // namespace ftplan::estimator

@@ -1,0 +1,110 @@
+#include "planner/search.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+#include "core/data_options.h"
+#include "core/job.h"
+#include "core/result.h"
+#include "core/strategy.h"
+#include "core/units.h"
+#include "estimator/predict.h"
+
+namespace ftplan::planner {
+namespace {
+
+struct Family {
+  Checkpointing checkpointing;
+  std::int64_t zero = 0;
+};
+
+// Evaluations of one family by micro-batch, each done at most once.
+class FamilySearch {
+ public:
+  FamilySearch(const Setting& setting, Family family, SearchResult& result)
+      : setting_(setting), family_(family), result_(result) {}
+
+  /// Puts the largest micro-batch that fits into the result.
+  Result<void> run() {
+    const auto& choices = setting_.job.micro_batch_choices;  // descending
+    auto low = try_choice(choices.size() - 1);
+    if (!low) return low.error();
+    if (!low->fits()) return {};
+    // choices[fitting] fits, choices[failing] does not.
+    std::size_t fitting = choices.size() - 1;
+    std::ptrdiff_t failing = -1;
+    Evaluation best = *std::move(low);
+    while (static_cast<std::ptrdiff_t>(fitting) - failing > 1) {
+      const auto middle = static_cast<std::size_t>((static_cast<std::ptrdiff_t>(fitting) + failing) / 2);
+      auto tried = try_choice(middle);
+      if (!tried) return tried.error();
+      if (tried->fits()) {
+        fitting = middle;
+        best = *std::move(tried);
+      } else {
+        failing = static_cast<std::ptrdiff_t>(middle);
+      }
+    }
+    result_.chosen = std::move(best);
+    return {};
+  }
+
+ private:
+  Result<Evaluation> try_choice(std::size_t choice) {
+    const std::int64_t micro_batch = setting_.job.micro_batch_choices[choice];
+    auto tried = evaluate(setting_, strategy_of(setting_.job, family_.checkpointing, family_.zero, micro_batch));
+    if (!tried) return tried;
+    std::optional<Evaluation>& smallest = result_.smallest;
+    if (!smallest || tried->judgement.need < smallest->judgement.need) smallest = *tried;
+    if (!tried->fits()) result_.rejected.push_back(*tried);
+    return tried;
+  }
+
+  const Setting& setting_;
+  Family family_;
+  SearchResult& result_;
+};
+
+}  // namespace
+
+Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy) {
+  const estimator::RunSpec spec{setting.job, strategy, setting.machine, setting.facts,
+                                count_steps(setting.job, setting.facts)};
+  auto prediction = estimator::predict_rank(spec, 0);
+  if (!prediction) return prediction.error();
+  const estimator::Judgement judgement = estimator::judge(*prediction, setting.machine);
+  return Evaluation{strategy, *std::move(prediction), judgement};
+}
+
+Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t zero, std::int64_t micro_batch) {
+  Strategy strategy{.micro_batch = micro_batch, .checkpointing = checkpointing, .zero = zero};
+  strategy.accumulation = job.global_batch / (job.ranks() * micro_batch);
+  if (job.request.layout.loss_chunk) strategy.loss_chunk = *job.request.layout.loss_chunk;
+  return strategy;
+}
+
+Result<SearchResult> search(const Setting& setting) {
+  FTPLAN_CHECK(!setting.job.micro_batch_choices.empty());
+  SearchResult result;
+  for (const Checkpointing checkpointing : setting.job.checkpointing_choices) {
+    for (const std::int64_t zero : setting.job.zero_choices) {
+      if (auto ok = FamilySearch(setting, {checkpointing, zero}, result).run(); !ok) return ok.error();
+      if (result.chosen) return result;
+    }
+  }
+  return result;
+}
+
+std::int64_t count_steps(const Job& job, const std::optional<DataFacts>& facts) {
+  if (job.request.training.steps) return *job.request.training.steps;
+  if (!facts) return 0;
+  const auto per_epoch = static_cast<double>(divide_up(facts->rows, job.global_batch));
+  return static_cast<std::int64_t>(std::ceil(job.request.training.epochs * per_epoch));
+}
+
+}  // namespace ftplan::planner

@@ -1,0 +1,199 @@
+#include "estimator/predict.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/category.h"
+#include "core/data_options.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/plan.h"
+#include "core/strategy.h"
+#include "core/units.h"
+#include "models/presets.h"
+#include "program/lower.h"
+#include "program/lowering.h"
+
+namespace ftplan::estimator {
+namespace {
+
+constexpr std::int64_t kVocabulary = 96;
+constexpr std::int64_t kHidden = 16;
+constexpr std::int64_t kLayers = 3;
+const std::optional<DataFacts> kNoFacts;
+
+ModelConfig toy_model() {
+  ModelConfig model;
+  model.name = "toy";
+  model.vocabulary = kVocabulary;
+  model.hidden = kHidden;
+  model.intermediate = 24;
+  model.layers = kLayers;
+  model.heads = 4;
+  model.kv_heads = 2;
+  model.head_size = 4;
+  model.positions = 64;
+  return model;
+}
+
+JobRequest toy_request() {
+  JobRequest request;
+  request.model = "toy";
+  request.method.rank = 2;
+  request.method.precision = Precision::kFp32;
+  request.training.global_batch = 2;
+  request.layout.loss_chunk = 8;
+  return request;
+}
+
+Job job_of(const JobRequest& request, const ModelConfig& model) {
+  auto job = validate(request, model, kNoFacts);
+  EXPECT_TRUE(job.ok()) << job.error().text();
+  return *job;
+}
+
+RankPrediction predict(const Job& job, const Strategy& strategy, const Machine& machine = {}) {
+  auto prediction = predict_rank({job, strategy, machine, kNoFacts}, 0);
+  EXPECT_TRUE(prediction.ok()) << prediction.error().text();
+  return *prediction;
+}
+
+Bytes sum_of_lines(const PlaceBytes& bytes) { return bytes.live() + bytes.runtime + bytes.unused; }
+
+class Methods : public testing::TestWithParam<Method> {};
+INSTANTIATE_TEST_SUITE_P(All, Methods, testing::Values(Method::kFull, Method::kLora));
+
+TEST_P(Methods, LinesAddUpToThePeakInEveryPlace) {
+  JobRequest request = toy_request();
+  request.method.method = GetParam();
+  const Job job = job_of(request, toy_model());
+  for (const std::int64_t every : {0, 1, 2}) {
+    const RankPrediction p = predict(job, {.micro_batch = 2, .checkpointing = {every}, .loss_chunk = 8});
+    EXPECT_EQ(sum_of_lines(p.device), p.device.peak);
+    EXPECT_EQ(sum_of_lines(p.host), p.host.peak);
+    EXPECT_EQ(sum_of_lines(p.disk), p.disk.peak);
+    EXPECT_EQ(p.arena, p.device.peak);
+    EXPECT_EQ(p.device.scratch, p.scratch);
+    EXPECT_GE(p.arena, p.lower_bound + p.scratch);
+    EXPECT_GT(p.lower_bound, p.persistent);
+  }
+}
+
+TEST(PredictRank, IsExactInF32OnCpuAndABoundInUnmeasuredBf16) {
+  JobRequest request = toy_request();
+  const RankPrediction exact = predict(job_of(request, toy_model()), {.loss_chunk = 8});
+  EXPECT_EQ(exact.basis, Basis::kExecuted);
+  EXPECT_EQ(exact.uncertainty, Bytes{});
+  request.method.precision = Precision::kBf16;
+  const RankPrediction bound = predict(job_of(request, toy_model()), {.loss_chunk = 8});
+  EXPECT_EQ(bound.basis, Basis::kFormula);
+  EXPECT_GT(bound.uncertainty, Bytes{});
+}
+
+TEST(PredictRank, OnAGpuTheRuntimeIsALineWithAnInterval) {
+  Machine gpu;
+  gpu.backend = Backend::kCuda;
+  gpu.runtime = Bytes{1000};
+  gpu.runtime_interval = 0.25;
+  const RankPrediction p = predict(job_of(toy_request(), toy_model()), {.loss_chunk = 8}, gpu);
+  EXPECT_EQ(p.device.runtime, Bytes{1000});
+  EXPECT_EQ(p.device.peak, p.arena + Bytes{1000});
+  EXPECT_EQ(sum_of_lines(p.device), p.device.peak);
+  EXPECT_EQ(p.basis, Basis::kFormula);
+  EXPECT_EQ(p.uncertainty.value, /*runtime=*/250 + /*half of the scratch=*/p.scratch.value / 2);
+}
+
+TEST(PredictRank, ACpuHasNoRuntimeLine) {
+  Machine cpu;
+  cpu.runtime = Bytes{1000};
+  EXPECT_EQ(predict(job_of(toy_request(), toy_model()), {.loss_chunk = 8}, cpu).device.runtime, Bytes{});
+}
+
+TEST(PredictRank, Llama2Of7BillionHoldsItsWeightsInTwoBytesEach) {
+  const models::Preset* preset = models::find_preset("llama2-7b");
+  ASSERT_NE(preset, nullptr);
+  JobRequest request;
+  request.training.global_batch = 1;
+  const RankPrediction p = predict(job_of(request, preset->config), {.checkpointing = {1}});
+  EXPECT_EQ(p.device.weights.value, /*parameters=*/6'738'415'616 * /*bf16=*/2);
+  // r = 16 on q, k, v, o (4096 + 4096) and gate, up, down (4096 + 11008) of 32 layers.
+  const std::int64_t trained = 32 * 16 * std::int64_t{4 * (4096 + 4096) + 3 * (4096 + 11008)};
+  EXPECT_EQ(trained, 39'976'960);
+  EXPECT_EQ(p.device.adapters.value, /*f32=*/4 * trained);
+  EXPECT_EQ(p.device.optimizer.value, /*two f32 moments=*/8 * trained);
+}
+
+TEST(PredictRank, NamesTheLayerAndTheOperationOfThePeak) {
+  const RankPrediction p = predict(job_of(toy_request(), toy_model()), {.micro_batch = 2, .loss_chunk = 8});
+  EXPECT_NE(p.peak_instruction.find(", "), std::string::npos) << p.peak_instruction;
+}
+
+TEST(PredictRank, LongerRowsOfTheDataDecideTheArena) {
+  const Job job = job_of(toy_request(), toy_model());
+  const Strategy strategy{.loss_chunk = 8};
+  const Machine machine;
+  const auto peak = [&](std::vector<LengthCount> lengths) {
+    const std::optional<DataFacts> facts = DataFacts{.rows = 4, .longest = 64, .lengths = std::move(lengths)};
+    return predict_rank({job, strategy, machine, facts, 2}, 0)->device.peak;
+  };
+  EXPECT_EQ(peak({{16, 2}, {64, 2}}), peak({{64, 4}}));
+  EXPECT_LT(peak({{16, 4}}), peak({{64, 4}}));
+}
+
+TEST(Simulate, PeaksWhereThePredictionSays) {
+  const Job job = job_of(toy_request(), toy_model());
+  for (const std::int64_t every : {0, 1}) {
+    const Strategy strategy{.micro_batch = 1, .accumulation = 2, .checkpointing = {every}, .loss_chunk = 8};
+    const auto program = program::lower(job, strategy, {}, {});
+    ASSERT_TRUE(program.ok()) << program.error().text();
+    const Timeline timeline = simulate(*program, 0);
+    const RankPrediction p = predict(job, strategy);
+    const Instant& peak = timeline.instants[static_cast<std::size_t>(timeline.peak)];
+    EXPECT_EQ(peak.device, p.device);
+    for (const Instant& instant : timeline.instants) {
+      EXPECT_EQ(sum_of_lines(instant.device), instant.device.peak);
+      EXPECT_LE(instant.device.live(), peak.device.live());
+    }
+  }
+}
+
+RankPrediction with_bytes(std::int64_t device, std::int64_t host, std::int64_t uncertainty) {
+  RankPrediction p;
+  p.device.peak = {device};
+  p.host.peak = {host};
+  p.uncertainty = {uncertainty};
+  return p;
+}
+
+TEST(Judge, FitsOnlyWhenTheUpperEndDoes) {
+  Machine gpu;
+  gpu.backend = Backend::kCuda;
+  EXPECT_EQ(judge(with_bytes(90, 50, 10), gpu).fits, Fits::kUnknown);
+  gpu.device_memory = Bytes{100};
+  EXPECT_EQ(judge(with_bytes(90, 50, 10), gpu).fits, Fits::kYes);
+  EXPECT_EQ(judge(with_bytes(91, 50, 10), gpu).fits, Fits::kTight);
+  EXPECT_EQ(judge(with_bytes(111, 50, 10), gpu).fits, Fits::kNo);
+  EXPECT_EQ(judge(with_bytes(111, 50, 10), gpu).headroom, Bytes{-21});
+}
+
+TEST(Judge, OnCpuDeviceAndHostShareTheMemory) {
+  Machine cpu;
+  cpu.device_memory = Bytes{100};
+  EXPECT_EQ(judge(with_bytes(60, 40, 0), cpu).fits, Fits::kYes);
+  EXPECT_EQ(judge(with_bytes(60, 41, 0), cpu).fits, Fits::kNo);
+}
+
+TEST(Judge, OnAGpuAKnownHostMustHoldItsBytes) {
+  Machine gpu;
+  gpu.backend = Backend::kCuda;
+  gpu.device_memory = Bytes{100};
+  gpu.host_memory = Bytes{40};
+  EXPECT_EQ(judge(with_bytes(60, 41, 0), gpu).fits, Fits::kNo);
+}
+
+}  // namespace
+}  // namespace ftplan::estimator

@@ -1,0 +1,269 @@
+#include "planner/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "core/data_options.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/plan.h"
+#include "core/strategy.h"
+#include "core/units.h"
+#include "models/presets.h"
+#include "planner/explain.h"
+#include "planner/search.h"
+
+namespace ftplan::planner {
+namespace {
+
+const std::optional<DataFacts> kNoFacts;
+
+ModelConfig toy_model() {
+  ModelConfig model;
+  model.name = "toy";
+  model.vocabulary = 96;
+  model.hidden = 32;
+  model.intermediate = 64;
+  model.layers = 6;
+  model.heads = 4;
+  model.kv_heads = 2;
+  model.head_size = 8;
+  model.positions = 256;
+  return model;
+}
+
+JobRequest toy_request() {
+  JobRequest request;
+  request.model = "toy";
+  request.method.rank = 2;
+  request.method.precision = Precision::kFp32;
+  request.training.global_batch = 8;
+  request.layout.loss_chunk = 64;
+  return request;
+}
+
+Job job_of(const JobRequest& request) {
+  auto job = validate(request, toy_model(), kNoFacts);
+  EXPECT_TRUE(job.ok()) << job.error().text();
+  return *job;
+}
+
+Machine cpu_with(Bytes memory) {
+  Machine machine;
+  machine.device_memory = memory;
+  return machine;
+}
+
+Bytes need_of(const Job& job, const Strategy& strategy) {
+  return evaluate({job, Machine{}, kNoFacts}, strategy)->judgement.need;
+}
+
+std::variant<Plan, Infeasible> plan(const Job& job, const Machine& machine,
+                                    const std::optional<DataFacts>& facts = kNoFacts) {
+  auto made = make_plan({job, machine, facts});
+  EXPECT_TRUE(made.ok()) << made.error().text();
+  return *made;
+}
+
+TEST(MakePlan, WithEnoughMemoryNothingIsRecomputedAndTheBatchIsWhole) {
+  const Job job = job_of(toy_request());
+  const auto made = std::get<Plan>(plan(job, cpu_with(kGiB)));
+  EXPECT_EQ(made.strategy.checkpointing.every, 0);
+  EXPECT_EQ(made.strategy.micro_batch, 8);
+  EXPECT_EQ(made.strategy.accumulation, 1);
+  EXPECT_EQ(made.fits, Fits::kYes);
+}
+
+TEST(MakePlan, ASmallerBatchComesBeforeRecomputation) {
+  const Job job = job_of(toy_request());
+  const Bytes four = need_of(job, strategy_of(job, {.every = 0}, 0, 4));
+  const auto made = std::get<Plan>(plan(job, cpu_with(four)));
+  EXPECT_EQ(made.strategy, strategy_of(job, {.every = 0}, 0, 4));
+  const auto less = std::get<Plan>(plan(job, cpu_with(four - Bytes{1})));
+  EXPECT_EQ(less.strategy, strategy_of(job, {.every = 0}, 0, 2));
+}
+
+TEST(MakePlan, RecomputesWhenNoBatchFitsWithout) {
+  const Job job = job_of(toy_request());
+  const Bytes one = need_of(job, strategy_of(job, {.every = 0}, 0, 1));
+  const auto made = std::get<Plan>(plan(job, cpu_with(one - Bytes{1})));
+  EXPECT_EQ(made.strategy.checkpointing.every, 1);
+  ASSERT_FALSE(made.runners_up.empty());
+  EXPECT_NE(made.runners_up.front().lost_by.find("short by 1 B"), std::string::npos)
+      << made.runners_up.front().lost_by;
+}
+
+// The search is a bisection; this is the same order tried one by one.
+TEST(MakePlan, EqualsTryingEverythingInOrder) {
+  std::mt19937_64 random(7);
+  const Job job = job_of(toy_request());
+  const Bytes low = need_of(job, strategy_of(job, {.every = 1}, 0, 1));
+  const Bytes high = need_of(job, strategy_of(job, {.every = 0}, 0, 8));
+  std::vector<std::pair<Strategy, Bytes>> in_order;
+  for (const Checkpointing checkpointing : job.checkpointing_choices) {
+    for (const std::int64_t micro : job.micro_batch_choices) {
+      const Strategy tried = strategy_of(job, checkpointing, 0, micro);
+      in_order.emplace_back(tried, need_of(job, tried));
+    }
+  }
+  for (int i = 0; i < 30; ++i) {
+    const Bytes memory{std::uniform_int_distribution<std::int64_t>(low.value, high.value)(random)};
+    const auto expected = std::find_if(in_order.begin(), in_order.end(),
+                                       [&](const auto& tried) { return tried.second <= memory; });
+    ASSERT_NE(expected, in_order.end());
+    EXPECT_EQ(std::get<Plan>(plan(job, cpu_with(memory))).strategy, expected->first) << memory.value;
+  }
+}
+
+TEST(MakePlan, NeedGrowsWithTheMicroBatch) {
+  for (const Method method : {Method::kFull, Method::kLora}) {
+    for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+      JobRequest request = toy_request();
+      request.method.method = method;
+      request.method.precision = precision;
+      const Job job = job_of(request);
+      for (const std::int64_t every : {0, 1, 2}) {
+        Bytes before;
+        for (const std::int64_t micro : {1, 2, 4, 8}) {
+          const Bytes need = need_of(job, strategy_of(job, {.every = every}, 0, micro));
+          EXPECT_GE(need, before) << to_text(method) << " every " << every << " micro " << micro;
+          before = need;
+        }
+      }
+    }
+  }
+}
+
+TEST(MakePlan, IsTheSameBytesEachTimeAndReadsBack) {
+  const Job job = job_of(toy_request());
+  const auto made = std::get<Plan>(plan(job, cpu_with(kGiB)));
+  const std::string text = render_plan(made);
+  EXPECT_EQ(text, render_plan(std::get<Plan>(plan(job, cpu_with(kGiB)))));
+  const auto back = read_plan(text, "plan.json");
+  ASSERT_TRUE(back.ok()) << back.error().text();
+  EXPECT_EQ(*back, made);
+}
+
+TEST(MakePlan, StepsAreThoseOfTheEpochs) {
+  JobRequest request = toy_request();
+  request.training.epochs = 1.5;
+  const std::optional<DataFacts> facts = DataFacts{.rows = 20, .longest = 60, .lengths = {{64, 20}}};
+  const auto job = validate(request, toy_model(), facts);
+  ASSERT_TRUE(job.ok());
+  // ceil(20 rows / 8) = 3 steps an epoch; ceil(1.5 * 3) = 5
+  EXPECT_EQ(std::get<Plan>(plan(*job, cpu_with(kGiB), facts)).steps, 5);
+  request.training.steps = 7;
+  const auto fixed = validate(request, toy_model(), facts);
+  EXPECT_EQ(std::get<Plan>(plan(*fixed, cpu_with(kGiB), facts)).steps, 7);
+  EXPECT_EQ(count_steps(job_of(toy_request()), kNoFacts), 0);
+}
+
+TEST(MakePlan, OfMeasuredScratchKeepsWhatItsProgramsUse) {
+  JobRequest request = toy_request();
+  request.method.precision = Precision::kBf16;
+  const Job job = job_of(request);
+  Machine machine = cpu_with(kGiB);
+  const Strategy strategy = strategy_of(job, {.every = 0}, 0, 8);
+  const auto keys = estimator::operations_to_measure({job, strategy, machine, kNoFacts}, 0);
+  ASSERT_TRUE(keys.ok());
+  ASSERT_FALSE(keys->empty());
+  for (const std::string& key : *keys) machine.scratch.push_back({key, Bytes{4096}});
+  machine.scratch.push_back({"zz of another run", Bytes{1}});
+  const auto made = std::get<Plan>(plan(job, machine));
+  EXPECT_EQ(made.strategy, strategy);
+  EXPECT_EQ(made.machine.scratch.size(), keys->size());
+  EXPECT_EQ(made.predicted.front().basis, Basis::kExecuted);
+  EXPECT_EQ(made.predicted.front().uncertainty, Bytes{});
+}
+
+TEST(MakePlan, TwoRanksShardAndHaveAProgramEach) {
+  JobRequest request = toy_request();
+  request.devices.gpus = "2xcpu";
+  request.layout.zero = 1;
+  const auto made = std::get<Plan>(plan(job_of(request), cpu_with(kGiB)));
+  EXPECT_EQ(made.layout.size(), 2U);
+  EXPECT_EQ(made.digests.programs.size(), 2U);
+  ASSERT_EQ(made.predicted.size(), 2U);
+  EXPECT_EQ(made.predicted[0].device, made.predicted[1].device);
+  request.layout.zero = 0;
+  const auto whole = std::get<Plan>(plan(job_of(request), cpu_with(kGiB)));
+  EXPECT_LT(made.predicted[0].device.optimizer, whole.predicted[0].device.optimizer);
+}
+
+TEST(MakePlan, WhatDoesNotFitSaysByHowMuchAndWhatWould) {
+  JobRequest request = toy_request();
+  const Job job = job_of(request);
+  const Strategy smallest = strategy_of(job, {.every = 1}, 0, 1);
+  const Bytes limit = need_of(job, smallest) - Bytes{100};
+  const auto answer = std::get<Infeasible>(plan(job, cpu_with(limit)));
+  EXPECT_EQ(answer.best_strategy, smallest);
+  EXPECT_EQ(answer.deficit, Bytes{100});
+  EXPECT_EQ(answer.limit, limit);
+  EXPECT_FALSE(answer.smallest_change.empty());
+}
+
+TEST(MakePlan, TheChangeThatItNamesFits) {
+  JobRequest request = toy_request();
+  request.layout.checkpointing = Checkpointing{.every = 0};
+  const Job job = job_of(request);
+  const Bytes limit = need_of(job, strategy_of(job, {.every = 1}, 0, 1));
+  const auto answer = std::get<Infeasible>(plan(job, cpu_with(limit)));
+  EXPECT_EQ(answer.smallest_change, "--checkpointing full");
+}
+
+TEST(MakePlan, WhenNoFlagIsEnoughItSaysWhatTheModelNeeds) {
+  const auto answer = std::get<Infeasible>(plan(job_of(toy_request()), cpu_with(Bytes{1000})));
+  EXPECT_NE(answer.smallest_change.find("no flag is enough"), std::string::npos) << answer.smallest_change;
+}
+
+TEST(MakePlan, NamesTheLargestLine) {
+  PlaceBytes bytes;
+  bytes.weights = {5};
+  bytes.optimizer = {7};
+  bytes.unused = {9};
+  EXPECT_EQ(biggest_category(bytes), Category::kOptimizer);
+}
+
+TEST(WhatIfs, OtherKnobsAreMeasuredAgainstThePlan) {
+  const auto made = std::get<Plan>(plan(job_of(toy_request()), cpu_with(kGiB)));
+  const auto list = what_ifs(made);
+  ASSERT_TRUE(list.ok()) << list.error().text();
+  const auto of = [&](const std::string& flags) -> const WhatIf& {
+    return *std::find_if(list->begin(), list->end(), [&](const WhatIf& w) { return w.flags == flags; });
+  };
+  EXPECT_LT(of("--checkpointing full").difference, Bytes{});
+  EXPECT_LT(of("--micro-batch 4").difference, Bytes{});
+  EXPECT_GT(of("--rank 4").difference, Bytes{});
+  for (const WhatIf& change : *list) {
+    EXPECT_EQ(change.peak, made.predicted.front().device.peak + change.difference) << change.flags;
+  }
+}
+
+TEST(Validate, Llama2Of70BillionAtRankFourTrainsWhatItsMatricesHold) {
+  const models::Preset* preset = models::find_preset("llama2-70b");
+  ASSERT_NE(preset, nullptr);
+  JobRequest request;
+  request.method.rank = 4;
+  request.method.targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  request.training.global_batch = 1;
+  const auto job = validate(request, preset->config, kNoFacts);
+  ASSERT_TRUE(job.ok());
+  const auto evaluation = evaluate({*job, Machine{}, kNoFacts}, strategy_of(*job, {.every = 1}, 0, 1));
+  ASSERT_TRUE(evaluation.ok());
+  // q and o: 8192 + 8192; k and v: 8192 + 8 * 128; rank 4, 80 layers
+  const std::int64_t trained = 80 * 4 * std::int64_t{2 * (8192 + 8192) + 2 * (8192 + 1024)};
+  EXPECT_EQ(trained, 16'384'000);
+  EXPECT_EQ(evaluation->prediction.device.adapters.value, 4 * trained);
+}
+
+}  // namespace
+}  // namespace ftplan::planner
