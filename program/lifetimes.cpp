@@ -108,16 +108,25 @@ std::vector<Life> lives_of(const StepProgram& program, const Walk& walk) {
   return LifeFinder(program, walk).run();
 }
 
+void mark_positions(const Walk& walk, std::int32_t begin, std::int32_t end, std::uint64_t* row) {
+  for (std::int32_t i = begin; i <= end;) {
+    // Steps in a row have positions in a row: a whole word at a time.
+    const std::int32_t position = walk.steps[static_cast<std::size_t>(i)].position;
+    const std::int32_t run = walk.steps[static_cast<std::size_t>(i)].run;
+    const std::int32_t count = std::min({run, end - i + 1, 64 - position % 64});
+    const std::uint64_t bits = count == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+    row[position / 64] |= bits << (position % 64);
+    i += count;
+  }
+}
+
 LiveSets live_sets(const StepProgram& program, const Walk& walk, const std::vector<Life>& lives) {
   LiveSets sets{.words = (walk.positions + 63) / 64};
   sets.bits.assign(program.storages.size() * static_cast<std::size_t>(sets.words), 0);
   for (const Life& life : lives) {
     if (program.storages[static_cast<std::size_t>(life.storage)].region != Region::kWork) continue;
     auto* row = sets.bits.data() + static_cast<std::ptrdiff_t>(life.storage) * sets.words;
-    for (std::int32_t i = life.begin; i <= life.end; ++i) {
-      const std::int32_t position = walk.steps[static_cast<std::size_t>(i)].position;
-      row[position / 64] |= std::uint64_t{1} << (position % 64);
-    }
+    mark_positions(walk, life.begin, life.end, row);
   }
   return sets;
 }

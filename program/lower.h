@@ -18,9 +18,9 @@ namespace ftplan::program {
 Result<StepProgram> lower(const Job& job, const Strategy& strategy, const Machine& machine,
                           const ProgramRequest& request);
 
-/// The state before the passes: for tests that run some of them.
+/// The state before the passes: for tests that run some of them, or with a runtime that has no name.
 Lowering begin_lowering(const Job& job, const Strategy& strategy, const Machine& machine,
-                        const ProgramRequest& request);
+                        const ProgramRequest& request, const RuntimeProfile* runtime = nullptr);
 
 struct Pass {
   const char* name;

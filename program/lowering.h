@@ -10,6 +10,8 @@
 #include "core/strategy.h"
 #include "models/family.h"
 #include "program/emitter.h"
+#include "program/lifetimes.h"
+#include "program/runtime.h"
 #include "program/step_program.h"
 #include "program/walk.h"
 
@@ -47,6 +49,7 @@ struct ModelTensors {
   std::vector<TensorId> layer;  ///< by index in `Blueprint::layer`
   std::array<LoraPair, kLinears> adapters{};
   std::vector<TensorId> gradients;  ///< by weight tensor: where its gradient goes, kNone when frozen
+  TensorId held = kNone;            ///< what the runtime keeps alive through the backward
   TensorId residual = kNone;        ///< a layer's input at shift 0 and output at shift 1
 };
 
@@ -56,16 +59,23 @@ struct Lowering {
   const Machine& machine;
   ProgramRequest request;
   models::Blueprint blueprint;
+  const RuntimeProfile& runtime;
   DType compute = DType::kF32;  ///< of weights and activations
   std::int64_t rows = 0;
   std::int64_t sequence = 0;
   Sampling sampling = Sampling::kEnds;  ///< what free_dead and lay_out walk; tests compare it with kAll
   StepProgram program;
+  Walk steps;                ///< made by free_dead, for lay_out
+  std::vector<Life> lives;   ///< of `steps`
   ModelTensors tensors;
 
   [[nodiscard]] std::int64_t tokens() const { return rows * sequence; }
   [[nodiscard]] std::int64_t layers() const { return job.model.layers; }
   [[nodiscard]] bool trains() const { return request.kind == ProgramKind::kTrain; }
+  /// Weights and residual stream in f32, products in bf16.
+  [[nodiscard]] bool autocasts() const {
+    return runtime.autocast_full && !job.lora() && job.request.method.precision == Precision::kBf16;
+  }
   [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.ranks() > 1; }
   [[nodiscard]] bool generates() const {
     return request.kind == ProgramKind::kPrefill || request.kind == ProgramKind::kDecode;

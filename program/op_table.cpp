@@ -13,6 +13,7 @@
 #include "program/ops/attention.h"
 #include "program/ops/collective.h"
 #include "program/ops/dropout.h"
+#include "program/ops/eager.h"
 #include "program/ops/elementwise.h"
 #include "program/ops/embed.h"
 #include "program/ops/gated_silu.h"
@@ -68,6 +69,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kRopeTable, rope_table_row());
   set(Op::kLoad, load_row());
   set(Op::kInitAdapter, init_adapter_row());
+  set(Op::kEager, eager_row());
+  set(Op::kEagerBackward, eager_backward_row());
   return table;
 }
 

@@ -30,7 +30,8 @@ void keep_until_backward(Lowering& lowering, const std::vector<StorageId>& kept)
   const auto layers = static_cast<std::int32_t>(lowering.layers());
   for (const StorageId id : kept) {
     Storage& storage = lowering.program.storages[static_cast<std::size_t>(id)];
-    if (storage.place != Place::kDevice) continue;
+    // Inputs are made once, before the layers.
+    if (storage.place != Place::kDevice || storage.category == Category::kInputs) continue;
     storage.region = Region::kStack;
     storage.copies = {.count = id == residual ? layers + 1 : layers};
   }
@@ -69,6 +70,29 @@ class Padder {
   std::vector<bool> padded_;
 };
 
+// Counts what backwards read of forwards: inputs once, everything else in each layer.
+class SavedBytes {
+ public:
+  explicit SavedBytes(const StepProgram& program) : program_(program) {}
+
+  void add(const std::vector<StorageId>& kept, std::int32_t layers) {
+    for (const StorageId id : kept) {
+      const Storage& storage = program_.storages[static_cast<std::size_t>(id)];
+      if (storage.place != Place::kDevice) continue;
+      const bool input = storage.category == Category::kInputs;
+      if (input && std::find(inputs_.begin(), inputs_.end(), id) != inputs_.end()) continue;
+      if (input) inputs_.push_back(id);
+      bytes_ += (input ? 1 : layers) * storage.size;
+    }
+  }
+  [[nodiscard]] Bytes bytes() const { return bytes_; }
+
+ private:
+  const StepProgram& program_;
+  std::vector<StorageId> inputs_;
+  Bytes bytes_;
+};
+
 }  // namespace
 
 Result<void> differentiate(Lowering& lowering) {
@@ -79,6 +103,7 @@ Result<void> differentiate(Lowering& lowering) {
   const std::vector<Node> forward = program.segment(micro).body;
   Backward backward(emitter, lowering.tensors.gradients);
   Padder padder(emitter);
+  SavedBytes saved(program);
   const TensorId residual = lowering.tensors.residual;
   const bool embedding_learns = !lowering.job.lora();
 
@@ -107,9 +132,12 @@ Result<void> differentiate(Lowering& lowering) {
     // A layer ends with its input's gradient where its output's was, so that layers repeat.
     FTPLAN_CHECK(span.role != Role::kLayers || first_alone || left == gradient);
     emitter.close_or_drop();
+    saved.add(backward.kept(), span.repeat);
     if (span.role == Role::kLayers) keep_until_backward(lowering, backward.kept());
   }
+  if (lowering.tensors.held != kNone) emitter.emit({.op = Op::kMark, .in = {{lowering.tensors.held}}});
   emitter.close();
+  program.saved_bytes = saved.bytes();
   return {};
 }
 

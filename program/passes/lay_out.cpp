@@ -34,8 +34,8 @@ namespace {
 class Layouter {
  public:
   explicit Layouter(Lowering& lowering)
-      : low_(lowering), program_(lowering.program), walk_(walk(program_, lowering.sampling)),
-        lives_(lives_of(program_, walk_)) {
+      : low_(lowering), program_(lowering.program), walk_(lowering.steps),
+        lives_(lowering.lives) {
     find_group_lives();
     stack_gradients();
     find_depths();
@@ -204,10 +204,7 @@ class Layouter {
     for (const Life& life : lives_) {
       if (!is_kept_by_group(storage(life.storage))) continue;
       auto* row = group_lives_.data() + (first_of_member_[static_cast<std::size_t>(life.storage)] + life.copy) * sets.words;
-      for (std::int32_t i = life.begin; i <= life.end; ++i) {
-        const std::int32_t position = walk_.steps[static_cast<std::size_t>(i)].position;
-        row[position / 64] |= std::uint64_t{1} << (position % 64);
-      }
+      mark_positions(walk_, life.begin, life.end, row);
     }
   }
 
@@ -341,8 +338,8 @@ class Layouter {
 
   Lowering& low_;
   StepProgram& program_;
-  Walk walk_;
-  std::vector<Life> lives_;
+  const Walk& walk_;
+  const std::vector<Life>& lives_;
   std::vector<Item> items_;
   std::vector<StorageId> blocks_;       // of gradients, from the top down
   std::vector<std::int64_t> depth_of_;  // of each block's first copy
