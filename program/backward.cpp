@@ -154,7 +154,9 @@ void Backward::recall(Operand value, const std::function<void(Operand)>& use) {
   }
   const bool already_waited_for = is_awaited(value);
   waiting_.push_back({value, use});
-  if (row.recall == Recall::kRepeat && !already_waited_for) row.repeat(producer, *this);
+  // A producer that has no backward here yields nothing.
+  const bool repeats = row.recall == Recall::kRepeat || !needs_gradient(value);
+  if (repeats && !already_waited_for) row.repeat(producer, *this);
 }
 
 void Backward::yield(Operand value, Operand tensor) {

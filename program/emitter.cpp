@@ -32,6 +32,16 @@ TensorId Emitter::tensor(StorageId storage, Shape shape, DType dtype, Bytes offs
   return append(program_.tensors, tensor);
 }
 
+std::vector<TensorId> Emitter::gaps(const TrainedUnit& unit, TensorId flat) {
+  std::vector<TensorId> views;
+  const Tensor whole = program_.tensor(flat);
+  for (const Gap& gap : unit.gaps) {
+    views.push_back(tensor(whole.storage, {gap.end - gap.begin}, whole.dtype,
+                           whole.offset + gap.begin * size_of(whole.dtype)));
+  }
+  return views;
+}
+
 TensorId Emitter::transient(const char* name, Shape shape, DType dtype, Category category) {
   const Bytes size = shape.elements() * size_of(dtype);
   return tensor(storage({.size = size, .category = category, .name = name}), shape, dtype);

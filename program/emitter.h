@@ -21,6 +21,8 @@ class Emitter {
   StorageId storage(Storage storage);
   /// A contiguous tensor at the start of, or `offset` into, `storage`.
   TensorId tensor(StorageId storage, Shape shape, DType dtype, Bytes offset = {});
+  /// Views of the gaps of a unit in `flat`, one of its whole-unit tensors.
+  std::vector<TensorId> gaps(const TrainedUnit& unit, TensorId flat);
   /// A storage of its own in the work region, and the tensor that fills it.
   TensorId transient(const char* name, Shape shape, DType dtype,
                      Category category = Category::kActivations);

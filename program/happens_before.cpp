@@ -11,27 +11,66 @@
 
 namespace ftplan::program {
 
-HappensBefore::HappensBefore(const StepProgram& program, const Walk& walk) {
-  Clock nothing;
-  nothing.fill(-1);
-  std::array<Clock, kStreams> now;  // what has ended when the next step of each stream begins
-  now.fill(nothing);
-  std::map<std::pair<EventId, std::int32_t>, Clock> signalled;  // by event and layer
-  clocks_.reserve(walk.steps.size());
-  for (std::size_t i = 0; i < walk.steps.size(); ++i) {
-    const Step& step = walk.steps[i];
-    const Instruction& instruction = program.instruction(step.instruction);
-    Clock& clock = now[static_cast<std::size_t>(instruction.stream)];
-    for (const EventUse& wait : instruction.waits) {
-      const auto found = signalled.find({wait.event, step.layer + wait.shift});
-      if (found == signalled.end()) continue;
-      for (std::size_t s = 0; s < kStreams; ++s) clock[s] = std::max(clock[s], found->second[s]);
-    }
-    clocks_.push_back(clock);
-    stream_.push_back(instruction.stream);
-    clock[static_cast<std::size_t>(instruction.stream)] = static_cast<std::int32_t>(i);
-    if (instruction.signals != kNone) signalled[{instruction.signals, step.layer}] = clock;
+namespace {
+
+using Clock = std::array<std::int32_t, kStreams>;
+
+// Follows what has ended on each stream, step by step.
+class Clocks {
+ public:
+  Clocks(const StepProgram& program, const Walk& walk) : program_(program), walk_(walk) {
+    for (Clock& clock : now_) clock.fill(-1);
   }
+
+  // Calls `waited(instruction, wait, raised)` for each wait, then `begins(clock)`, for each step.
+  template <class Waited, class Begins>
+  void run(const Waited& waited, const Begins& begins) {
+    for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
+      const Step& step = walk_.steps[i];
+      const Instruction& instruction = program_.instruction(step.instruction);
+      Clock& clock = now_[static_cast<std::size_t>(instruction.stream)];
+      for (int w = 0; w < instruction.waits.size(); ++w) {
+        const EventUse wait = instruction.waits[w];
+        const auto found = signalled_.find({wait.event, step.layer + wait.shift});
+        if (found != signalled_.end()) waited(step.instruction, w, raise(clock, found->second));
+      }
+      begins(clock);
+      clock[static_cast<std::size_t>(instruction.stream)] = static_cast<std::int32_t>(i);
+      if (instruction.signals != kNone) signalled_[{instruction.signals, step.layer}] = clock;
+    }
+  }
+
+ private:
+  static bool raise(Clock& clock, const Clock& to) {
+    bool raised = false;
+    for (std::size_t s = 0; s < kStreams; ++s) {
+      raised |= to[s] > clock[s];
+      clock[s] = std::max(clock[s], to[s]);
+    }
+    return raised;
+  }
+
+  const StepProgram& program_;
+  const Walk& walk_;
+  std::array<Clock, kStreams> now_{};                                // what has ended when the stream's next step begins
+  std::map<std::pair<EventId, std::int32_t>, Clock> signalled_;  // by event and layer
+};
+
+}  // namespace
+
+HappensBefore::HappensBefore(const StepProgram& program, const Walk& walk) {
+  clocks_.reserve(walk.steps.size());
+  for (const Step& step : walk.steps) stream_.push_back(program.instruction(step.instruction).stream);
+  Clocks(program, walk).run([](InstructionId, int, bool) {}, [&](const Clock& clock) { clocks_.push_back(clock); });
+}
+
+std::vector<std::uint8_t> useful_waits(const StepProgram& program, const Walk& walk) {
+  std::vector<std::uint8_t> useful(program.instructions.size(), 0);
+  Clocks(program, walk)
+      .run([&](InstructionId id, int wait,
+               bool raised) { useful[static_cast<std::size_t>(id)] |= static_cast<std::uint8_t>((raised ? 1U : 0U) << static_cast<unsigned>(wait)); },
+           [](const Clock&) {});
+  return useful;
 }
 
 }  // namespace ftplan::program

@@ -29,4 +29,7 @@ class HappensBefore {
   std::vector<Stream> stream_;
 };
 
+/// By instruction, bit i: in some step its wait i guarantees what nothing before it did.
+std::vector<std::uint8_t> useful_waits(const StepProgram& program, const Walk& walk);
+
 }  // namespace ftplan::program

@@ -40,8 +40,14 @@ void make_adapters(Lowering& low, Emitter& emit) {
 
 void make_states(Lowering& low, Emitter& emit) {
   for (const TrainedUnit& unit : low.program.units) {
-    if (unit.moment1 == kNone) continue;
     emit.open({.repeat = unit.layers, .axis = unit.per_layer ? Axis::kLayer : Axis::kOnce});
+    for (const TensorId gap : emit.gaps(unit, unit.weights)) {
+      emit.emit({.op = Op::kZero, .out = {{gap}}});
+    }
+    if (unit.moment1 == kNone) {
+      emit.close_or_drop();
+      continue;
+    }
     for (const TensorId moment : {unit.moment1, unit.moment2}) {
       emit.emit({.op = Op::kZero, .out = {{moment}}});
     }

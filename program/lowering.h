@@ -11,6 +11,7 @@
 #include "models/family.h"
 #include "program/emitter.h"
 #include "program/step_program.h"
+#include "program/walk.h"
 
 /// What the passes share while they turn a job into a program.
 namespace ftplan::program {
@@ -58,6 +59,7 @@ struct Lowering {
   DType compute = DType::kF32;  ///< of weights and activations
   std::int64_t rows = 0;
   std::int64_t sequence = 0;
+  Sampling sampling = Sampling::kEnds;  ///< what free_dead and lay_out walk; tests compare it with kAll
   StepProgram program;
   ModelTensors tensors;
 

@@ -49,12 +49,21 @@ class StateBuilder {
     std::int64_t elements = 0;
     std::int64_t decayed = 0;
     std::vector<std::int64_t> begins;
+    std::vector<Gap> gaps;
+    const auto align = [&](std::int64_t multiple) {
+      const std::int64_t aligned = round_up(elements, multiple);
+      if (aligned > elements) gaps.push_back({elements, aligned});
+      elements = aligned;
+    };
+    // Frozen values are never cut, so the alignment of storages is enough for them.
+    const std::int64_t alignment = spec.trained ? kUnitAlignment : kAlignment.value / size_of(spec.dtype).value;
     for (const Member& member : spec.members) {
       begins.push_back(elements);
-      elements += round_up(member.shape.elements(), kUnitAlignment);
+      elements += member.shape.elements();
+      align(alignment);
       if (member.decays) decayed = elements;
     }
-    if (spec.trained) elements = round_up(elements, lowering_.job.ranks() * kUnitAlignment);
+    if (spec.trained) align(lowering_.job.ranks() * kUnitAlignment);
     const StorageId storage = persistent(spec, spec.name, spec.category, elements, spec.dtype);
     for (std::size_t i = 0; i < spec.members.size(); ++i) {
       *spec.members[i].tensor = emitter_.tensor(storage, spec.members[i].shape, spec.dtype,
@@ -66,7 +75,8 @@ class StateBuilder {
                      .layers = spec.per_layer ? static_cast<std::int32_t>(lowering_.layers()) : 1,
                      .weights = emitter_.tensor(storage, {elements}, spec.dtype),
                      .decayed = decayed,
-                     .elements = elements};
+                     .elements = elements,
+                     .gaps = gaps};
     if (lowering_.request.training_state) add_states(spec, unit);
     if (lowering_.trains()) add_gradients(spec, unit, begins);
     lowering_.program.units.push_back(unit);
@@ -115,6 +125,9 @@ class StateBuilder {
       auto& gradients = lowering_.tensors.gradients;
       gradients.resize(std::max(gradients.size(), lowering_.program.tensors.size()), kNone);
       gradients[static_cast<std::size_t>(*spec.members[i].tensor)] = gradient;
+      const std::int64_t end = begins[i] + spec.members[i].shape.elements();
+      const std::int64_t next = i + 1 < spec.members.size() ? begins[i + 1] : unit.elements;
+      if (end < next) unit.padding.push_back(emitter_.tensor(storage, {next - end}, dtype, end * size_of(dtype)));
     }
   }
 

@@ -11,6 +11,16 @@ namespace ftplan::program {
 struct PackItem {
   std::int64_t size = 0;
   std::int64_t duration = 0;  ///< any measure of how long it lives
+  bool high = false;          ///< orders exist in which it stands above all others
+};
+
+/// Distances at which two items would overlap: `offset[b] - offset[a]` is not in the open interval (low, high). Two
+/// solid items have one of (-size[b], size[a]); items with holes may have several.
+struct Clash {
+  std::size_t a = 0;
+  std::size_t b = 0;
+  std::int64_t low = 0;
+  std::int64_t high = 0;
 };
 
 struct Packing {
@@ -18,11 +28,10 @@ struct Packing {
   std::int64_t height = 0;
 };
 
-/// First fit of `items` in a few orders, so that conflicting ones do not overlap. Every candidate is given to `cost`;
-/// the first cheapest wins.
-/// @complexity O(n^2) conflicts, then O(n^2 log n) for each order
-Packing pack(const std::vector<PackItem>& items,
-             const std::function<bool(std::size_t, std::size_t)>& conflict,
-             const std::function<std::int64_t(const Packing&)>& cost);
+/// First fit of `items` in a few orders, so that nothing clashes. Every candidate is given to `cost`; the first cheapest
+/// wins, and the search ends with one that costs no more than `enough`.
+/// @complexity O(c log c) in the clashes for each order
+Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clashes,
+             const std::function<std::int64_t(const Packing&)>& cost, std::int64_t enough);
 
 }  // namespace ftplan::program

@@ -214,6 +214,12 @@ struct AdapterBinding {
   bool b = false;   ///< lora_B, else lora_A
 };
 
+/// Elements [begin, end) of a flat run.
+struct Gap {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
 /// One flat run of trained values that is updated, reduced and sharded as a whole.
 struct TrainedUnit {
   const char* name = "";
@@ -224,8 +230,10 @@ struct TrainedUnit {
   TensorId master = kNone;      ///< flat f32, the rank's shard; kNone when the weights are f32
   TensorId moment1 = kNone, moment2 = kNone;  ///< flat f32, the rank's shard
   TensorId update_gradients = kNone;          ///< what the update reads: `gradients`, or the rank's shard of it
+  std::vector<TensorId> padding;  ///< of `gradients`, between and behind its members
   std::int64_t decayed = 0;     ///< leading elements that decay
   std::int64_t elements = 0;    ///< padded
+  std::vector<Gap> gaps;        ///< padding: no tensor's, kept zero
 };
 
 /// Tensors by which the executor talks to a program. kNone where a program has none.

@@ -29,9 +29,10 @@ namespace {
 struct Owner {
   std::int64_t end = 0;
   StorageId storage = kNone;
-  std::int32_t copy = 0;
+  std::int64_t value = 0;                // which of the storage's values, see Verifier::Range
   std::int32_t writer = kNone;           // step of the last write
   std::vector<std::int32_t> readers;     // steps since
+  bool made = false;                     // that write was a result, not a change in place
   bool spoiled = false;                  // written by the backward since the forward defined it
 };
 
@@ -110,10 +111,10 @@ class Verifier {
       const bool adds = ((instruction.accumulate >> i) & 1) != 0;
       if (instruction.out[i] && adds) read(at, instruction.out[i], false);
     }
-    for (const Operand& both : instruction.update) write(at, both, false);
+    for (const Operand& both : instruction.update) write(at, both, Write::kChange);
     for (int i = 0; i < instruction.out.size(); ++i) {
       const bool adds = ((instruction.accumulate >> i) & 1) != 0;
-      if (instruction.out[i]) write(at, instruction.out[i], !adds);
+      if (instruction.out[i]) write(at, instruction.out[i], adds ? Write::kAdd : Write::kDefine);
     }
     note_unit_work(at, instruction);
   }
@@ -121,13 +122,21 @@ class Verifier {
   struct Range {
     std::int64_t begin, end;
     StorageId storage;
-    std::int32_t copy;
+    // Tells apart what a storage holds for different layers and, unless it lives across them, micro-steps.
+    std::int64_t value;
   };
+
+  [[nodiscard]] std::int64_t value_of(const Storage& storage, const Step& step, std::int32_t layer) const {
+    const bool across = storage.region == Region::kPersistent || storage.category == Category::kGradients;
+    const std::int64_t turn = storage.copies.count == 1 ? 0 : (layer - storage.copies.first) / storage.copies.every;
+    return turn + (across ? 0 : (std::int64_t{step.micro_step} << 32));
+  }
 
   Range range_of(std::int32_t at, Operand operand) {
     const Tensor& tensor = program_.tensor(operand);
     const Storage& storage = program_.storages[static_cast<std::size_t>(tensor.storage)];
-    const std::int32_t layer = walk_.steps[static_cast<std::size_t>(at)].layer + operand.shift;
+    const Step& step = walk_.steps[static_cast<std::size_t>(at)];
+    const std::int32_t layer = step.layer + operand.shift;
     const std::int32_t copy = storage.copies.index(layer);
     if (copy < 0 || copy >= storage.copies.count) fail(at, "no copy of " + std::string(storage.name) + " for the layer");
     if (tensor.offset + tensor.extent() > storage.size) fail(at, "view outside " + std::string(storage.name));
@@ -138,7 +147,7 @@ class Verifier {
       fail(at, std::string(storage.name) + " outside the arena");
     }
     const std::int64_t begin = base + tensor.offset.value;
-    return {begin, begin + tensor.extent().value, tensor.storage, copy};
+    return {begin, begin + tensor.extent().value, tensor.storage, value_of(storage, step, layer)};
   }
 
   Bytewise& bytes_of(StorageId id) {
@@ -153,9 +162,9 @@ class Verifier {
       if (owner.storage == kNone) {
         if (storage.region != Region::kPersistent) return fail(at, name + " is read before it is defined");
         owner.storage = range.storage;
-        owner.copy = range.copy;
+        owner.value = range.value;
       }
-      if (owner.storage != range.storage || owner.copy != range.copy) {
+      if (owner.storage != range.storage || owner.value != range.value) {
         return fail(at, name + " is read after " + program_.storages[static_cast<std::size_t>(owner.storage)].name + " took its bytes");
       }
       if (saved && owner.spoiled) return fail(at, name + " is kept for the backward, but was overwritten");
@@ -166,56 +175,91 @@ class Verifier {
     });
   }
 
-  void write(std::int32_t at, Operand operand, bool defines) {
+  enum class Write : std::uint8_t { kDefine, kAdd, kChange };
+
+  void write(std::int32_t at, Operand operand, Write kind) {
+    const bool defines = kind == Write::kDefine;
     const Range range = range_of(at, operand);
     const Storage& storage = program_.storages[static_cast<std::size_t>(range.storage)];
     const Phase phase = program_.instruction(walk_.steps[static_cast<std::size_t>(at)].instruction).phase;
     bytes_of(range.storage).visit(range.begin, range.end, [&](Owner& owner) {
       const std::string name = storage.name;
-      const bool same = owner.storage == range.storage && owner.copy == range.copy;
+      const bool same = owner.storage == range.storage && owner.value == range.value;
       if (owner.storage != kNone && !same && !defines) return fail(at, name + " is updated after others took its bytes");
       if (owner.storage != kNone && !same &&
           program_.storages[static_cast<std::size_t>(owner.storage)].region == Region::kPersistent) {
         return fail(at, name + " overwrites what lives across steps");
       }
+      const bool reads_it = !owner.readers.empty() && owner.readers.back() == at;
+      if (owner.storage != kNone && !same && reads_it) return fail(at, name + " overwrites an input of its own instruction");
       const auto unordered = [&](std::int32_t use) { return use != kNone && use != at && !before_(use, at); };
       if (unordered(owner.writer) || std::any_of(owner.readers.begin(), owner.readers.end(), unordered)) {
         return fail(at, name + " may be written while its bytes are in use");
       }
+      if (defines && same && owner.readers.empty() && is_gradient(owner)) {
+        return fail(at, name + " is replaced before anybody has read it");
+      }
       owner.spoiled = (phase == Phase::kBackward || phase == Phase::kLoss) && !defines;
       owner.storage = range.storage;
-      owner.copy = range.copy;
+      owner.value = range.value;
       owner.writer = at;
+      owner.made = kind != Write::kChange;
       owner.readers.clear();
     });
   }
 
   // How often each element of a unit's copy was updated, and its gradient made and reduced.
+  // Whether bytes hold a result of the backward.
+  [[nodiscard]] bool is_gradient(const Owner& owner) const {
+    if (owner.writer == kNone || !owner.made) return false;
+    if (program_.storages[static_cast<std::size_t>(owner.storage)].category == Category::kGradients) return true;
+    return program_.instruction(walk_.steps[static_cast<std::size_t>(owner.writer)].instruction).phase == Phase::kBackward;
+  }
+
+  using Ranges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // of elements, [begin, end)
   struct UnitWork {
+    // By micro-step: what the forward uses of the weights, and what is added to their gradient.
+    std::map<std::int32_t, Ranges> uses, contributions;
     std::int32_t last_contribution = kNone;
     std::vector<std::int32_t> reductions;
-    std::vector<std::pair<std::int64_t, std::int64_t>> updated;  // elements [begin, end)
+    Ranges summed;  // of what the update reads, by the gradient norm
+    Ranges updated;
   };
 
+  static std::pair<std::int64_t, std::int64_t> elements_of(const Tensor& tensor) {
+    const std::int64_t begin = tensor.offset.value / size_of(tensor.dtype).value;
+    return {begin, begin + tensor.shape.elements()};
+  }
+
   void note_unit_work(std::int32_t at, const Instruction& instruction) {
+    const Step& step = walk_.steps[static_cast<std::size_t>(at)];
+    const bool forward = instruction.phase == Phase::kForward || instruction.phase == Phase::kLoss;
     for (std::size_t u = 0; u < program_.units.size(); ++u) {
       const TrainedUnit& unit = program_.units[u];
       if (unit.gradients == kNone) continue;
       const StorageId gradients = program_.tensor(unit.gradients).storage;
       const StorageId weights = program_.tensor(unit.weights).storage;
-      const std::int32_t layer = unit.per_layer ? walk_.steps[static_cast<std::size_t>(at)].layer : 0;
-      UnitWork& work = work_[{u, layer}];
+      UnitWork& work = work_[{u, unit.per_layer ? step.layer : 0}];
       if (instruction.op == Op::kReduceScatter && program_.tensor(instruction.in[0]).storage == gradients) {
         work.reductions.push_back(at);
         continue;
       }
       if (instruction.op == Op::kAdamw && program_.tensor(instruction.update[0]).storage == weights) {
-        const Tensor& part = program_.tensor(instruction.update[0]);
-        const std::int64_t begin = part.offset.value / size_of(part.dtype).value;
-        work.updated.emplace_back(begin, begin + part.shape.elements());
+        work.updated.push_back(elements_of(program_.tensor(instruction.update[0])));
+      }
+      if (instruction.op == Op::kSquareSum && program_.tensor(instruction.in[0]).storage == program_.tensor(unit.update_gradients).storage) {
+        work.summed.push_back(elements_of(program_.tensor(instruction.in[0])));
+      }
+      for (const Operand& in : instruction.in) {
+        if (!forward || !in || program_.tensor(in).storage != weights) continue;
+        work.uses[step.micro_step].push_back(elements_of(program_.tensor(in)));
       }
       for (const Operand& out : instruction.out) {
-        if (out && program_.tensor(out).storage == gradients && instruction.op != Op::kReduceScatter) work.last_contribution = at;
+        if (!out || program_.tensor(out).storage != gradients || instruction.op == Op::kReduceScatter) continue;
+        work.last_contribution = at;
+        if (instruction.op != Op::kZero) {
+          work.contributions[step.micro_step].push_back(elements_of(program_.tensor(out)));
+        }
       }
     }
   }
@@ -225,10 +269,18 @@ class Verifier {
       const TrainedUnit& unit = program_.units[key.first];
       if (work.last_contribution == kNone && work.updated.empty() && work.reductions.empty()) continue;
       const std::string name = std::string(unit.name) + " of layer " + std::to_string(key.second);
+      for (auto* by_micro_step : {&work.uses, &work.contributions}) {
+        for (auto& [micro_step, ranges] : *by_micro_step) std::sort(ranges.begin(), ranges.end());
+      }
+      if (work.uses != work.contributions) problem_ = "the gradient of " + name + " does not get one contribution per use";
       const bool sharded = unit.update_gradients != unit.gradients;
       if (work.reductions.size() != (sharded ? 1 : 0)) problem_ = "the gradient of " + name + " is not reduced exactly once";
       if (sharded && problem_.empty() && work.reductions[0] < work.last_contribution) {
         problem_ = "the gradient of " + name + " is reduced before it is complete";
+      }
+      const std::int64_t elements = program_.tensor(unit.moment1).shape.elements();
+      if (work.summed.size() != 1 || work.summed[0].second - work.summed[0].first != elements) {
+        problem_ = "the gradient norm does not count all of " + name + " once";
       }
       std::sort(work.updated.begin(), work.updated.end());
       std::int64_t covered = 0;
@@ -236,7 +288,7 @@ class Verifier {
         if (i > 0 && work.updated[i].first != work.updated[i - 1].second) problem_ = "weights of " + name + " are updated twice or not at all";
         covered += work.updated[i].second - work.updated[i].first;
       }
-      if (covered != program_.tensor(unit.moment1).shape.elements()) problem_ = "not all weights of " + name + " are updated once";
+      if (covered != elements) problem_ = "not all weights of " + name + " are updated once";
       if (!problem_.empty()) return;
     }
   }

@@ -13,7 +13,8 @@
 namespace ftplan::program {
 namespace {
 
-constexpr std::int32_t kLayersAtEachEnd = 3;
+constexpr std::int32_t kLowLayers = 3;
+constexpr std::int32_t kHighLayers = 4;  // the backward begins there, and a ring of two copies fills before all is steady
 constexpr std::int32_t kMicroStepsAtStart = 2;
 
 struct LayerInterval {
@@ -45,8 +46,8 @@ LayerInterval left_out(const StepProgram& program) {
   find_longest(program, program.root, longest);
   if (longest == nullptr) return {};
   const std::int32_t stride = longest->stride;
-  const std::int32_t low = longest->first + kLayersAtEachEnd * stride;
-  std::int32_t count = (longest->repeat - 2 * kLayersAtEachEnd) / 2 * 2 * stride;
+  const std::int32_t low = longest->first + kLowLayers * stride;
+  std::int32_t count = (longest->repeat - kLowLayers - kHighLayers) / 2 * 2 * stride;
   count = std::max(count, 0);
   return {low, low + count};
 }

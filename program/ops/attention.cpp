@@ -23,11 +23,15 @@ bool fits(const AttentionAttributes& a, const Tensor& q, const Tensor& k, const 
          q.dtype == k.dtype && k.dtype == v.dtype;
 }
 
+bool starts_fit(const AttentionAttributes& a, const Tensor& document_start) {
+  return document_start.shape.elements() == a.rows * a.sequence;
+}
+
 std::string check(const OpView& v) {
   const auto& a = v.attributes<AttentionAttributes>();
   const bool log_sum = !v.has_out(1) || v.out(1).shape.elements() == a.heads * v.in(0).shape.rows();
-  return agree(fits(a, v.in(0), v.in(1), v.in(2)) && same(v.in(0), v.out(0)) && log_sum,
-               "q, k, v, o and the log-sum must agree with heads and head_size");
+  return agree(fits(a, v.in(0), v.in(1), v.in(2)) && same(v.in(0), v.out(0)) && log_sum && starts_fit(a, v.in(3)),
+               "q, k, v, o, the log-sum and the document starts must agree with heads and head_size");
 }
 
 std::string check_backward(const OpView& v) {
@@ -35,8 +39,8 @@ std::string check_backward(const OpView& v) {
   const bool gradients = (!v.has_out(0) || same(v.out(0), v.in(1))) &&
                          (!v.has_out(1) || same(v.out(1), v.in(2))) &&
                          (!v.has_out(2) || same(v.out(2), v.in(3)));
-  return agree(fits(a, v.in(1), v.in(2), v.in(3)) && same(v.in(0), v.in(4)) && gradients,
-               "do, q, k, v, o and their gradients must agree with heads and head_size");
+  return agree(fits(a, v.in(1), v.in(2), v.in(3)) && same(v.in(0), v.in(4)) && gradients && starts_fit(a, v.in(6)),
+               "do, document starts, q, k, v, o and their gradients must agree with heads and head_size");
 }
 
 // Causal: half of the score matrix, two products forward and five backward.

@@ -33,6 +33,15 @@ void differentiate(const Instruction& forward, Backward& backward) {
   backward.yield(forward.out[0], da);
 }
 
+void repeat(const Instruction& forward, Backward& backward) {
+  const Tensor like = backward.program().tensor(forward.out[0]);
+  const Operand again{backward.emitter().transient("activated again", like.shape, like.dtype)};
+  backward.emit({.op = Op::kGatedSilu,
+                 .in = {backward.keep(forward.in[0]), backward.keep(forward.in[1])},
+                 .out = {again}});
+  backward.yield(forward.out[0], again);
+}
+
 }  // namespace
 
 OpRow gated_silu_row() {
@@ -41,7 +50,8 @@ OpRow gated_silu_row() {
           .flops = flops,
           .scratch = no_scratch,
           .differentiate = differentiate,
-          .recall = Recall::kYielded};
+          .recall = Recall::kYielded,
+          .repeat = repeat};
 }
 
 OpRow gated_silu_backward_row() {

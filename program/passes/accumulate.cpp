@@ -4,6 +4,7 @@
 #include "core/result.h"
 #include "program/clone.h"
 #include "program/lowering.h"
+#include "program/op.h"
 #include "program/passes/passes.h"
 #include "program/step_program.h"
 
@@ -22,6 +23,16 @@ void add_to_gradients(StepProgram& program, const std::vector<Node>& nodes) {
   }
 }
 
+// The padding stays zero.
+void drop_zeros(StepProgram& program, std::vector<Node>& nodes) {
+  std::erase_if(nodes, [&](const Node& node) {
+    return !node.is_segment && program.instruction(node.id).op == Op::kZero;
+  });
+  for (const Node& node : std::vector<Node>(nodes)) {
+    if (node.is_segment) drop_zeros(program, program.segments[static_cast<std::size_t>(node.id)].body);
+  }
+}
+
 }  // namespace
 
 Result<void> accumulate(Lowering& lowering) {
@@ -35,6 +46,7 @@ Result<void> accumulate(Lowering& lowering) {
   for (const auto& [first, count] : later) {
     Segment segment = program.segment(micro);
     segment.body = clone_nodes(program, segment.body, {});
+    drop_zeros(program, segment.body);
     add_to_gradients(program, segment.body);
     segment.first = first;
     segment.repeat = count;

@@ -1,11 +1,14 @@
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
 #include "core/category.h"
 #include "core/result.h"
 #include "program/backward.h"
+#include "program/clone.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
+#include "program/op.h"
 #include "program/passes/passes.h"
 #include "program/step_program.h"
 
@@ -33,6 +36,37 @@ void keep_until_backward(Lowering& lowering, const std::vector<StorageId>& kept)
   }
 }
 
+// Whole units are summed, reduced and updated, so the padding of their gradients is zero. It is made where the gradient
+// is: by the first segment that writes the unit's copy.
+class Padder {
+ public:
+  explicit Padder(Emitter& emitter) : emitter_(emitter), padded_(emitter.program().units.size(), false) {}
+
+  void pad(const std::vector<InstructionId>& forward, SegmentId backward) {
+    StepProgram& program = emitter_.program();
+    std::vector<InstructionId> written_by = instructions_of(program.segment(backward));
+    written_by.insert(written_by.end(), forward.begin(), forward.end());
+    for (std::size_t u = 0; u < program.units.size(); ++u) {
+      const TrainedUnit unit = program.units[u];
+      if (unit.padding.empty() || padded_[u] || !writes(written_by, program.tensor(unit.gradients).storage)) continue;
+      for (const TensorId padding : unit.padding) emitter_.emit({.op = Op::kZero, .out = {{padding}}});
+      padded_[u] = !unit.per_layer;
+    }
+  }
+
+ private:
+  bool writes(const std::vector<InstructionId>& ids, StorageId storage) {
+    const StepProgram& program = emitter_.program();
+    return std::any_of(ids.begin(), ids.end(), [&](InstructionId id) {
+      const auto written = written_storages(program, program.instruction(id));
+      return std::find(written.begin(), written.end(), storage) != written.end();
+    });
+  }
+
+  Emitter& emitter_;
+  std::vector<bool> padded_;
+};
+
 }  // namespace
 
 Result<void> differentiate(Lowering& lowering) {
@@ -42,6 +76,7 @@ Result<void> differentiate(Lowering& lowering) {
   const SegmentId micro = program.segment(program.root).body.back().id;
   const std::vector<Node> forward = program.segment(micro).body;
   Backward backward(emitter, lowering.tensors.gradients);
+  Padder padder(emitter);
   const TensorId residual = lowering.tensors.residual;
   const bool embedding_learns = !lowering.job.lora();
 
@@ -57,13 +92,14 @@ Result<void> differentiate(Lowering& lowering) {
     if (span.role != Role::kEmbed && !first_alone) entering.push_back({residual, 0});
     if (span.role == Role::kLayers) leaving.push_back({{residual, 1}, gradient});
     if (span.role == Role::kEmbed) leaving.push_back({{residual, 0}, gradient});
-    emitter.open({.first = span.first,
+    const SegmentId opened = emitter.open({.first = span.first,
                   .repeat = span.repeat,
                   .axis = span.axis,
                   .descending = true,
                   .role = span.role == Role::kLayers ? Role::kBackwardLayers : Role::kOther});
     backward.begin(instructions_of(span), entering, leaving);
     backward.run();
+    padder.pad(instructions_of(span), opened);
     const Operand left = backward.gradient_after({residual, 0});
     if (span.role == Role::kHead) gradient = left;
     // A layer ends with its input's gradient where its output's was, so that layers repeat.

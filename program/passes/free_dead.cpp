@@ -7,7 +7,7 @@
 namespace ftplan::program {
 
 Result<void> free_dead(Lowering& lowering) {
-  const Walk sampled = walk(lowering.program, Sampling::kEnds);
+  const Walk sampled = walk(lowering.program, lowering.sampling);
   lowering.program.live = live_sets(lowering.program, sampled, lives_of(lowering.program, sampled));
   return {};
 }

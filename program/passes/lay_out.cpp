@@ -34,17 +34,22 @@ namespace {
 class Layouter {
  public:
   explicit Layouter(Lowering& lowering)
-      : low_(lowering), program_(lowering.program), walk_(walk(program_, Sampling::kEnds)),
-        lives_(lives_of(program_, walk_)) {}
+      : low_(lowering), program_(lowering.program), walk_(walk(program_, lowering.sampling)),
+        lives_(lives_of(program_, walk_)) {
+    find_group_lives();
+    stack_gradients();
+    find_depths();
+    find_low_copies();
+  }
 
   void run() {
     place_persistent();
     place_scratch();
     for (const Place place : {Place::kHost, Place::kDisk}) {
-      const auto items = work_items(place);
+      items_ = work_items(place);
       const std::int64_t base = arena(place);
-      arena(place) += pack_items(items, [&](const Packing& packing) {
-        set_offsets(items, packing, base);
+      arena(place) += pack_items([&](const Packing& packing) {
+        set_offsets(packing, base);
         return packing.height;
       });
     }
@@ -82,51 +87,138 @@ class Layouter {
 
   // The packing and the order of its two low parts decide where the arena ends.
   void place_device() {
-    const auto items = work_items(Place::kDevice);
-    arena(Place::kDevice) = pack_items(items, [&](const Packing& packing) {
-      const std::int64_t work_low = place_dynamic(items, packing, /*stack_low=*/false);
-      const std::int64_t stack_low = place_dynamic(items, packing, /*stack_low=*/true);
-      return stack_low < work_low ? stack_low : place_dynamic(items, packing, /*stack_low=*/false);
+    items_ = work_items(Place::kDevice);
+    arena(Place::kDevice) = pack_items([&](const Packing& packing) {
+      const std::int64_t work_low = place_dynamic(packing, /*stack_low=*/false);
+      const std::int64_t stack_low = place_dynamic(packing, /*stack_low=*/true);
+      return stack_low < work_low ? stack_low : place_dynamic(packing, /*stack_low=*/false);
     });
   }
 
   // Returns the end of the arena.
-  std::int64_t place_dynamic(const std::vector<StorageId>& items, const Packing& packing, bool stack_low) {
+  std::int64_t place_dynamic(const Packing& packing, bool stack_low) {
     const std::int64_t base = arena(Place::kDevice);
     const std::int64_t stack_end = place_stack(stack_low ? base : base + packing.height);
-    set_offsets(items, packing, stack_low ? stack_end : base);
-    return std::max(place_gradients(), base);
+    set_offsets(packing, stack_low ? stack_end : base);
+    const std::int64_t top = lowest_top(base);
+    for (std::size_t i = 0; i < blocks_.size(); ++i) storage(blocks_[i]).offset = {top - depth_of_[i]};
+    return top;
   }
 
-  std::vector<StorageId> work_items(Place place) const {
-    std::vector<StorageId> items;
+  // What the packer moves as one: a storage with its copies, or all that the layers of a recomputed group keep.
+  struct Item {
+    std::vector<StorageId> members;
+    std::int64_t stride = 0;  // from one copy of all members to the next
+    std::int32_t copies = 1;
+    [[nodiscard]] bool is_group() const { return members.size() > 1; }
+    [[nodiscard]] std::int64_t size() const { return copies * stride; }
+  };
+
+  [[nodiscard]] bool is_kept_by_group(const Storage& s) const {
+    const std::int64_t every = low_.strategy.checkpointing.every;
+    return every > 1 && s.copies.count == every && s.category != Category::kGradients;
+  }
+
+  std::vector<Item> work_items(Place place) {
+    std::vector<Item> items;
+    Item group;
     for (std::size_t i = 0; i < program_.storages.size(); ++i) {
       const Storage& s = program_.storages[i];
       const auto id = static_cast<StorageId>(i);
-      if (s.region == Region::kWork && s.place == place && duration(id) > 0) items.push_back(id);
+      if (s.region != Region::kWork || s.place != place || duration(id) == 0) continue;
+      if (is_kept_by_group(s)) {
+        group.members.push_back(id);
+        group.stride += accounted(s).value;
+        group.copies = s.copies.count;
+      } else {
+        items.push_back({{id}, accounted(s).value, s.copies.count});
+      }
     }
+    if (!group.members.empty()) items.push_back(group);
     return items;
   }
 
   // Leaves the cheapest packing in place; returns its cost.
   template <class Cost>
-  std::int64_t pack_items(const std::vector<StorageId>& items, const Cost& cost) {
+  std::int64_t pack_items(const Cost& cost) {
     std::vector<PackItem> sizes;
-    for (const StorageId id : items) {
-      const Storage& s = storage(id);
-      sizes.push_back({s.copies.count * accounted(s).value, duration(id)});
+    for (const Item& item : items_) {
+      std::int64_t longest = 0;
+      for (const StorageId id : item.members) longest = std::max(longest, duration(id));
+      sizes.push_back({item.size(), longest, item.is_group()});
     }
-    const Packing packing = pack(
-        sizes,
-        [&](std::size_t a, std::size_t b) { return program_.live.overlap(items[a], items[b]); },
-        cost);
+    const Packing packing = pack(sizes, clashes(), cost, 0);
     return cost(packing);
   }
 
-  void set_offsets(const std::vector<StorageId>& items, const Packing& packing, std::int64_t base) {
+  std::vector<Clash> clashes() const {
+    std::vector<Clash> found;
+    for (std::size_t a = 0; a < items_.size(); ++a) {
+      for (std::size_t b = a + 1; b < items_.size(); ++b) {
+        if (items_[b].is_group()) {
+          add_clashes_with_group(a, b, found);
+        } else if (program_.live.overlap(items_[a].members[0], items_[b].members[0])) {
+          found.push_back({a, b, -items_[b].size(), items_[a].size()});
+        }
+      }
+    }
+    return found;
+  }
+
+  // Layers of a group free what they kept one after the other: beside an item that lives late there is room in it.
+  void add_clashes_with_group(std::size_t a, std::size_t group, std::vector<Clash>& found) const {
+    const Item& g = items_[group];
+    std::int64_t begin = 0;
+    for (const StorageId member : g.members) {
+      const std::int64_t size = accounted(program_.storages[static_cast<std::size_t>(member)]).value;
+      for (std::int32_t copy = 0; copy < g.copies; ++copy) {
+        if (!live_together(items_[a].members[0], member, copy)) continue;
+        const std::int64_t low = begin + copy * g.stride;
+        // offset[group] + low < offset[a] + size[a] and offset[a] < offset[group] + low + size
+        found.push_back({group, a, low - items_[a].size(), low + size});
+      }
+      begin += size;
+    }
+  }
+
+  [[nodiscard]] bool live_together(StorageId id, StorageId member, std::int32_t copy) const {
+    const LiveSets& sets = program_.live;
+    const auto* left = sets.bits.data() + static_cast<std::ptrdiff_t>(id) * sets.words;
+    const auto* right = group_lives_.data() + (first_of_member_[static_cast<std::size_t>(member)] + copy) * sets.words;
+    for (std::int32_t w = 0; w < sets.words; ++w) {
+      if ((left[w] & right[w]) != 0) return true;
+    }
+    return false;
+  }
+
+  // Positions at which each copy of what groups keep lives.
+  void find_group_lives() {
+    const LiveSets& sets = program_.live;
+    first_of_member_.assign(program_.storages.size(), 0);
+    std::ptrdiff_t rows = 0;
+    for (std::size_t i = 0; i < program_.storages.size(); ++i) {
+      first_of_member_[i] = rows;
+      if (is_kept_by_group(program_.storages[i])) rows += program_.storages[i].copies.count;
+    }
+    group_lives_.assign(static_cast<std::size_t>(rows * sets.words), 0);
+    for (const Life& life : lives_) {
+      if (!is_kept_by_group(storage(life.storage))) continue;
+      auto* row = group_lives_.data() + (first_of_member_[static_cast<std::size_t>(life.storage)] + life.copy) * sets.words;
+      for (std::int32_t i = life.begin; i <= life.end; ++i) {
+        const std::int32_t position = walk_.steps[static_cast<std::size_t>(i)].position;
+        row[position / 64] |= std::uint64_t{1} << (position % 64);
+      }
+    }
+  }
+
+  void set_offsets(const Packing& packing, std::int64_t base) {
     for (std::size_t i = 0; i < packing.offsets.size(); ++i) {
-      storage(items[i]).offset = {base + packing.offsets[i]};
-      storage(items[i]).stride = accounted(storage(items[i]));
+      std::int64_t begin = base + packing.offsets[i];
+      for (const StorageId id : items_[i].members) {
+        storage(id).offset = {begin};
+        storage(id).stride = {items_[i].stride};
+        begin += accounted(storage(id)).value;
+      }
     }
   }
 
@@ -155,54 +247,90 @@ class Layouter {
     return end;
   }
 
-  // Blocks of gradients from the top down, in order of their birth; returns the top, which the worst instant decides.
-  std::int64_t place_gradients() {
-    std::vector<StorageId> blocks;
+  // Blocks of gradients from the top down, in order of their birth; offsets are below the top until it is known.
+  void stack_gradients() {
+    std::vector<bool> seen(program_.storages.size(), false);
+    std::int64_t below = 0;
     for (const Life& life : lives_) {
-      if (storage(life.storage).region != Region::kGradients) continue;
-      if (std::find(blocks.begin(), blocks.end(), life.storage) == blocks.end()) {
-        blocks.push_back(life.storage);
-      }
-    }
-    std::int64_t below = 0;  // of the top
-    for (const StorageId id : blocks) {
-      Storage& s = storage(id);
+      Storage& s = storage(life.storage);
+      const auto id = static_cast<std::size_t>(life.storage);
+      if (s.region != Region::kGradients || seen[id]) continue;
+      seen[id] = true;
+      blocks_.push_back(life.storage);
       s.stride = accounted(s);
       below += s.copies.count * s.stride.value;
-      s.offset = {-below};
+      depth_of_.push_back(below);
     }
-    const std::int64_t top = worst_instant();
-    for (const StorageId id : blocks) storage(id).offset += Bytes{top};
-    return top;
   }
 
-  // The largest sum, over the steps, of the low part's end and the gradients' depth below the top.
-  std::int64_t worst_instant() {
-    std::int64_t worst = 0;
-    std::vector<const Life*> open;
-    std::size_t next = 0;
-    for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
-      while (next < lives_.size() && lives_[next].begin == static_cast<std::int32_t>(i)) {
-        if (storage(lives_[next].storage).place == Place::kDevice) open.push_back(&lives_[next]);
-        ++next;
-      }
-      std::int64_t low_end = 0;
-      std::int64_t depth = 0;
-      for (const Life* life : open) {
-        const Storage& s = storage(life->storage);
-        const std::int32_t copy =
-            s.region == Region::kWork ? life->copy : true_copy(s.copies, life->copy);
-        const std::int64_t begin = s.offset.value + copy * s.stride.value;
-        if (s.region == Region::kGradients) {
-          depth = std::max(depth, -begin);
-        } else {
-          low_end = std::max(low_end, begin + accounted(s).value);
-        }
-      }
-      worst = std::max(worst, low_end + depth);
-      std::erase_if(open, [&](const Life* life) { return life->end == static_cast<std::int32_t>(i); });
+  // The gradients' depth below the top, as steps at which it changes.
+  void find_depths() {
+    std::vector<std::pair<std::int32_t, std::int64_t>> changes;  // (step, depth that begins, or minus one that ends)
+    for (const Life& life : lives_) {
+      const Storage& s = storage(life.storage);
+      if (s.region != Region::kGradients) continue;
+      const auto block = std::find(blocks_.begin(), blocks_.end(), life.storage) - blocks_.begin();
+      const std::int64_t depth =
+          depth_of_[static_cast<std::size_t>(block)] - true_copy(s.copies, life.copy) * s.stride.value;
+      changes.emplace_back(life.begin, depth);
+      changes.emplace_back(life.end + 1, -depth);
     }
-    return worst;
+    std::sort(changes.begin(), changes.end());
+    std::vector<std::int64_t> open;  // ascending
+    depths_ = {{0, 0}};
+    for (const auto& [step, depth] : changes) {
+      if (depth < 0) {
+        open.erase(std::lower_bound(open.begin(), open.end(), -depth));
+      } else {
+        open.insert(std::lower_bound(open.begin(), open.end(), depth), depth);
+      }
+      if (depths_.back().first != step) depths_.emplace_back(step, 0);
+      depths_.back().second = open.empty() ? 0 : open.back();
+    }
+  }
+
+  [[nodiscard]] std::int64_t greatest_depth(std::int32_t begin, std::int32_t end) const {
+    const auto after = [](std::int32_t step, const std::pair<std::int32_t, std::int64_t>& change) { return step < change.first; };
+    auto change = std::upper_bound(depths_.begin(), depths_.end(), begin, after) - 1;
+    std::int64_t greatest = 0;
+    for (; change != depths_.end() && change->first <= end; ++change) greatest = std::max(greatest, change->second);
+    return greatest;
+  }
+
+  // One copy of a storage of the low part, and how deep gradients reach while it lives.
+  struct LowCopy {
+    StorageId storage;
+    std::int32_t copy;
+    std::int64_t depth;
+  };
+
+  void find_low_copies() {
+    std::vector<std::int32_t> first(program_.storages.size() + 1, 0);
+    for (std::size_t i = 0; i < program_.storages.size(); ++i) first[i + 1] = first[i] + program_.storages[i].copies.count;
+    std::vector<std::int32_t> known(static_cast<std::size_t>(first.back()), kNone);
+    for (const Life& life : lives_) {
+      const Storage& s = storage(life.storage);
+      if (s.place != Place::kDevice || s.region == Region::kGradients) continue;
+      const std::int32_t copy = s.region == Region::kWork ? life.copy : true_copy(s.copies, life.copy);
+      const std::int64_t depth = greatest_depth(life.begin, life.end);
+      std::int32_t& at = known[static_cast<std::size_t>(first[static_cast<std::size_t>(life.storage)] + copy)];
+      if (at == kNone) {
+        at = static_cast<std::int32_t>(low_copies_.size());
+        low_copies_.push_back({life.storage, copy, depth});
+      } else {
+        low_copies_[static_cast<std::size_t>(at)].depth = std::max(low_copies_[static_cast<std::size_t>(at)].depth, depth);
+      }
+    }
+  }
+
+  // The lowest top for which no gradient reaches into what is below it at any step.
+  [[nodiscard]] std::int64_t lowest_top(std::int64_t base) const {
+    std::int64_t top = base + greatest_depth(0, static_cast<std::int32_t>(walk_.steps.size()));
+    for (const LowCopy& low : low_copies_) {
+      const Storage& s = program_.storages[static_cast<std::size_t>(low.storage)];
+      top = std::max(top, s.offset.value + low.copy * s.stride.value + accounted(s).value + low.depth);
+    }
+    return top;
   }
 
   // The copy that a compact copy number means when no layer is left out.
@@ -215,6 +343,13 @@ class Layouter {
   StepProgram& program_;
   Walk walk_;
   std::vector<Life> lives_;
+  std::vector<Item> items_;
+  std::vector<StorageId> blocks_;       // of gradients, from the top down
+  std::vector<std::int64_t> depth_of_;  // of each block's first copy
+  std::vector<std::pair<std::int32_t, std::int64_t>> depths_;
+  std::vector<LowCopy> low_copies_;
+  std::vector<std::ptrdiff_t> first_of_member_;  // row in group_lives_, by storage
+  std::vector<std::uint64_t> group_lives_;
 };
 
 }  // namespace

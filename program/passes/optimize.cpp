@@ -26,6 +26,7 @@ class Optimization {
     emit_.emit({.op = Op::kZero, .out = {norm}});
     for (const TrainedUnit& unit : low_.program.units) {
       open_unit(unit);
+      if (!low_.shards()) zero_gaps(unit);
       emit_.emit({.op = Op::kSquareSum, .in = {{unit.update_gradients}}, .update = {norm}});
       emit_.close();
     }
@@ -46,6 +47,13 @@ class Optimization {
  private:
   void open_unit(const TrainedUnit& unit) {
     emit_.open({.repeat = unit.layers, .axis = unit.per_layer ? Axis::kLayer : Axis::kOnce});
+  }
+
+  // Nothing wrote them, and norm and update read whole units. A sharded unit is cleared before its reduction.
+  void zero_gaps(const TrainedUnit& unit) {
+    for (const TensorId gap : emit_.gaps(unit, unit.gradients)) {
+      emit_.emit({.op = Op::kZero, .out = {{gap}}});
+    }
   }
 
   // Elements [begin, end) of `tensor`, of which element 0 is element `origin` of the unit.

@@ -6,11 +6,13 @@
 
 #include "core/result.h"
 #include "program/clone.h"
+#include "program/happens_before.h"
 #include "program/lowering.h"
 #include "program/op.h"
 #include "program/ops/collective.h"
 #include "program/passes/passes.h"
 #include "program/step_program.h"
+#include "program/walk.h"
 
 // Note [Streams]
 // Collectives run on a stream of their own. Each waits for what the compute stream was given before it, and signals when
@@ -32,6 +34,8 @@ class Scheduler {
         wait_before_reading(collective.id, written, collective.event);
       }
     }
+    drop_idle_waits();
+    drop_idle_signals();
   }
 
  private:
@@ -123,6 +127,30 @@ class Scheduler {
              (touches(at(id).in, storage) || touches(at(id).update, storage));
     });
     if (reader != order.end()) add_wait(*reader, {event, 0});
+  }
+
+  // Waits for what other waits have seen to already.
+  void drop_idle_waits() {
+    const Walk steps = walk(program_, Sampling::kEnds);
+    const auto useful = useful_waits(program_, steps);
+    for (std::size_t id = 0; id < program_.instructions.size(); ++id) {
+      auto& waits = program_.instructions[id].waits;
+      const auto all = waits;
+      waits.clear();
+      for (int i = 0; i < all.size(); ++i) {
+        if (((useful[id] >> i) & 1) != 0) waits.push_back(all[i]);
+      }
+    }
+  }
+
+  void drop_idle_signals() {
+    std::vector<bool> awaited(static_cast<std::size_t>(program_.events), false);
+    for (const Instruction& instruction : program_.instructions) {
+      for (const EventUse& wait : instruction.waits) awaited[static_cast<std::size_t>(wait.event)] = true;
+    }
+    for (Instruction& instruction : program_.instructions) {
+      if (instruction.signals != kNone && !awaited[static_cast<std::size_t>(instruction.signals)]) instruction.signals = kNone;
+    }
   }
 
   StepProgram& program_;

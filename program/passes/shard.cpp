@@ -6,6 +6,7 @@
 #include "core/result.h"
 #include "program/attributes.h"
 #include "program/clone.h"
+#include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
 #include "program/passes/passes.h"
@@ -78,7 +79,14 @@ class Sharder {
                            .attributes = attributes_,
                            .in = {{unit.gradients}},
                            .out = {{unit.update_gradients}}});
-    body(segment).insert(body(segment).begin() + static_cast<std::ptrdiff_t>(last) + 1, node);
+    std::vector<Node> added;
+    Emitter emit(program_);
+    for (const TensorId gap : emit.gaps(unit, unit.gradients)) {
+      added.push_back(add({.op = Op::kZero, .phase = Phase::kReduce, .out = {{gap}}}));
+    }
+    added.push_back(node);
+    body(segment).insert(body(segment).begin() + static_cast<std::ptrdiff_t>(last) + 1, added.begin(),
+                         added.end());
   }
 
   // Behind the updates of the unit's weights.

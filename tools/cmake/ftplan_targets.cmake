@@ -38,4 +38,5 @@ function(ftplan_add_library name)
   target_compile_features(ftplan_${name} PUBLIC cxx_std_20)
   target_link_libraries(ftplan_${name}
     PUBLIC ${arg_DEPS} PRIVATE ${arg_PRIVATE_DEPS} $<BUILD_INTERFACE:ftplan::warnings>)
+  ftplan_install_library(ftplan_${name})
 endfunction()

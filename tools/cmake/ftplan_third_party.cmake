@@ -38,11 +38,12 @@ if(FTPLAN_LIBTORCH AND EXISTS "${FTPLAN_LIBTORCH}/torch/lib/libtorch_cpu.so")
     add_library(ftplan_${library} SHARED IMPORTED)
     set_target_properties(ftplan_${library} PROPERTIES
       IMPORTED_LOCATION "${torch}/lib/lib${library}.so"
-      INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${torch}/include;${torch}/include/torch/csrc/api/include")
+      INTERFACE_INCLUDE_DIRECTORIES "${torch}/include;${torch}/include/torch/csrc/api/include")
   endforeach()
   add_library(ftplan_libtorch INTERFACE)
   add_library(ftplan::libtorch ALIAS ftplan_libtorch)
-  target_link_libraries(ftplan_libtorch INTERFACE ftplan_torch_cpu ftplan_c10)
+  # Its own OpenMP runtime: a second one in the process would start a second set of threads.
+  target_link_libraries(ftplan_libtorch INTERFACE ftplan_torch_cpu ftplan_c10 "${torch}/lib/libgomp.so.1")
   # The wheel's libraries name the CUDA runtime even where there is no GPU.
   target_link_options(ftplan_libtorch INTERFACE
     "LINKER:--no-as-needed" "LINKER:-rpath-link,${cuda_runtime}" "LINKER:-rpath,${cuda_runtime}")

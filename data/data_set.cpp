@@ -1,0 +1,155 @@
+#include "data/data_set.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/data_options.h"
+#include "core/enums.h"
+#include "core/result.h"
+#include "data/document_cache.h"
+#include "data/documents.h"
+#include "data/mix.h"
+#include "data/permutation.h"
+#include "data/rows.h"
+#include "data/source.h"
+#include "data/tokens_json.h"
+
+namespace ftplan::data {
+namespace {
+
+constexpr std::int64_t kDefaultSeq = 2048;
+// Keeps the choice of held-out documents apart from the sampler's orders.
+constexpr std::uint64_t kSplitKey = 0x76616C6964617465U;
+
+struct Read {
+  Documents documents;
+  bool from_cache = false;
+};
+
+Result<Read> read_all(std::span<const SourceFile> sources, const DataOptions& options,
+                      const DataContext& context) {
+  Read read;
+  if (sources.front().format == DataFormat::kTokens) {
+    for (const SourceFile& source : sources) {
+      if (auto ok = read_tokens(source, read.documents); !ok) return ok.error();
+    }
+    return read;
+  }
+  if (context.tokenizer == nullptr) {
+    return bad_input(sources.front().path,
+                     "holds " + std::string(to_text(sources.front().format)) +
+                         ", which needs a tokenizer: give a model folder that has one, or data as "
+                         "tokens");
+  }
+  const ReadOptions how{.train_on_prompt = options.train_on_prompt};
+  const DocumentCache cache(context.cache_folder, sources, *context.tokenizer, how);
+  if (auto found = cache.find()) {
+    read.documents = *std::move(found);
+    read.from_cache = true;
+    return read;
+  }
+  auto documents = read_documents(sources, *context.tokenizer, how);
+  if (!documents) return documents.error();
+  read.documents = *std::move(documents);
+  // A cache that cannot be written costs time later and nothing now.
+  static_cast<void>(cache.store(read.documents));
+  return read;
+}
+
+Result<void> check_ids(const Documents& documents, std::span<const SourceFile> sources,
+                       std::int64_t vocabulary) {
+  if (vocabulary == 0) return {};
+  const auto outside = [&](std::int32_t id) { return id >= vocabulary; };
+  for (const auto* values : {&documents.ids, &documents.labels}) {
+    const auto found = std::ranges::find_if(*values, outside);
+    if (found == values->end()) continue;
+    const auto after = std::ranges::upper_bound(documents.ends, found - values->begin());
+    const std::int64_t document = after - documents.ends.begin();
+    return bad_input(
+        document_place(documents, sources, document),
+        "token " + std::to_string(found - values->begin() - documents.begin(document)) +
+            " has the id " + std::to_string(*found) + ", but the model has " +
+            std::to_string(vocabulary) + " ids: the data was tokenized for another model");
+  }
+  return {};
+}
+
+// The document numbers of both sides, ascending.
+struct Split {
+  std::vector<std::int64_t> training;
+  std::vector<std::int64_t> held_out;
+};
+
+Split split(std::int64_t documents, double share, std::int64_t seed) {
+  Split sides;
+  const auto wanted = std::llround(share * static_cast<double>(documents));
+  // A share above 0 holds out something, and something is always left to learn from.
+  const std::int64_t held_out =
+      share > 0 ? std::clamp<std::int64_t>(wanted, std::min<std::int64_t>(1, documents - 1),
+                                           documents - 1)
+                : 0;
+  const Permutation order(documents, mix64(static_cast<std::uint64_t>(seed)) ^ kSplitKey);
+  for (std::int64_t document = 0; document < documents; ++document) {
+    const bool is_held_out = held_out > 0 && order(document) < held_out;
+    (is_held_out ? sides.held_out : sides.training).push_back(document);
+  }
+  return sides;
+}
+
+}  // namespace
+
+Result<std::int64_t> resolve_seq(const DataOptions& options, std::int64_t positions) {
+  if (!options.seq) return positions > 0 ? std::min(positions, kDefaultSeq) : kDefaultSeq;
+  if (positions > 0 && *options.seq > positions) {
+    return bad_input("--seq", "got " + std::to_string(*options.seq) + ", but the model has " +
+                                  std::to_string(positions) + " positions: give at most that");
+  }
+  return *options.seq;
+}
+
+Result<DataSet> load_data(const DataOptions& options, const DataContext& context) {
+  const auto seq = resolve_seq(options, context.positions);
+  if (!seq) return seq.error();
+  const auto sources = open_sources(options.data, options.format);
+  if (!sources) return sources.error();
+  const auto read = read_all(*sources, options, context);
+  if (!read) return read.error();
+  const Documents& documents = read->documents;
+  if (documents.count() == 0) return bad_input(sources->front().path, "holds no records");
+  if (auto checked = check_ids(documents, *sources, context.vocabulary); !checked) {
+    return checked.error();
+  }
+
+  const DataFormat format = sources->front().format;
+  const Split sides = split(documents.count(), options.validation, context.seed);
+  const PackOptions how{
+      .seq = *seq, .packing = options.packing, .keep_unlearned = format == DataFormat::kTokens};
+  Packed training = pack(documents, sides.training, how);
+  Packed validation = pack(documents, sides.held_out, how);
+  if (training.rows.rows() == 0) {
+    return bad_input(sources->front().path,
+                     "leaves nothing to learn from: all " + std::to_string(training.dropped) +
+                         " training documents have no label within --seq " + std::to_string(*seq));
+  }
+  DataSet set{
+      .format = format,
+      .seq = *seq,
+      .training = std::move(training.rows),
+      .validation = std::move(validation.rows),
+      .facts = {},
+      .counts = {.documents = documents.count(),
+                 .held_out = static_cast<std::int64_t>(sides.held_out.size()),
+                 .truncated = training.truncated + validation.truncated,
+                 .truncated_tokens = training.truncated_tokens + validation.truncated_tokens,
+                 .dropped = training.dropped + validation.dropped},
+      .from_cache = read->from_cache};
+  set.facts = facts_of(set.training, set.validation, options.pad_multiple);
+  return set;
+}
+
+}  // namespace ftplan::data

@@ -1,0 +1,114 @@
+#include "executor/communicator.h"
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "core/check.h"
+#include "core/dtype.h"
+#include "executor/call.h"
+#include "program/op.h"
+
+namespace ftplan::executor {
+namespace {
+
+using program::Op;
+
+double value_at(const View& view, std::int64_t i) {
+  switch (view.dtype()) {
+    case DType::kF64: return view.as<double>()[i];
+    case DType::kF32: return view.as<float>()[i];
+    default: {
+      FTPLAN_CHECK(view.dtype() == DType::kBf16);
+      return std::bit_cast<float>(static_cast<std::uint32_t>(view.as<std::uint16_t>()[i]) << 16);
+    }
+  }
+}
+
+void store(const View& view, std::int64_t i, double value) {
+  switch (view.dtype()) {
+    case DType::kF64: view.as<double>()[i] = value; return;
+    case DType::kF32: view.as<float>()[i] = static_cast<float>(value); return;
+    default: {
+      const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+      view.as<std::uint16_t>()[i] = static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
+    }
+  }
+}
+
+double add(const View& like, double a, double b) {
+  return like.dtype() == DType::kF64 ? a + b : static_cast<float>(a) + static_cast<float>(b);
+}
+
+void reduce_scatter(const std::vector<const Call*>& calls) {
+  for (std::size_t rank = 0; rank < calls.size(); ++rank) {
+    const View& shard = calls[rank]->out[0];
+    const std::int64_t count = shard.elements();
+    const auto begin = static_cast<std::int64_t>(rank) * count;
+    for (std::int64_t i = 0; i < count; ++i) {
+      double sum = 0;
+      for (const Call* call : calls) sum = add(shard, sum, value_at(call->in[0], begin + i));
+      store(shard, i, sum);
+    }
+  }
+}
+
+void all_gather(const std::vector<const Call*>& calls) {
+  const auto ranks = static_cast<std::int64_t>(calls.size());
+  for (std::int64_t from = 0; from < ranks; ++from) {
+    const View& source = calls[static_cast<std::size_t>(from)]->update[0];
+    const std::int64_t bytes = source.elements() / ranks * size_of(source.dtype()).value;
+    for (std::int64_t to = 0; to < ranks; ++to) {
+      if (to == from) continue;
+      const View& target = calls[static_cast<std::size_t>(to)]->update[0];
+      std::memcpy(target.data + from * bytes, source.data + from * bytes, static_cast<std::size_t>(bytes));
+    }
+  }
+}
+
+void all_reduce(const std::vector<const Call*>& calls) {
+  const std::int64_t count = calls[0]->update[0].elements();
+  for (std::int64_t i = 0; i < count; ++i) {
+    double sum = 0;
+    for (const Call* call : calls) sum = add(call->update[0], sum, value_at(call->update[0], i));
+    for (const Call* call : calls) store(call->update[0], i, sum);
+  }
+}
+
+}  // namespace
+
+void InProcessGroup::compute() const {
+  const Op op = arrived_[0]->instruction.op;
+  for (const Call* call : arrived_) FTPLAN_CHECK(call->instruction.op == op);
+  if (op == Op::kReduceScatter) return reduce_scatter(arrived_);
+  if (op == Op::kAllGather) return all_gather(arrived_);
+  FTPLAN_CHECK(op == Op::kAllReduce);
+  all_reduce(arrived_);
+}
+
+bool InProcessGroup::arrive(int rank, const Call& call) {
+  auto& place = arrived_[static_cast<std::size_t>(rank)];
+  FTPLAN_CHECK(place == nullptr);
+  place = &call;
+  if (++count_ < arrived_.size()) return false;
+  compute();
+  for (const Call*& each : arrived_) each = nullptr;
+  count_ = 0;
+  ++round_;
+  return true;
+}
+
+void InProcessGroup::run(int rank, const Call& call) {
+  std::unique_lock lock(mutex_);
+  const std::int64_t round = round_;
+  if (arrive(rank, call)) {
+    done_.notify_all();
+  } else {
+    done_.wait(lock, [&] { return round_ != round; });
+  }
+}
+
+}  // namespace ftplan::executor

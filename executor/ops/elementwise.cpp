@@ -1,0 +1,97 @@
+#include <cstdint>
+#include <cstring>
+
+#include "core/check.h"
+#include "core/dtype.h"
+#include "executor/ops/simd.h"
+
+namespace ftplan::executor::FTPLAN_ISA {
+namespace {
+
+template <class From, class To>
+void convert(const From* from, To* to, std::int64_t count, bool accumulate, int threads) {
+#pragma omp parallel for simd schedule(static) num_threads(threads)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float before = accumulate ? widen(to[i]) : 0.0F;
+    narrow(before + widen(from[i]), to[i]);
+  }
+}
+
+}  // namespace
+
+void cast(Call& call) {
+  const View x = call.in[0];
+  const View y = call.out[0];
+  FTPLAN_CHECK(x.tensor->contiguous() && y.tensor->contiguous());
+  with_type(x.dtype(), [&]<class From>(From) {
+    with_type(y.dtype(), [&]<class To>(To) {
+      convert(x.as<From>(), y.as<To>(), y.elements(), call.accumulates(0), call.threads);
+    });
+  });
+}
+
+void copy(Call& call) { cast(call); }
+
+void zero(Call& call) {
+  const View y = call.out[0];
+  FTPLAN_CHECK(y.tensor->contiguous());
+  std::memset(y.data, 0, static_cast<std::size_t>(y.elements() * size_of(y.dtype()).value));
+}
+
+void add(Call& call) {
+  const View x = call.in[0];
+  const View y = call.update[0];
+  FTPLAN_CHECK(x.tensor->contiguous() && y.tensor->contiguous());
+  with_type(x.dtype(), [&]<class T>(T) {
+    convert(x.as<T>(), y.as<T>(), y.elements(), true, call.threads);
+  });
+}
+
+void gated_silu(Call& call) {
+  const View g = call.in[0];
+  const View u = call.in[1];
+  const View a = call.out[0];
+  with_type(g.dtype(), [&]<class T>(T) {
+#pragma omp parallel for schedule(static) num_threads(call.threads)
+    for (std::int64_t r = 0; r < g.rows(); ++r) {
+      const T* gate = row_of<T>(g, r);
+      const T* up = row_of<T>(u, r);
+      T* out = row_of<T>(a, r);
+#pragma omp simd
+      for (std::int64_t i = 0; i < g.width(); ++i) {
+        const float x = widen(gate[i]);
+        T silu{};
+        narrow(x * sigmoid(x), silu);
+        narrow(widen(silu) * widen(up[i]), out[i]);
+      }
+    }
+  });
+}
+
+void gated_silu_backward(Call& call) {
+  const View da = call.update[0];
+  const View g = call.update[1];
+  const View u = call.update[2];
+  with_type(g.dtype(), [&]<class T>(T) {
+#pragma omp parallel for schedule(static) num_threads(call.threads)
+    for (std::int64_t r = 0; r < g.rows(); ++r) {
+      T* grad = row_of<T>(da, r);
+      T* gate = row_of<T>(g, r);
+      T* up = row_of<T>(u, r);
+#pragma omp simd
+      for (std::int64_t i = 0; i < g.width(); ++i) {
+        const float x = widen(gate[i]);
+        const float y = widen(up[i]);
+        const float d = widen(grad[i]);
+        const float s = sigmoid(x);
+        T silu{};
+        narrow(x * s, silu);
+        narrow(widen(silu) * y, grad[i]);
+        narrow(d * y * s * (1.0F + x * (1.0F - s)), gate[i]);
+        narrow(d * widen(silu), up[i]);
+      }
+    }
+  });
+}
+
+}  // namespace ftplan::executor::FTPLAN_ISA

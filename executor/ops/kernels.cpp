@@ -1,0 +1,56 @@
+#include "executor/kernels.h"
+
+#include "executor/ops/simd.h"
+#include "program/op.h"
+
+#define FTPLAN_TEXT_OF(name) #name
+#define FTPLAN_TEXT(name) FTPLAN_TEXT_OF(name)
+
+namespace ftplan::executor::FTPLAN_ISA {
+namespace {
+
+Kernels make_kernels() {
+  using program::Op;
+  Kernels table{.instruction_set = FTPLAN_TEXT(FTPLAN_ISA)};
+  const auto set = [&](Op op, Kernel kernel) { table.run[static_cast<std::size_t>(op)] = kernel; };
+  set(Op::kEmbed, embed);
+  set(Op::kEmbedBackward, embed_backward);
+  set(Op::kRmsNorm, rms_norm);
+  set(Op::kRmsNormApply, rms_norm_apply);
+  set(Op::kRmsNormBackward, rms_norm_backward);
+  set(Op::kLinear, linear);
+  set(Op::kLinearAccumulate, linear_accumulate);
+  set(Op::kLinearInputGradient, linear_input_gradient);
+  set(Op::kLinearWeightGradient, linear_weight_gradient);
+  set(Op::kBiasGradient, bias_gradient);
+  set(Op::kRotate, rotate);
+  set(Op::kAttention, attention);
+  set(Op::kAttentionBackward, attention_backward);
+  set(Op::kGatedSilu, gated_silu);
+  set(Op::kGatedSiluBackward, gated_silu_backward);
+  set(Op::kAdd, add);
+  set(Op::kDropout, dropout);
+  set(Op::kDropoutBackward, dropout_backward);
+  set(Op::kCast, cast);
+  set(Op::kCopy, copy);
+  set(Op::kZero, zero);
+  set(Op::kLinearCrossEntropy, linear_cross_entropy);
+  set(Op::kLinearLoss, linear_loss);
+  set(Op::kSquareSum, square_sum);
+  set(Op::kClip, clip);
+  set(Op::kAdamw, adamw);
+  set(Op::kAppendCache, append_cache);
+  set(Op::kTakeLast, take_last);
+  set(Op::kArgmax, argmax);
+  set(Op::kRopeTable, rope_table);
+  return table;
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels table = make_kernels();
+  return table;
+}
+
+}  // namespace ftplan::executor::FTPLAN_ISA

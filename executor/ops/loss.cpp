@@ -1,0 +1,101 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "executor/ops/simd.h"
+#include "executor/products.h"
+#include "program/attributes.h"
+#include "program/step_program.h"
+
+namespace ftplan::executor::FTPLAN_ISA {
+namespace {
+
+constexpr std::int32_t kNoTarget = -100;
+
+Matrix rows_of(const View& view, std::int64_t begin, std::int64_t count) {
+  const std::int64_t stride = view.tensor->row_stride;
+  return {view.data + begin * stride * size_of(view.dtype()).value, count, view.width(), stride, view.dtype()};
+}
+
+// Cross-entropy of one row; with `scale` its logits become scale * (softmax - target).
+template <class T>
+double row_loss(T* logits, std::int64_t width, std::int32_t target, const float* scale) {
+  float most = widen(logits[0]);
+#pragma omp simd reduction(max : most)
+  for (std::int64_t i = 0; i < width; ++i) {
+    const float x = widen(logits[i]);
+    most = most < x ? x : most;
+  }
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < width; ++i) sum += fast_exp(widen(logits[i]) - most);
+  const double loss = std::log(static_cast<double>(sum)) + most - widen(logits[target]);
+  if (scale == nullptr) return loss;
+  const float factor = *scale / sum;
+  const float at_target = widen(logits[target]);
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) narrow(fast_exp(widen(logits[i]) - most) * factor, logits[i]);
+  narrow(fast_exp(at_target - most) * factor - *scale, logits[target]);
+  return loss;
+}
+
+// Losses of a chunk, added in the order of tokens.
+void chunk_loss(Call& call, const View& logits, const std::int32_t* targets, std::int64_t count, const float* scale,
+                double& total) {
+  const auto losses = call.scratch.take_array<double>(call.attributes<program::LossAttributes>().chunk);
+  with_type(logits.dtype(), [&]<class T>(T) {
+#pragma omp parallel for schedule(static) num_threads(call.threads)
+    for (std::int64_t r = 0; r < count; ++r) {
+      T* row = row_of<T>(logits, r);
+      if (targets[r] == kNoTarget) {
+        losses[static_cast<std::size_t>(r)] = 0;
+        if (scale != nullptr) std::fill(row, row + logits.width(), T{});
+      } else {
+        losses[static_cast<std::size_t>(r)] = row_loss(row, logits.width(), targets[r], scale);
+      }
+    }
+  });
+  for (std::int64_t r = 0; r < count; ++r) total += losses[static_cast<std::size_t>(r)];
+  call.scratch.give_back(losses.data());
+}
+
+Matrix all_of(const View& view) { return rows_of(view, 0, view.rows()); }
+
+}  // namespace
+
+void linear_cross_entropy(Call& call) {
+  const View w = call.in[0];
+  const auto* targets = call.in[1].as<std::int32_t>();
+  const View logits = call.out[0];
+  const View dw = call.out[1];
+  const View h = call.update[0];
+  double& total = *call.update[1].as<double>();
+  const std::int64_t chunk = call.attributes<program::LossAttributes>().chunk;
+  const auto scale = static_cast<float>(1.0 / call.scalar(program::Scalar::kTargetTokens));
+  for (std::int64_t begin = 0; begin < h.rows(); begin += chunk) {
+    const std::int64_t count = std::min(chunk, h.rows() - begin);
+    const Matrix tokens = rows_of(h, begin, count);
+    const Matrix scores = rows_of(logits, 0, count);
+    multiply(tokens, Transposed::kNo, all_of(w), Transposed::kYes, scores, 1, 0);
+    chunk_loss(call, logits, targets + begin, count, &scale, total);
+    const bool adds = call.accumulates(1) || begin > 0;
+    if (dw) multiply(scores, Transposed::kYes, tokens, Transposed::kNo, all_of(dw), 1, adds ? 1 : 0);
+    multiply(scores, Transposed::kNo, all_of(w), Transposed::kNo, tokens, 1, 0);
+  }
+}
+
+void linear_loss(Call& call) {
+  const View h = call.in[0];
+  const auto* targets = call.in[2].as<std::int32_t>();
+  const View logits = call.out[0];
+  const std::int64_t chunk = call.attributes<program::LossAttributes>().chunk;
+  for (std::int64_t begin = 0; begin < h.rows(); begin += chunk) {
+    const std::int64_t count = std::min(chunk, h.rows() - begin);
+    multiply(rows_of(h, begin, count), Transposed::kNo, all_of(call.in[1]), Transposed::kYes,
+             rows_of(logits, 0, count), 1, 0);
+    chunk_loss(call, logits, targets + begin, count, nullptr, *call.update[0].as<double>());
+  }
+}
+
+}  // namespace ftplan::executor::FTPLAN_ISA

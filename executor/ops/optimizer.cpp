@@ -1,0 +1,93 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "executor/ops/simd.h"
+#include "program/attributes.h"
+#include "program/ops/checks.h"
+#include "program/step_program.h"
+
+namespace ftplan::executor::FTPLAN_ISA {
+namespace {
+
+struct Update {
+  float rate, decay, beta1, beta2, epsilon, correction1, root_correction2, coefficient;
+};
+
+// `value` is the f32 value of the weight: the weight itself or its master.
+template <class G>
+void update_run(const Update& u, const G* g, float* value, float* m, float* v, std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+  for (std::int64_t i = begin; i < end; ++i) {
+    const float gradient = widen(g[i]) * u.coefficient;
+    m[i] += (1.0F - u.beta1) * (gradient - m[i]);
+    v[i] = u.beta2 * v[i] + (1.0F - u.beta2) * gradient * gradient;
+    const float denominator = std::sqrt(v[i]) / u.root_correction2 + u.epsilon;
+    value[i] = value[i] * (1.0F - u.rate * u.decay) - u.rate / u.correction1 * m[i] / denominator;
+  }
+}
+
+}  // namespace
+
+void square_sum(Call& call) {
+  const View g = call.in[0];
+  constexpr std::int64_t kChunk = program::kReductionChunk;
+  const std::int64_t chunks = (g.elements() + kChunk - 1) / kChunk;
+  const auto sums = call.scratch.take_array<double>(chunks);
+  with_type(g.dtype(), [&]<class T>(T) {
+    const T* values = g.as<T>();
+#pragma omp parallel for schedule(static) num_threads(call.threads)
+    for (std::int64_t c = 0; c < chunks; ++c) {
+      const std::int64_t end = std::min(g.elements(), (c + 1) * kChunk);
+      double sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t i = c * kChunk; i < end; ++i) {
+        const double x = widen(values[i]);
+        sum += x * x;
+      }
+      sums[static_cast<std::size_t>(c)] = sum;
+    }
+  });
+  for (const double sum : sums) *call.update[0].as<double>() += sum;
+}
+
+void clip(Call& call) {
+  const double limit = call.attributes<program::ClipAttributes>().limit;
+  const double norm = std::sqrt(*call.in[0].as<double>());
+  const bool finite = std::isfinite(norm);
+  call.scalars[static_cast<std::size_t>(program::Scalar::kGradientsFinite)] = finite ? 1 : 0;
+  // As torch.nn.utils.clip_grad_norm_.
+  const double coefficient = limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0;
+  *call.out[0].as<float>() = finite ? static_cast<float>(coefficient) : 0.0F;
+}
+
+void adamw(Call& call) {
+  const auto& a = call.attributes<program::AdamwAttributes>();
+  const Update u{static_cast<float>(call.scalar(program::Scalar::kLearningRate)),
+                 static_cast<float>(a.weight_decay),
+                 static_cast<float>(a.beta1),
+                 static_cast<float>(a.beta2),
+                 static_cast<float>(a.epsilon),
+                 static_cast<float>(call.scalar(program::Scalar::kBiasCorrection1)),
+                 static_cast<float>(std::sqrt(call.scalar(program::Scalar::kBiasCorrection2))),
+                 *call.in[1].as<float>()};
+  const View g = call.in[0];
+  const View w = call.update[0];
+  const View master = call.update[3];
+  float* value = master ? master.as<float>() : w.as<float>();
+  constexpr std::int64_t kRun = 4096;
+  const std::int64_t count = w.elements();
+  with_type(g.dtype(), [&]<class G>(G) {
+#pragma omp parallel for schedule(static) num_threads(call.threads)
+    for (std::int64_t begin = 0; begin < count; begin += kRun) {
+      const std::int64_t end = std::min(count, begin + kRun);
+      update_run(u, g.as<G>(), value, call.update[1].as<float>(), call.update[2].as<float>(), begin, end);
+      if (!master) continue;
+      auto* rounded = w.as<Bf16>();
+#pragma omp simd
+      for (std::int64_t i = begin; i < end; ++i) narrow(value[i], rounded[i]);
+    }
+  });
+}
+
+}  // namespace ftplan::executor::FTPLAN_ISA

@@ -1,0 +1,116 @@
+#pragma once
+
+#include <omp.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "core/check.h"
+#include "core/dtype.h"
+#include "executor/call.h"
+
+#ifndef FTPLAN_ISA
+#error "kernels are compiled once for each instruction set, with FTPLAN_ISA as the name of their namespace"
+#endif
+
+/// What kernels share. Loops are plain C++ that the compiler turns into vector code.
+namespace ftplan::executor::FTPLAN_ISA {
+
+/// Upper half of an f32.
+struct Bf16 {
+  std::uint16_t bits;
+};
+
+inline float widen(float x) { return x; }
+inline float widen(Bf16 x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
+
+/// Rounds to nearest, ties to even; a NaN stays one.
+inline void narrow(float x, Bf16& out) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t rounded = (bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16;
+  const std::uint32_t nan = bits >> 16 | 0x40U;
+  out.bits = static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? nan : rounded);
+}
+inline void narrow(float x, float& out) { out = x; }
+
+/// e^x within 2 units in the last place; 0 below -87.3, largest finite above 88.3.
+/// @source Cephes `expf`: reduction by ln 2 in two parts, polynomial of degree 5
+inline float fast_exp(float x) {
+  constexpr float kLowest = -87.336545F;
+  const float clamped = x < kLowest ? kLowest : (x > 88.3762626F ? 88.3762626F : x);
+  const float n = std::nearbyint(clamped * 1.44269504F);
+  const float r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;
+  float p = 1.9875691500e-4F;
+  p = p * r + 1.3981999507e-3F;
+  p = p * r + 8.3334519073e-3F;
+  p = p * r + 4.1665795894e-2F;
+  p = p * r + 1.6666665459e-1F;
+  p = p * r + 5.0000001201e-1F;
+  const float mantissa = p * r * r + r + 1.0F;
+  const auto exponent = static_cast<std::int32_t>(n) + 127;
+  const float scale = std::bit_cast<float>(static_cast<std::uint32_t>(exponent) << 23);
+  return x < kLowest ? 0.0F : mantissa * scale;
+}
+
+inline float sigmoid(float x) { return 1.0F / (1.0F + fast_exp(-x)); }
+
+/// Calls `f` with a value of the C++ type of `dtype`.
+template <class F>
+void with_type(DType dtype, F f) {
+  if (dtype == DType::kF32) return f(float{});
+  FTPLAN_CHECK(dtype == DType::kBf16);
+  f(Bf16{});
+}
+
+/// Start of row `row` of a view whose rows may lie apart.
+template <class T>
+T* row_of(const View& view, std::int64_t row) {
+  return view.as<T>() + row * view.tensor->row_stride;
+}
+
+/// Part `index` of `parts` equal ones of [0, count).
+struct Part {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+inline Part part_of(std::int64_t count, std::int64_t parts, std::int64_t index) {
+  return {count * index / parts, count * (index + 1) / parts};
+}
+
+/// Of the calling thread in its parallel region.
+inline int thread_index() { return omp_get_thread_num(); }
+
+// One declaration for each op; `kernels.cpp` of this folder puts them into the table.
+void embed(Call& call);
+void embed_backward(Call& call);
+void rms_norm(Call& call);
+void rms_norm_apply(Call& call);
+void rms_norm_backward(Call& call);
+void linear(Call& call);
+void linear_accumulate(Call& call);
+void linear_input_gradient(Call& call);
+void linear_weight_gradient(Call& call);
+void bias_gradient(Call& call);
+void rotate(Call& call);
+void attention(Call& call);
+void attention_backward(Call& call);
+void gated_silu(Call& call);
+void gated_silu_backward(Call& call);
+void add(Call& call);
+void dropout(Call& call);
+void dropout_backward(Call& call);
+void cast(Call& call);
+void copy(Call& call);
+void zero(Call& call);
+void linear_cross_entropy(Call& call);
+void linear_loss(Call& call);
+void square_sum(Call& call);
+void clip(Call& call);
+void adamw(Call& call);
+void append_cache(Call& call);
+void take_last(Call& call);
+void argmax(Call& call);
+void rope_table(Call& call);
+
+}  // namespace ftplan::executor::FTPLAN_ISA

@@ -1,0 +1,202 @@
+#include "executor/rank_run.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "core/check.h"
+#include "core/dtype.h"
+#include "core/result.h"
+#include "core/units.h"
+#include "executor/arena.h"
+#include "executor/session.h"
+#include "executor/torch_runtime.h"
+#include "executor/trace.h"
+#include "models/convert.h"
+#include "program/lower.h"
+#include "program/lowering.h"
+#include "program/run_programs.h"
+#include "program/step_program.h"
+
+namespace ftplan::executor {
+namespace {
+
+using program::ProgramKind;
+using program::Scalar;
+
+}  // namespace
+
+Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
+  std::unique_ptr<RankRun> run(new RankRun(std::move(setup)));
+  const RankSetup& s = run->setup_;
+  std::array<Bytes, kPlaces> size{};
+  for (const auto& request : program::run_programs(s.job, s.strategy, s.rank, s.facts)) {
+    auto program = program::lower(s.job, s.strategy, s.machine, request);
+    if (!program) return program.error();
+    for (std::size_t p = 0; p < kPlaces; ++p) size[p] = std::max(size[p], program->arena[p]);
+    auto entry = std::make_unique<Entry>();
+    entry->program = std::move(*program);
+    run->entries_.emplace(Key{request.kind, request.sequence}, std::move(entry));
+  }
+  for (const auto& [key, entry] : run->entries_) {
+    FTPLAN_CHECK(entry->program.persistent == run->train_program().persistent);
+  }
+  auto device = Arena::map(size[static_cast<std::size_t>(Place::kDevice)]);
+  if (!device) return device.error();
+  auto host = Arena::map(size[static_cast<std::size_t>(Place::kHost)]);
+  if (!host) return host.error();
+  run->arenas_ = {std::move(*device), std::move(*host)};
+  run->states_ = program::checkpoint_tensors(run->train_program());
+  run->options_ = {.threads = static_cast<int>(s.machine.threads), .communicator = s.communicator};
+  install_allocator();
+  return run;
+}
+
+const program::StepProgram& RankRun::train_program() const {
+  // All lengths have the same units and persistent region.
+  const auto found = entries_.lower_bound({ProgramKind::kTrain, 0});
+  FTPLAN_CHECK(found != entries_.end() && found->first.first == ProgramKind::kTrain);
+  return found->second->program;
+}
+
+Session& RankRun::session(Key key) {
+  Entry& entry = *entries_.at(key);
+  if (!entry.session) {
+    entry.session = std::make_unique<Session>(entry.program, setup_.machine, arenas_, *this, options_);
+  }
+  return *entry.session;
+}
+
+Result<void> RankRun::run(Key key, Scalars& scalars) {
+  Entry& entry = *entries_.at(key);
+  Session& session = this->session(key);
+  if (entry.measured) return session.run(scalars);
+  Trace trace(arenas_);
+  if (auto ok = session.run(scalars, &trace); !ok) return ok.error();
+  entry.measured = true;
+  // Scratch regions belong to a program; which one is at its peak is judged without them.
+  const auto keep_larger = [](PlaceBytes& kept, const PlaceBytes& found) {
+    if (found.live() - found.scratch > kept.live() - kept.scratch) kept = found;
+  };
+  keep_larger(device_, trace.at_peak(Place::kDevice));
+  keep_larger(host_, trace.at_peak(Place::kHost));
+  return {};
+}
+
+RankBytes RankRun::measured() const {
+  RankBytes bytes{.device = device_, .host = host_};
+  const auto close = [](PlaceBytes& place, Bytes mapped) {
+    place.peak = mapped;
+    place.unused = mapped - place.live();
+  };
+  close(bytes.device, arenas_.device.size());
+  close(bytes.host, arenas_.host.size());
+  return bytes;
+}
+
+Result<void> RankRun::load(const Loader& loader) {
+  loader_ = &loader;
+  Scalars scalars{};
+  auto ok = run({ProgramKind::kLoad, 0}, scalars);
+  loader_ = nullptr;
+  return ok;
+}
+
+Scalars RankRun::scalars_of(const StepInput& input) const {
+  const TrainingOptions& training = setup_.job.request.training;
+  Scalars scalars{};
+  const auto set = [&](Scalar scalar, double value) { scalars[static_cast<std::size_t>(scalar)] = value; };
+  const auto count = static_cast<double>(input.step + 1);
+  set(Scalar::kLearningRate, input.learning_rate);
+  set(Scalar::kBiasCorrection1, 1 - std::pow(training.betas[0], count));
+  set(Scalar::kBiasCorrection2, 1 - std::pow(training.betas[1], count));
+  set(Scalar::kTargetTokens, static_cast<double>(input.target_tokens));
+  set(Scalar::kGradientsFinite, 1);
+  set(Scalar::kStep, static_cast<double>(input.step));
+  set(Scalar::kSeed, static_cast<double>(training.seed));
+  return scalars;
+}
+
+Result<StepOutput> RankRun::train(std::int64_t length, const StepInput& input, const FillBatch& fill) {
+  Scalars scalars = scalars_of(input);
+  fill_ = &fill;
+  auto ok = run({ProgramKind::kTrain, length}, scalars);
+  fill_ = nullptr;
+  if (!ok) return ok.error();
+  const auto& interface = train_program().interface;
+  const double sum = *view(interface.loss, 0).as<double>();
+  return StepOutput{.loss = sum / static_cast<double>(input.target_tokens),
+                    .gradient_norm = std::sqrt(*view(interface.gradient_norm, 0).as<double>()),
+                    .finite = scalars[static_cast<std::size_t>(Scalar::kGradientsFinite)] != 0};
+}
+
+Result<double> RankRun::evaluate(std::int64_t length, const FillBatch& fill) {
+  Scalars scalars{};
+  fill_ = &fill;
+  auto ok = run({ProgramKind::kEvaluate, length}, scalars);
+  fill_ = nullptr;
+  if (!ok) return ok.error();
+  return *view(train_program().interface.loss, 0).as<double>();
+}
+
+View RankRun::view(program::TensorId id, std::int32_t layer) const {
+  const program::StepProgram& program = train_program();
+  const program::Tensor& tensor = program.tensor(id);
+  const program::Storage& storage = program.storage_of(id);
+  const Bytes offset = storage.offset + storage.copies.index(layer) * storage.stride + tensor.offset;
+  return {arenas_.of(storage.place).base() + offset.value, &tensor};
+}
+
+std::span<std::byte> RankRun::state(const program::StateTensor& tensor) const {
+  const program::TrainedUnit& unit = train_program().units[static_cast<std::size_t>(tensor.unit)];
+  const program::TensorId values = unit.master == program::kNone ? unit.weights : unit.master;
+  const program::TensorId id = tensor.part == program::StatePart::kValues    ? values
+                               : tensor.part == program::StatePart::kMoment1 ? unit.moment1
+                                                                             : unit.moment2;
+  const View bytes = view(id, tensor.layer);
+  return {bytes.data, static_cast<std::size_t>(tensor.spec.bytes().value)};
+}
+
+void RankRun::restore_weights() {
+  for (const program::TrainedUnit& unit : train_program().units) {
+    if (unit.master == program::kNone) continue;
+    for (std::int32_t layer = 0; layer < unit.layers; ++layer) {
+      const View master = view(unit.master, layer);
+      const View weights = view(unit.weights, layer);
+      FTPLAN_CHECK(master.elements() == weights.elements());
+      models::from_f32({master.as<float>(), static_cast<std::size_t>(master.elements())}, weights.dtype(),
+                       {weights.data, static_cast<std::size_t>((weights.elements() * size_of(weights.dtype())).value)});
+    }
+  }
+}
+
+View RankRun::adapter(const program::AdapterBinding& binding, std::int32_t layer) const {
+  return view(binding.tensor, layer);
+}
+View RankRun::weight(const program::WeightBinding& binding, std::int32_t layer) const {
+  return view(binding.tensor, layer);
+}
+
+Result<void> RankRun::load(const program::WeightBinding& weight, std::int32_t layer, const View& to) {
+  FTPLAN_CHECK(loader_ != nullptr);
+  return loader_->load(weight, layer, to);
+}
+
+Result<void> RankRun::init_adapter(const program::AdapterBinding& adapter, std::int32_t layer, const View& to) {
+  FTPLAN_CHECK(loader_ != nullptr);
+  return loader_->init_adapter(adapter, layer, to);
+}
+
+Result<void> RankRun::batch(std::int32_t micro_step, const std::array<View, 8>& to) {
+  FTPLAN_CHECK(fill_ != nullptr);
+  (*fill_)(micro_step, to);
+  return {};
+}
+
+}  // namespace ftplan::executor

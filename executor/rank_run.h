@@ -1,0 +1,116 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "core/data_options.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/run_result.h"
+#include "core/strategy.h"
+#include "executor/loader.h"
+#include "executor/session.h"
+#include "executor/trace.h"
+#include "program/lowering.h"
+#include "program/run_files.h"
+#include "program/step_program.h"
+
+namespace ftplan::executor {
+
+/// Everything one rank of a run is made for.
+struct RankSetup {
+  Job job;
+  Strategy strategy;
+  Machine machine;
+  std::int64_t rank = 0;
+  std::optional<DataFacts> facts;
+  Communicator* communicator = nullptr;
+};
+
+/// Fills the arrays of one micro-step; see `program::Interface` for their shapes.
+using FillBatch = std::function<void(std::int32_t micro_step, const std::array<View, 8>& to)>;
+
+/// What the executor writes before a step.
+struct StepInput {
+  std::int64_t step = 0;  ///< from 0
+  double learning_rate = 0;
+  std::int64_t target_tokens = 0;  ///< of the whole global batch
+};
+
+struct StepOutput {
+  double loss = 0;           ///< mean over the global batch's target tokens
+  double gradient_norm = 0;  ///< before clipping
+  bool finite = true;        ///< else the update was left out
+};
+
+/// One rank: its programs, its memory, its model.
+class RankRun final : public Host {
+ public:
+  /// Lowers all programs of the run and maps their arenas.
+  /// @error infeasible: there is not enough memory
+  static Result<std::unique_ptr<RankRun>> create(RankSetup setup);
+
+  /// Weights, adapters, moments and tables. @param loader outlives the call
+  Result<void> load(const Loader& loader);
+
+  /// One optimizer step on rows padded to `length`. @pre `load`, and a length of the facts
+  Result<StepOutput> train(std::int64_t length, const StepInput& input, const FillBatch& fill);
+  /// Sum of the losses of one batch of held-out rows.
+  Result<double> evaluate(std::int64_t length, const FillBatch& fill);
+
+  /// Trained values and states, as a checkpoint has them.
+  [[nodiscard]] const std::vector<program::StateTensor>& state_tensors() const { return states_; }
+  [[nodiscard]] std::span<std::byte> state(const program::StateTensor& tensor) const;
+  /// Makes the weights again from their masters, after states were written.
+  void restore_weights();
+  /// A trained half of a LoRA pair.
+  [[nodiscard]] View adapter(const program::AdapterBinding& binding, std::int32_t layer) const;
+  [[nodiscard]] View weight(const program::WeightBinding& binding, std::int32_t layer) const;
+  [[nodiscard]] const program::StepProgram& train_program() const;
+  [[nodiscard]] const Arenas& arenas() const { return arenas_; }
+  [[nodiscard]] const RankSetup& setup() const { return setup_; }
+
+  /// Device and host bytes as measured while each program ran for the first time.
+  [[nodiscard]] RankBytes measured() const;
+
+  // For tests that change programs or choose the order of steps: before `load`.
+  using Key = std::pair<program::ProgramKind, std::int64_t>;
+  [[nodiscard]] program::StepProgram& program(Key key) { return entries_.at(key)->program; }
+  [[nodiscard]] Session& session(Key key);
+  [[nodiscard]] SessionOptions& session_options() { return options_; }
+  void set_fill(const FillBatch* fill) { fill_ = fill; }
+  [[nodiscard]] Scalars scalars_of(const StepInput& input) const;
+
+  Result<void> load(const program::WeightBinding& weight, std::int32_t layer, const View& to) override;
+  Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer, const View& to) override;
+  Result<void> batch(std::int32_t micro_step, const std::array<View, 8>& to) override;
+
+ private:
+  struct Entry {
+    program::StepProgram program;
+    std::unique_ptr<Session> session;
+    bool measured = false;
+  };
+
+  explicit RankRun(RankSetup setup) : setup_(std::move(setup)) {}
+  Result<void> run(Key key, Scalars& scalars);
+  [[nodiscard]] View view(program::TensorId tensor, std::int32_t layer) const;
+
+  RankSetup setup_;
+  SessionOptions options_;
+  std::map<Key, std::unique_ptr<Entry>> entries_;
+  Arenas arenas_;
+  std::vector<program::StateTensor> states_;
+  const Loader* loader_ = nullptr;
+  const FillBatch* fill_ = nullptr;
+  PlaceBytes device_, host_;  // at the largest peak so far
+};
+
+}  // namespace ftplan::executor

@@ -1,0 +1,222 @@
+#include "executor/session.h"
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+#include "core/machine.h"
+#include "core/result.h"
+#include "executor/torch_runtime.h"
+#include "program/op_table.h"
+#include "program/ops/collective.h"
+
+namespace ftplan::executor {
+namespace {
+
+using program::Instruction;
+using program::Op;
+using program::Operand;
+using program::Step;
+using program::StepProgram;
+using program::Stream;
+
+void look_up(const program::Operands& operands, std::array<View, 8>& views, const auto& view) {
+  for (int i = 0; i < operands.size(); ++i) {
+    if (operands[i]) views[static_cast<std::size_t>(i)] = view(operands[i]);
+  }
+}
+
+}  // namespace
+
+Session::Session(const StepProgram& program, const Machine& machine, const Arenas& arenas, Host& host,
+                 SessionOptions options)
+    : program_(program),
+      arenas_(arenas),
+      host_(host),
+      options_(options),
+      kernels_(kernels_of(machine.instruction_set)),
+      walk_(program::walk(program, program::Sampling::kAll)) {
+  declared_.reserve(program.instructions.size());
+  for (const Instruction& instruction : program.instructions) {
+    const auto scratch = program::row_of(instruction.op).scratch({program, instruction}, machine);
+    declared_.push_back(scratch.bytes);
+    streams_ = streams_ || instruction.stream != Stream::kCompute;
+  }
+  find_waits();
+}
+
+void Session::find_waits() {
+  std::map<std::pair<program::EventId, std::int32_t>, std::int32_t> signalled;  // by event and layer: the last step
+  waits_.resize(walk_.steps.size());
+  held_until_.resize(walk_.steps.size());
+  std::vector<std::int32_t> pending;  // steps of other streams that the compute stream does not know to have ended
+  for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
+    const auto index = static_cast<std::int32_t>(i);
+    const Step& step = walk_.steps[i];
+    const Instruction& at = program_.instruction(step.instruction);
+    for (const program::EventUse& wait : at.waits) {
+      const auto found = signalled.find({wait.event, step.layer + wait.shift});
+      if (found == signalled.end()) continue;
+      waits_[i].push_back(found->second);
+      if (at.stream != Stream::kCompute) continue;
+      // The other stream runs in order: all before the awaited step has ended too.
+      std::erase_if(pending, [&](std::int32_t other) {
+        if (other <= found->second) held_until_[static_cast<std::size_t>(other)] = index;
+        return other <= found->second;
+      });
+    }
+    held_until_[i] = index;
+    if (at.stream != Stream::kCompute) pending.push_back(index);
+    if (at.signals != program::kNone) signalled[{at.signals, step.layer}] = index;
+  }
+  for (const std::int32_t other : pending) {
+    held_until_[static_cast<std::size_t>(other)] = static_cast<std::int32_t>(walk_.steps.size()) - 1;
+  }
+}
+
+View Session::view(Operand operand, std::int32_t layer) const {
+  const program::Tensor& tensor = program_.tensor(operand);
+  const program::Storage& storage = program_.storages[static_cast<std::size_t>(tensor.storage)];
+  const std::int32_t copy = program::copy_of(program_, operand, layer);
+  const Bytes offset = storage.offset + copy * storage.stride + tensor.offset;
+  const Arena& arena = arenas_.of(storage.place);
+  FTPLAN_CHECK(copy >= 0 && offset.value >= 0);
+  return {arena.base() + offset.value, &tensor};
+}
+
+Scratch Session::scratch_of(const Instruction& instruction, program::InstructionId id) const {
+  const auto stream = static_cast<std::size_t>(instruction.stream);
+  const Bytes declared = declared_[static_cast<std::size_t>(id)];
+  const std::int64_t size = std::max<std::int64_t>(0, (declared - options_.withheld_scratch).value);
+  std::byte* begin = arenas_.device.base() + program_.scratch_offset[stream].value;
+  return {std::span(begin, static_cast<std::size_t>(size)), program::name_of(instruction.op)};
+}
+
+Call Session::call_of(std::int32_t index, Scalars& scalars, Scratch& scratch) const {
+  const Step& step = walk_.steps[static_cast<std::size_t>(index)];
+  const Instruction& at = program_.instruction(step.instruction);
+  Call call{.program = program_,
+            .instruction = at,
+            .layer = step.layer,
+            .scratch = scratch,
+            .scalars = scalars,
+            .threads = options_.threads};
+  const auto resolve = [&](Operand operand) { return view(operand, step.layer); };
+  look_up(at.in, call.in, resolve);
+  look_up(at.out, call.out, resolve);
+  look_up(at.update, call.update, resolve);
+  return call;
+}
+
+void Session::observe(std::int32_t step, const Call& call, Observer& observer) const {
+  const std::int32_t until = held_until_[static_cast<std::size_t>(step)];
+  const auto each = [&](const std::array<View, 8>& views, const auto& access) {
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      if (!views[i]) continue;
+      const auto& storage = program_.storages[static_cast<std::size_t>(views[i].tensor->storage)];
+      observer.touch(step, until, storage, views[i].data, views[i].tensor->extent(), access(static_cast<int>(i)));
+    }
+  };
+  each(call.in, [](int) { return Access::kRead; });
+  each(call.update, [](int) { return Access::kUpdate; });
+  each(call.out, [&](int i) { return call.accumulates(i) ? Access::kUpdate : Access::kDefine; });
+  observer.scratch(call.instruction.stream, call.scratch.used());
+}
+
+Result<void> Session::dispatch(const Step& step, Call& call) {
+  const auto& at = call.instruction;
+  switch (at.op) {
+    case Op::kMark: return {};
+    case Op::kBatch: return host_.batch(step.micro_step, call.out);
+    case Op::kLoad: {
+      const auto binding = static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
+      return host_.load(program_.weights[binding], step.layer, call.out[0]);
+    }
+    case Op::kInitAdapter: {
+      const auto binding = static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
+      return host_.init_adapter(program_.adapters[binding], step.layer, call.out[0]);
+    }
+    default: break;
+  }
+  if (program::is_collective(at.op)) {
+    FTPLAN_CHECK(options_.communicator != nullptr);
+    options_.communicator->run(call);
+    return {};
+  }
+  const Kernel kernel = kernels_.of(at.op);
+  FTPLAN_CHECK(kernel != nullptr);
+  const ScratchScope scope(call.scratch);
+  const NoAllocation forbidden;
+  kernel(call);
+  return {};
+}
+
+Result<void> Session::execute(std::int32_t index, Scalars& scalars, Observer* observer) {
+  const Step& step = walk_.steps[static_cast<std::size_t>(index)];
+  const Instruction& at = program_.instruction(step.instruction);
+  Scratch scratch = scratch_of(at, step.instruction);
+  Call call = call_of(index, scalars, scratch);
+  const bool runs = at.predicate == program::kAlways || scalars[at.predicate] != 0;
+  try {
+    if (runs) {
+      if (auto ok = dispatch(step, call); !ok) return ok.error();
+    }
+  } catch (const ScratchExceeded& exceeded) {
+    return Error{ErrorCode::kInfeasible, "scratch", exceeded.what()};
+  }
+  if (observer != nullptr) observe(index, call, *observer);
+  return {};
+}
+
+Result<void> Session::run(Scalars& scalars, Observer* observer) {
+  set_threads(options_.threads);
+  if (streams_) return run_streams(scalars, observer);
+  for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
+    if (auto ok = execute(static_cast<std::int32_t>(i), scalars, observer); !ok) return ok.error();
+  }
+  return {};
+}
+
+Result<void> Session::run_streams(Scalars& scalars, Observer* observer) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<bool> ended(walk_.steps.size(), false);
+  std::optional<Error> failure;
+  const auto run_stream = [&](Stream stream) {
+    for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
+      const auto index = static_cast<std::int32_t>(i);
+      if (instruction(index).stream != stream) continue;
+      {
+        std::unique_lock lock(mutex);
+        const auto ready = [&] {
+          return failure || std::all_of(waits_[i].begin(), waits_[i].end(), [&](std::int32_t other) {
+                   return static_cast<bool>(ended[static_cast<std::size_t>(other)]);
+                 });
+        };
+        changed.wait(lock, ready);
+        if (failure) return;
+      }
+      const auto ok = execute(index, scalars, observer);
+      const std::lock_guard lock(mutex);
+      ended[i] = true;
+      if (!ok && !failure) failure = ok.error();
+      changed.notify_all();
+    }
+  };
+  std::thread communication(run_stream, Stream::kCommunication);
+  run_stream(Stream::kCompute);
+  communication.join();
+  if (failure) return *failure;
+  return {};
+}
+
+}  // namespace ftplan::executor

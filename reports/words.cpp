@@ -1,0 +1,235 @@
+#include "reports/words.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/data_options.h"
+#include "core/enums.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/method.h"
+#include "core/model_config.h"
+#include "core/plan.h"
+#include "core/run_result.h"
+#include "core/strategy.h"
+#include "core/text.h"
+#include "core/timeline.h"
+#include "core/training.h"
+#include "core/units.h"
+#include "reports/comparison.h"
+#include "reports/markup.h"
+#include "reports/report.h"
+
+namespace ftplan::reports {
+namespace {
+
+const char* method_name(Method method) {
+  switch (method) {
+    case Method::kFull:
+      return "full fine-tuning";
+    case Method::kLora:
+      return "LoRA";
+    case Method::kQlora:
+      return "QLoRA";
+    case Method::kInt8Lora:
+      return "int8 LoRA";
+  }
+  return "?";
+}
+
+const char* fits_words(Fits fits) {
+  switch (fits) {
+    case Fits::kYes:
+      return "it fits";
+    case Fits::kTight:
+      return "it is tight: only the lower end of the interval fits";
+    case Fits::kNo:
+      return "it does not fit";
+    case Fits::kUnknown:
+      return "whether it fits is not known";
+  }
+  return "?";
+}
+
+std::string model_words(const ModelConfig& model) {
+  std::string text = counted(model.layers, "layer") + ", hidden " + with_commas(model.hidden) +
+                     ", MLP " + with_commas(model.intermediate) + ", " +
+                     counted(model.heads, "head") + " of " + std::to_string(model.head_size);
+  if (model.kv_heads != model.heads)
+    text += " sharing " + counted(model.kv_heads, "key-value head");
+  text += ", vocabulary " + with_commas(model.vocabulary);
+  text += model.tied_embeddings ? ", head tied to the embedding" : "";
+  return std::string(to_text(model.family)) + " family, stored as " + to_text(model.stored) + ": " +
+         text + ".";
+}
+
+std::string method_words(const MethodOptions& method) {
+  std::string text = method_name(method.method);
+  if (method.method != Method::kFull) {
+    text += " of rank " + std::to_string(method.rank) + ", alpha " + format_number(method.alpha) +
+            (method.rslora ? " over the root of the rank" : "") + ", on " +
+            join(method.targets, ", ");
+    if (method.dropout > 0) text += ", dropout " + format_number(method.dropout);
+  }
+  return text + ", in " + to_text(method.precision) + " with " + to_text(method.optimizer) + ".";
+}
+
+std::string device_words(const Plan& plan) {
+  const Machine& machine = plan.machine;
+  std::string text = plan.job.devices.gpus;
+  text += plan.layout.size() > 1
+              ? ", " + counted(static_cast<std::int64_t>(plan.layout.size()), "rank")
+              : "";
+  if (machine.backend == Backend::kCpu) text += ", " + counted(machine.threads, "thread");
+  if (!machine.instruction_set.empty()) text += ", " + machine.instruction_set;
+  if (!machine.torch.empty()) text += ", LibTorch " + machine.torch;
+  return text + ".";
+}
+
+std::string data_words(const Plan& plan) {
+  const DataFacts& facts = *plan.data;
+  std::string text = counted(facts.rows, "row") + " of " + counted(facts.tokens, "token") + ", " +
+                     with_commas(facts.target_tokens) + " of them learned; the longest row has " +
+                     with_commas(facts.longest);
+  if (facts.validation_rows > 0) text += "; " + counted(facts.validation_rows, "row") + " held out";
+  return text + ". Packing: " + to_text(plan.job.data.packing) + ".";
+}
+
+std::string training_words(const Plan& plan) {
+  const TrainingOptions& training = plan.job.training;
+  const std::int64_t sequences =
+      plan.strategy.micro_batch * plan.strategy.accumulation *
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(plan.layout.size()));
+  std::string text = counted(plan.steps, "step") + " of " + counted(sequences, "sequence") + ", " +
+                     to_text(training.schedule) + " schedule";
+  if (training.learning_rate) text += " from " + format_number(*training.learning_rate);
+  if (training.weight_decay > 0) text += ", weight decay " + format_number(training.weight_decay);
+  if (training.clip > 0) text += ", gradients clipped at " + format_number(training.clip);
+  return text + ", seed " + std::to_string(training.seed) + ".";
+}
+
+using Value = std::optional<double> StepMetrics::*;
+
+// `fell from 2.31 to 0.87`, or empty when fewer than one finite value is there.
+std::string from_to(const std::vector<StepMetrics>& metrics, Value value) {
+  std::vector<double> values;
+  for (const StepMetrics& line : metrics) {
+    if ((line.*value) && std::isfinite(*(line.*value))) values.push_back(*(line.*value));
+  }
+  if (values.empty()) return "";
+  const std::string last = format_fixed(values.back(), 4);
+  if (values.size() == 1) return "is " + last;
+  const double change = values.back() - values.front();
+  const char* verb = change < 0 ? "fell from " : change > 0 ? "rose from " : "stayed from ";
+  return verb + format_fixed(values.front(), 4) + " to " + last;
+}
+
+}  // namespace
+
+std::string counted(std::int64_t count, const char* unit) {
+  return with_commas(count) + " " + unit + (count == 1 ? "" : "s");
+}
+
+std::string title(const Plan& plan) {
+  const std::string name = plan.model.name.empty() ? plan.job.model : plan.model.name;
+  return name + ", " + method_name(plan.job.method.method);
+}
+
+std::optional<Need> need_of(const Plan& plan) {
+  const bool shared = plan.machine.backend == Backend::kCpu;
+  std::optional<Need> need;
+  for (const RankPrediction& rank : plan.predicted) {
+    const Bytes used = rank.device.peak + (shared ? rank.host.peak : Bytes{});
+    if (!need || used > need->used) need = Need{.rank = rank.rank, .used = used, .limit = {}};
+  }
+  if (need) {
+    need->limit = plan.machine.device_memory;
+    if (shared && plan.machine.host_memory) need->limit = plan.machine.host_memory;
+  }
+  return need;
+}
+
+std::string summary(const Plan& plan) {
+  const auto need = need_of(plan);
+  std::string text = std::string(method_name(plan.job.method.method)) + " in " +
+                     to_text(plan.job.method.precision) + " on " + plan.job.devices.gpus;
+  text.front() = static_cast<char>(text.front() == 'f' ? 'F' : text.front());
+  if (!need) return text + ": nothing is predicted.";
+  text += " needs " + format_bytes(need->used);
+  if (need->limit) text += " of " + format_bytes(*need->limit);
+  return text + ": " + fits_words(plan.fits) + ".";
+}
+
+std::vector<Fact> describe(const Plan& plan) {
+  std::vector<Fact> facts = {{.label = "Model", .text = model_words(plan.model)},
+                             {.label = "Method", .text = method_words(plan.job.method)},
+                             {.label = "Devices", .text = device_words(plan)},
+                             {.label = "Strategy", .text = describe(plan.strategy) + "."}};
+  if (plan.data) facts.push_back({.label = "Data", .text = data_words(plan)});
+  facts.push_back({.label = "Training", .text = training_words(plan)});
+  return facts;
+}
+
+std::string describe(const Strategy& strategy) {
+  return "micro-batch " + std::to_string(strategy.micro_batch) + " \u00d7 accumulation " +
+         std::to_string(strategy.accumulation) + ", checkpointing " +
+         to_text(strategy.checkpointing) + ", ZeRO-" + std::to_string(strategy.zero) +
+         ", loss in chunks of " + counted(strategy.loss_chunk, "token");
+}
+
+std::string describe_basis(const RankPrediction& prediction) {
+  std::string text;
+  switch (prediction.basis) {
+    case Basis::kExecuted:
+      text =
+          "Executed: every operation was run and measured on this backend, or its formula is exact";
+      break;
+    case Basis::kCalibrated:
+      text = "Calibrated: measured on another machine of this kind";
+      break;
+    case Basis::kFormula:
+      text = "Formula: computed, not measured on this device";
+      break;
+  }
+  if (prediction.uncertainty == Bytes{}) return text + ". The device's peak is exact.";
+  const Bytes peak = prediction.device.peak;
+  return text + ". The device's peak lies between " + format_bytes(peak - prediction.uncertainty) +
+         " and " + format_bytes(peak + prediction.uncertainty) + ".";
+}
+
+std::string describe_verdict(const ReportInput& input) {
+  if (!input.result) return "";
+  const Verdict verdict = judge(input);
+  if (verdict.compared == 0) return "Nothing was measured.";
+  std::string text =
+      verdict.different == 0
+          ? "Predicted equals measured, to the byte, on all " + counted(verdict.compared, "line") +
+                "."
+          : counted(verdict.different, "line") + " of " + with_commas(verdict.compared) +
+                (verdict.different == 1 ? " differs" : " differ") + " from the prediction.";
+  if (verdict.other_plan) text += " The run was made with another plan than this one.";
+  return text;
+}
+
+std::string describe_loss(const std::vector<StepMetrics>& metrics) {
+  const std::string training = from_to(metrics, &StepMetrics::loss);
+  const std::string validation = from_to(metrics, &StepMetrics::validation_loss);
+  std::string text;
+  if (!training.empty()) text = "Training loss " + training + ".";
+  if (!validation.empty())
+    text += std::string(text.empty() ? "" : " ") + "Validation loss " + validation + ".";
+  return text;
+}
+
+std::string describe(const Instant& instant) {
+  std::string text = instant.phase;
+  if (instant.layer >= 0) text += ", layer " + std::to_string(instant.layer);
+  if (instant.micro_step > 0) text += ", micro-step " + std::to_string(instant.micro_step);
+  return text + ": " + instant.operation;
+}
+
+}  // namespace ftplan::reports

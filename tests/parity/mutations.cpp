@@ -1,0 +1,63 @@
+#include "tests/parity/mutations.h"
+
+#include <string>
+#include <variant>
+
+#include "core/check.h"
+#include "executor/rank_run.h"
+#include "program/attributes.h"
+#include "program/op.h"
+#include "program/step_program.h"
+
+namespace ftplan::parity {
+namespace {
+
+template <class A, class F>
+void change(program::StepProgram& program, F f) {
+  for (program::Attributes& attributes : program.attributes) {
+    if (A* found = std::get_if<A>(&attributes)) f(*found);
+  }
+}
+
+template <class F>
+void change_ops(program::StepProgram& program, program::Op op, F f) {
+  for (program::Instruction& instruction : program.instructions) {
+    if (instruction.op == op) f(instruction);
+  }
+}
+
+}  // namespace
+
+void mutate_program(const std::string& name, program::StepProgram& program) {
+  using namespace program;
+  if (name == "adamw epsilon") change<AdamwAttributes>(program, [](auto& a) { a.epsilon *= 1e4; });
+  if (name == "adamw beta2") change<AdamwAttributes>(program, [](auto& a) { a.beta2 = 0.99; });
+  if (name == "no weight decay") change<AdamwAttributes>(program, [](auto& a) { a.weight_decay = 0; });
+  if (name == "decay on norms") {
+    double decay = 0;
+    change<AdamwAttributes>(program, [&](auto& a) { decay = a.weight_decay > 0 ? a.weight_decay : decay; });
+    change<AdamwAttributes>(program, [&](auto& a) { a.weight_decay = decay; });
+  }
+  if (name == "norm epsilon") change<NormAttributes>(program, [](auto& a) { a.epsilon *= 100; });
+  if (name == "rope base") change<RopeAttributes>(program, [](auto& a) { a.theta *= 2; });
+  if (name == "wrong alpha") {
+    change<LinearAttributes>(program, [](auto& a) { a.scale = a.scale == 1 ? 1 : a.scale * 1.1; });
+  }
+  if (name == "no clipping") change<ClipAttributes>(program, [](auto& a) { a.limit = 0; });
+  if (name == "rotation not undone") change<RotateAttributes>(program, [](auto& a) { a.inverse = false; });
+  if (name == "residual gradient lost") {
+    change_ops(program, Op::kRmsNormBackward, [](Instruction& i) { i.accumulate &= static_cast<std::uint8_t>(~1U); });
+  }
+  if (name == "accumulation overwrites") {
+    change_ops(program, Op::kLinearWeightGradient, [](Instruction& i) { i.accumulate = 0; });
+  }
+}
+
+void mutate_input(const std::string& name, executor::StepInput& input) {
+  // No bias correction: as if infinitely many steps had been.
+  if (name == "no bias correction") input.step += 1'000'000;
+  if (name == "mean of means") input.target_tokens = input.target_tokens * 11 / 10;
+  if (name == "late warm-up") input.learning_rate *= 0.9;
+}
+
+}  // namespace ftplan::parity

@@ -1,0 +1,199 @@
+"""Tiny random models, learnable data and a plain training loop of Hugging Face transformers and PEFT."""
+
+import json
+import math
+import os
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+warnings.filterwarnings("ignore")
+import torch
+import torch.nn.functional as functional
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass
+class Setting:
+    """One comparison. Everything that both trainers must agree on."""
+
+    method: str = "full"
+    precision: str = "fp32"
+    checkpointing: str = "none"
+    micro_batch: int = 2
+    accumulation: int = 1
+    packing: str = "none"
+    ranks: int = 1
+    zero: int = 0
+    layers: int = 3
+    tied: bool = False
+    bias: bool = False
+    scaling: dict | None = None
+    targets: list = field(default_factory=lambda: list(TARGETS))
+    rank: int = 4
+    alpha: float = 8.0
+    rslora: bool = False
+    dropout: float = 0.0
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.1
+    warmup_steps: int = 2
+    schedule: str = "cosine"
+    clip: float = 1.0
+    loss_chunk: int = 512
+    steps: int = 20
+    seed: int = 0
+
+
+def config_of(s):
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    if s.scaling:
+        rope = dict(s.scaling)
+    return LlamaConfig(hidden_size=64, intermediate_size=112, num_hidden_layers=s.layers, num_attention_heads=4,
+                       num_key_value_heads=2, vocab_size=160, max_position_embeddings=512,
+                       tie_word_embeddings=s.tied, attention_bias=s.bias, rope_parameters=rope,
+                       initializer_range=0.08, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
+
+
+def rows_of(s):
+    """Cycles through one of a few motifs, in rows of several lengths: learnable within a few steps."""
+    generator = torch.Generator().manual_seed(1000 + s.seed)
+    motifs = torch.randint(3, 160, (3, 7), generator=generator).tolist()
+    rows = []
+    for _ in range(64):
+        length = int(torch.randint(9, 60, (1,), generator=generator))
+        motif = motifs[int(torch.randint(0, 3, (1,), generator=generator))]
+        start = int(torch.randint(0, 7, (1,), generator=generator))
+        ids = [motif[(start + i) % 7] for i in range(length)]
+        labels = [-100 if i < length // 4 else token for i, token in enumerate(ids)]
+        rows.append((ids, labels))
+    return rows
+
+
+def make_model(s, folder):
+    torch.manual_seed(s.seed)
+    model = LlamaForCausalLM(config_of(s)).float()
+    if s.bias:
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.1)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            with torch.no_grad():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    # Halves of these are exact in bf16, so that both precisions start from one model.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16().float())
+    model.save_pretrained(folder)
+    return model
+
+
+def add_adapter(s, model, folder):
+    config = LoraConfig(r=s.rank, lora_alpha=s.alpha, lora_dropout=s.dropout, target_modules=s.targets,
+                        use_rslora=s.rslora, task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, config)
+    torch.manual_seed(s.seed + 1)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    adapted.save_pretrained(folder)
+    return adapted
+
+
+def learning_rate(s, step):
+    if step < s.warmup_steps:
+        return s.learning_rate * step / max(1, s.warmup_steps)
+    progress = (step - s.warmup_steps) / max(1, s.steps - s.warmup_steps)
+    if s.schedule == "constant":
+        return s.learning_rate
+    if s.schedule == "linear":
+        return s.learning_rate * max(0.0, 1 - progress)
+    return s.learning_rate * max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def batches_of(s, rows):
+    """The micro-batches of each step, in file order, padded on the right."""
+    per_step = s.micro_batch * s.accumulation * s.ranks
+    per_epoch = -(-len(rows) // per_step)
+    step_rows = [rows[i % per_epoch * per_step:][:per_step] for i in range(s.steps)]
+    for chunk in step_rows:
+        length = max(len(ids) for ids, _ in chunk)
+        parts = [chunk[i:i + s.micro_batch] for i in range(0, len(chunk), s.micro_batch)]
+        yield [tuple(torch.tensor([row[k] + [fill] * (length - len(row[k])) for row in part])
+                     for k, fill in ((0, 0), (1, -100)))
+               + (torch.tensor([[1] * len(ids) + [0] * (length - len(ids)) for ids, _ in part]),)
+               for part in parts]
+
+
+def train(s, model, batches, precision):
+    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, AdamW."""
+    if s.method == "full":
+        model.train()
+        autocast = torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    else:
+        model.train()
+        autocast = nullcontext()
+    if s.checkpointing != "none":
+        model.config.use_cache = False
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    decays = [p for n, p in trained if "norm" not in n and not n.endswith("bias")]
+    others = [p for n, p in trained if "norm" in n or n.endswith("bias")]
+    optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": s.weight_decay},
+                                   {"params": others, "weight_decay": 0.0}], lr=1.0)
+    losses, norms, gradients = [], [], None
+    for step, micro_batches in enumerate(batches):
+        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
+        total = 0.0
+        for ids, labels, mask in micro_batches:
+            with autocast:
+                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            summed = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(),
+                                              ignore_index=-100, reduction="sum") / count
+            summed.backward()
+            total += float(summed.detach())
+        if gradients is None:
+            gradients = {n: p.grad.detach().float().flatten().clone() for n, p in trained if p.grad is not None}
+        norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in trained], s.clip if s.clip > 0 else 1e30)))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(s, step)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total)
+    return losses, norms, gradients
+
+
+def request_of(s):
+    per_step = s.micro_batch * s.accumulation * s.ranks
+    return {"format_version": 1, "model": "tiny",
+            "devices": {"gpus": "cpu" if s.ranks == 1 else f"{s.ranks}xcpu"},
+            "method": {"method": s.method, "rank": s.rank, "alpha": s.alpha, "dropout": s.dropout,
+                       "rslora": s.rslora, "targets": s.targets, "precision": s.precision},
+            "data": {"format": "tokens", "seq": 256, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
+            "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,
+                         "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip,
+                         "global_batch": per_step, "micro_batch": s.micro_batch, "accumulation": s.accumulation,
+                         "eval_every": "none", "seed": s.seed},
+            "layout": {"checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}}
+
+
+def write_case(s, folder, model, adapter, data, mutation="", gradients="", threads=2):
+    case = {"request": request_of(s), "model": model, "adapter": adapter, "data": data, "steps": s.steps,
+            "threads": threads, "mutation": mutation, "gradients": gradients,
+            "strategy": {"micro_batch": s.micro_batch, "accumulation": s.accumulation,
+                         "checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}}
+    path = os.path.join(folder, f"case-{mutation.replace(' ', '-') or 'plain'}.json")
+    with open(path, "w") as file:
+        json.dump(case, file)
+    return path
+
+
+def write_tokens(rows, path):
+    with open(path, "w") as file:
+        json.dump({"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}, file)

@@ -1,0 +1,238 @@
+// Runs training steps as `ftplan run` does and reports losses, gradients and bytes, for comparison with other trainers.
+//
+// step_probe CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "", "data": tokens file,
+// "steps", "ranks", "threads", "mutation": name or "", "gradients": safetensors file to write, or ""}
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <span>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+#include "core/fields.h"
+#include "core/job.h"
+#include "core/json.h"
+#include "core/plan.h"
+#include "core/run_result.h"
+#include "core/strategy.h"
+#include "data/data_set.h"
+#include "executor/communicator.h"
+#include "executor/feeding.h"
+#include "executor/kernels.h"
+#include "executor/loader.h"
+#include "executor/rank_run.h"
+#include "executor/torch_runtime.h"
+#include "models/convert.h"
+#include "models/family.h"
+#include "models/load.h"
+#include "models/safetensors_writer.h"
+#include "program/lowering.h"
+#include "program/op.h"
+#include "program/run_programs.h"
+#include "tests/parity/mutations.h"
+
+namespace ftplan {
+namespace {
+
+struct Case {
+  JobRequest request;
+  Strategy strategy;
+  std::string model, adapter, data, mutation, gradients;
+  std::int64_t steps = 1;
+  std::int64_t threads = 2;
+};
+
+}  // namespace
+
+template <>
+inline constexpr auto fields<Case> = std::tuple{Field{"request", &Case::request, ""},
+                                                Field{"strategy", &Case::strategy, ""},
+                                                Field{"model", &Case::model, ""},
+                                                Field{"adapter", &Case::adapter, ""},
+                                                Field{"data", &Case::data, ""},
+                                                Field{"mutation", &Case::mutation, ""},
+                                                Field{"gradients", &Case::gradients, ""},
+                                                Field{"steps", &Case::steps, "", Range{1, 1e6}, ""},
+                                                Field{"threads", &Case::threads, "", Range{1, 64}, ""}};
+
+namespace {
+
+using executor::Feeder;
+using executor::RankRun;
+using program::ProgramKind;
+
+template <class T>
+T need(Result<T> result) {
+  if (result) return std::move(*result);
+  std::cerr << result.error().text() << "\n";
+  std::exit(exit_code(result.error().code));
+}
+void need(const Result<void>& result) {
+  if (result) return;
+  std::cerr << result.error().text() << "\n";
+  std::exit(exit_code(result.error().code));
+}
+
+// Runs a step one instruction at a time and copies each unit's gradient before its norm is taken.
+class GradientCopy {
+ public:
+  GradientCopy(RankRun& run, std::int64_t length) : run_(run), key_{ProgramKind::kTrain, length} {}
+
+  void step(const executor::StepInput& input, const executor::FillBatch& fill) {
+    executor::Session& session = run_.session(key_);
+    executor::Scalars scalars = run_.scalars_of(input);
+    run_.set_fill(&fill);
+    for (std::size_t i = 0; i < session.walk().steps.size(); ++i) {
+      const auto index = static_cast<std::int32_t>(i);
+      if (session.instruction(index).op == program::Op::kSquareSum) copy(session, index, scalars);
+      need(session.execute(index, scalars));
+    }
+    run_.set_fill(nullptr);
+  }
+
+  void write(const std::string& path) const {
+    std::vector<models::TensorSpec> specs;
+    for (const auto& [name, values] : tensors_) {
+      specs.push_back({name, DType::kF32, {static_cast<std::int64_t>(values.size())}});
+    }
+    auto writer = need(models::SafetensorsWriter::create(path, specs));
+    for (const auto& [name, values] : tensors_) need(writer.write(name, std::as_bytes(std::span(values))));
+    need(writer.finish());
+  }
+
+ private:
+  void copy(executor::Session& session, std::int32_t index, executor::Scalars& scalars) {
+    executor::Scratch none;
+    const executor::Call call = session.call_of(index, scalars, none);
+    const program::StepProgram& program = call.program;
+    const program::Tensor& flat = program.tensor(call.instruction.in[0]);
+    for (const program::TrainedUnit& unit : program.units) {
+      if (unit.update_gradients != call.instruction.in[0].tensor) continue;
+      const auto add = [&](program::TensorId id, std::string name) {
+        const program::Tensor& member = program.tensor(id);
+        if (member.storage != program.tensor(unit.weights).storage) return;
+        const std::int64_t begin = member.offset.value / size_of(member.dtype).value;
+        std::vector<float> values(static_cast<std::size_t>(member.shape.elements()));
+        const std::size_t width = static_cast<std::size_t>(size_of(flat.dtype).value);
+        models::to_f32({call.in[0].data + static_cast<std::size_t>(begin) * width, values.size() * width}, flat.dtype,
+                       values);
+        tensors_.emplace_back(std::move(name), std::move(values));
+      };
+      const auto blueprint = models::make_blueprint(run_.setup().job.model);
+      for (const auto& binding : program.weights) {
+        if (binding.per_layer != unit.per_layer) continue;
+        add(binding.tensor, binding.per_layer ? models::layer_weight_name(
+                                                    blueprint.layer[static_cast<std::size_t>(binding.table_index)],
+                                                    call.layer)
+                                              : binding.name);
+      }
+      for (const auto& binding : program.adapters) {
+        add(binding.tensor, models::adapter_tensor_name({call.layer, binding.linear},
+                                                        binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA,
+                                                        run_.setup().job.model));
+      }
+    }
+  }
+
+  RankRun& run_;
+  RankRun::Key key_;
+  std::vector<std::pair<std::string, std::vector<float>>> tensors_;
+};
+
+struct RankReport {
+  Json losses = Json::array();
+  Json norms = Json::array();
+  RankBytes measured;
+};
+
+RankReport run_rank(const Case& c, const Job& job, const Machine& machine, const data::DataSet& data,
+                    std::int64_t rank, executor::Communicator* communicator) {
+  auto run = need(RankRun::create({job, c.strategy, machine, rank, data.facts, communicator}));
+  const auto loader = need(executor::Loader::open(job, c.model, c.adapter));
+  for (const auto& request : program::run_programs(job, c.strategy, rank, data.facts)) {
+    parity::mutate_program(c.mutation, run->program({request.kind, request.sequence}));
+  }
+  need(run->load(loader));
+  const Feeder feeder(job, c.strategy, rank, data);
+  RankReport report;
+  for (std::int64_t step = 0; step < c.steps; ++step) {
+    const auto rows = feeder.rows_of_step(step);
+    executor::StepInput input{step, executor::learning_rate_at(job.request.training, job.learning_rate, step, c.steps),
+                              rows.target_tokens};
+    parity::mutate_input(c.mutation, input);
+    const auto fill = feeder.fill(rows);
+    if (step == 0 && !c.gradients.empty()) {
+      // On a run of its own, so that the steps below begin from the same state.
+      auto twin = need(RankRun::create({job, c.strategy, machine, rank, data.facts, communicator}));
+      need(twin->load(loader));
+      GradientCopy copy(*twin, rows.length);
+      copy.step(input, fill);
+      copy.write(c.gradients);
+    }
+    const auto output = need(run->train(rows.length, input, fill));
+    report.losses.push_back(output.loss);
+    report.norms.push_back(output.gradient_norm);
+  }
+  report.measured = run->measured();
+  return report;
+}
+
+int main_of(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  const auto c = need(from_json<Case>(need(parse_json(text.str(), path)), path, Missing::kKeepDefault));
+  const auto model = need(models::load_model_config(c.model, {}));
+  JobRequest request = c.request;
+  request.data.data = std::vector<std::string>{c.data};
+  data::DataContext context;
+  context.positions = model.config.positions;
+  context.vocabulary = model.config.vocabulary;
+  const auto data =
+      need(data::load_data(request.data, context));
+  const Job job = need(validate(request, model.config, data.facts));
+  executor::install_allocator();
+  const Machine machine{.threads = c.threads,
+                        .instruction_set = executor::best_instruction_set(),
+                        .torch = executor::torch_version()};
+  const std::int64_t ranks = job.ranks();
+  executor::InProcessGroup group(static_cast<int>(ranks));
+  std::vector<RankReport> reports(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      executor::InProcessCommunicator communicator(group, static_cast<int>(rank));
+      reports[static_cast<std::size_t>(rank)] = run_rank(c, job, machine, data, rank, &communicator);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Json out = Json::object();
+  Json losses = reports[0].losses;
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    double sum = 0;
+    for (const RankReport& report : reports) sum += report.losses[i].get<double>();
+    losses[i] = sum;
+  }
+  out["losses"] = losses;
+  out["norms"] = reports[0].norms;
+  out["measured"] = Json::array();
+  for (const RankReport& report : reports) out["measured"].push_back(to_json(report.measured));
+  std::cout << render_json(out) << "\n";
+  return 0;
+}
+
+}  // namespace
+}  // namespace ftplan
+
+int main(int argc, char** argv) {
+  FTPLAN_CHECK(argc == 2);
+  return ftplan::main_of(argv[1]);
+}

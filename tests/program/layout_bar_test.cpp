@@ -1,0 +1,58 @@
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <string>
+
+#include "core/category.h"
+#include "core/text.h"
+#include "models/presets.h"
+#include "program/step_program.h"
+#include "program/walk.h"
+#include "tests/program/support.h"
+
+// Note [Bar]
+// (arena - persistent - scratch) / (lower bound - persistent): what the layout adds to the largest sum of live bytes.
+
+namespace ftplan::program {
+namespace {
+
+constexpr double kBar = 1.05;
+
+double excess(const StepProgram& program) {
+  constexpr auto kDevice = static_cast<std::size_t>(Place::kDevice);
+  const std::int64_t persistent = program.persistent[kDevice].value;
+  std::int64_t arena = program.arena[kDevice].value - persistent;
+  for (const Bytes scratch : program.scratch) arena -= scratch.value;
+  return static_cast<double>(arena) / static_cast<double>(lower_bound_of(program, Sampling::kEnds) - persistent);
+}
+
+TEST(LayoutBar, ArenasOfAllPresetsAreWithinFivePercentOfTheirLowerBounds) {
+  double worst = 0;
+  std::string where;
+  for (const models::Preset& preset : models::presets()) {
+    for (const Method method : {Method::kFull, Method::kLora}) {
+      for (const std::int64_t every : {0, 1, 2, 4, 5}) {
+        for (const std::int64_t accumulation : {1, 4}) {
+          JobRequest request;
+          request.method.method = method;
+          request.data.seq = 2048;
+          const Case c = make_case(request, preset.config,
+                                   {.accumulation = accumulation, .checkpointing = {.every = every}});
+          const double ratio = excess(lower_case(c));
+          const std::string name = preset.name + " " + describe(c);
+          EXPECT_LE(ratio, kBar) << name;
+          if (ratio > worst) {
+            worst = ratio;
+            where = name;
+          }
+        }
+      }
+    }
+  }
+  std::cout << "largest excess " << format_fixed(worst, 4) << ": " << where << "\n";
+}
+
+}  // namespace
+}  // namespace ftplan::program

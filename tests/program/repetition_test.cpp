@@ -1,0 +1,40 @@
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+
+#include "core/category.h"
+#include "program/step_program.h"
+#include "program/verify.h"
+#include "program/walk.h"
+#include "tests/program/support.h"
+
+// A program stores equal layers and micro-steps once, and sizes are found from a few of them. Both must not be seen.
+
+namespace ftplan::program {
+namespace {
+
+class RandomCase : public testing::TestWithParam<std::uint64_t> {};
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomCase, testing::Range(std::uint64_t{0}, std::uint64_t{200}));
+
+TEST_P(RandomCase, PeaksOfRepeatedSegmentsEqualThoseOfUnrolledOnes) {
+  const Case c = random_case(GetParam());
+  SCOPED_TRACE("seed " + std::to_string(GetParam()) + ": " + describe(c));
+  for (std::int64_t rank = 0; rank < c.job.ranks(); ++rank) {
+    const StepProgram sampled = lower_case(c, rank, Sampling::kEnds);
+    const StepProgram unrolled = lower_case(c, rank, Sampling::kAll);
+    EXPECT_EQ(sampled.arena, unrolled.arena);
+    EXPECT_EQ(sampled.persistent, unrolled.persistent);
+    for (const Place place : {Place::kDevice, Place::kHost}) {
+      EXPECT_EQ(lower_bound_of(sampled, Sampling::kEnds, place), lower_bound_of(unrolled, Sampling::kAll, place));
+    }
+  }
+}
+
+TEST_P(RandomCase, ProgramsOfAllRanksAreWhatTheyMustBe) {
+  const Case c = random_case(GetParam());
+  EXPECT_EQ(verify_ranks(lower_ranks(c)), "") << "seed " << GetParam() << ": " << describe(c);
+}
+
+}  // namespace
+}  // namespace ftplan::program

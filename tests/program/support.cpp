@@ -1,0 +1,162 @@
+#include "tests/program/support.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+#include "core/enums.h"
+#include "core/method.h"
+#include "core/text.h"
+#include "program/lifetimes.h"
+#include "program/lower.h"
+#include "program/occupancy.h"
+#include "program/passes/passes.h"
+
+namespace ftplan::program {
+namespace {
+
+// Draws that are the same on every platform, unlike those of <random>'s distributions.
+class Draw {
+ public:
+  explicit Draw(std::uint64_t seed) : engine_(seed) {}
+  std::int64_t below(std::int64_t limit) {
+    return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(limit));
+  }
+  std::int64_t in(std::int64_t low, std::int64_t high) { return low + below(high - low + 1); }
+  bool one_in(std::int64_t n) { return below(n) == 0; }
+  template <class T>
+  T of(std::initializer_list<T> choices) {
+    return choices.begin()[below(static_cast<std::int64_t>(choices.size()))];
+  }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+ModelConfig random_model(Draw& draw) {
+  ModelConfig model{.name = "random"};
+  model.kv_heads = draw.in(1, 3);
+  model.heads = model.kv_heads * draw.in(1, 4);
+  model.head_size = draw.of<std::int64_t>({4, 8, 16, 24});
+  model.hidden = draw.one_in(4) ? 8 * draw.in(1, 12) : model.heads * model.head_size;
+  model.intermediate = 8 * draw.in(1, 40);
+  model.layers = draw.in(1, 12);
+  model.vocabulary = draw.in(10, 700);
+  model.positions = 512;
+  model.tied_embeddings = draw.one_in(2);
+  model.attention_bias = draw.one_in(3);
+  model.mlp_bias = draw.one_in(4);
+  return model;
+}
+
+MethodOptions random_method(Draw& draw) {
+  MethodOptions method{.method = draw.one_in(2) ? Method::kFull : Method::kLora};
+  method.precision = draw.one_in(2) ? Precision::kFp32 : Precision::kBf16;
+  method.rank = draw.in(1, 9);
+  method.dropout = draw.one_in(3) ? 0.1 : 0;
+  method.targets.clear();
+  for (const char* linear : kLinearNames) {
+    if (draw.one_in(2)) method.targets.emplace_back(linear);
+  }
+  if (method.targets.empty()) method.targets.emplace_back("all-linear");
+  return method;
+}
+
+}  // namespace
+
+ModelConfig toy_model() {
+  ModelConfig model{.name = "toy"};
+  model.vocabulary = 64;
+  model.hidden = 16;
+  model.intermediate = 32;
+  model.layers = 2;
+  model.heads = 2;
+  model.kv_heads = 1;
+  model.head_size = 8;
+  model.positions = 64;
+  return model;
+}
+
+JobRequest toy_request() {
+  JobRequest request;
+  request.method.method = Method::kFull;
+  request.method.precision = Precision::kFp32;
+  request.data.seq = 8;
+  return request;
+}
+
+Case make_case(JobRequest request, const ModelConfig& model, const Strategy& strategy) {
+  request.training.micro_batch = strategy.micro_batch;
+  request.training.accumulation = strategy.accumulation;
+  request.layout = {.zero = strategy.zero,
+                    .checkpointing = strategy.checkpointing,
+                    .loss_chunk = strategy.loss_chunk};
+  auto job = validate(request, model, std::nullopt);
+  if (!job) check_failed(job.error().text().c_str(), __FILE__, __LINE__);
+  return {.job = std::move(*job), .strategy = strategy, .machine = {}};
+}
+
+Case random_case(std::uint64_t seed) {
+  Draw draw(seed);
+  const ModelConfig model = random_model(draw);
+  JobRequest request;
+  request.method = random_method(draw);
+  request.data.seq = 8 * draw.in(1, 12);
+  request.training.decay = draw.one_in(2) ? Decay::kAll : Decay::kMatrices;
+  Strategy strategy{.micro_batch = draw.in(1, 3), .accumulation = draw.in(1, 3)};
+  const bool checkpointing = model.layers > 1 && !draw.one_in(3);
+  if (checkpointing) strategy.checkpointing.every = draw.one_in(2) ? 1 : draw.in(2, model.layers);
+  if (draw.one_in(2)) {
+    request.devices.gpus = "2xcpu";
+    strategy.zero = draw.in(0, 1);
+  }
+  strategy.loss_chunk = draw.of<std::int64_t>({16, 40, 512});
+  return make_case(request, model, strategy);
+}
+
+std::string describe(const Case& c) {
+  const ModelConfig& m = c.job.model;
+  const auto number = [](std::int64_t value) { return std::to_string(value); };
+  const MethodOptions& method = c.job.request.method;
+  return number(m.hidden) + "x" + number(m.intermediate) + " layers " + number(m.layers) + " heads " + number(m.heads) +
+         "/" + number(m.kv_heads) + "x" + number(m.head_size) + " vocabulary " + number(m.vocabulary) +
+         (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") + " " + to_text(method.method) + " " +
+         to_text(method.precision) + " targets " + join(method.targets, ",") + " dropout " +
+         format_number(method.dropout) + " sequence " + number(c.job.sequence) + " micro-batch " +
+         number(c.strategy.micro_batch) + " accumulation " + number(c.strategy.accumulation) + " checkpointing " +
+         to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " ranks " + number(c.job.ranks()) +
+         " chunk " + number(c.strategy.loss_chunk);
+}
+
+StepProgram lower_case(const Case& c, std::int64_t rank, Sampling sampling, ProgramKind kind) {
+  Lowering lowering = begin_lowering(c.job, c.strategy, c.machine, {.kind = kind, .rank = rank});
+  lowering.sampling = sampling;
+  for (const Pass& pass : passes()) {
+    const auto ok = pass.run(lowering);
+    if (!ok) check_failed(ok.error().text().c_str(), pass.name, __LINE__);
+  }
+  return std::move(lowering.program);
+}
+
+std::vector<StepProgram> lower_ranks(const Case& c) {
+  std::vector<StepProgram> programs;
+  for (std::int64_t rank = 0; rank < c.job.ranks(); ++rank) programs.push_back(lower_case(c, rank));
+  return programs;
+}
+
+std::int64_t lower_bound_of(const StepProgram& program, Sampling sampling, Place place) {
+  const Walk steps = walk(program, sampling);
+  std::int64_t peak = 0;
+  for (const CategoryCounts& live : occupancy(program, steps, lives_of(program, steps), place)) {
+    peak = std::max(peak, sum_of(live));
+  }
+  return peak;
+}
+
+}  // namespace ftplan::program
