@@ -40,7 +40,9 @@ Result<DeviceLayout> parse_devices(const std::string& text) {
   const bool counts_fit = layout.nodes >= 1 && layout.per_node >= 1 &&
                           layout.nodes <= kMostDevices && layout.per_node <= kMostDevices;
   if (rest.empty() || !counts_fit) {
-    return bad_input("--gpus", "got \"" + text + "\", expected NAME, COUNTxNAME or NODESxCOUNTxNAME, such as 8xT4");
+    return bad_input(
+        "--gpus",
+        "got \"" + text + "\", expected NAME, COUNTxNAME or NODESxCOUNTxNAME, such as 8xT4");
   }
   return layout;
 }

@@ -27,7 +27,8 @@ class ListModels : public Command {
 
  private:
   static std::string table() {
-    Table table{.head = {"model", "repository", "parameters", "GiB in 16 bit", "layers", "hidden", "positions"},
+    Table table{.head = {"model", "repository", "parameters", "GiB in 16 bit", "layers", "hidden",
+                         "positions"},
                 .left = 2};
     for (const models::Preset& preset : models::presets()) {
       const ModelConfig& c = preset.config;
@@ -36,7 +37,8 @@ class ListModels : public Command {
                             std::to_string(c.hidden), std::to_string(c.positions)});
     }
     return render_table(table) +
-           "\n--model also takes a model folder, a config.json, or org/name in the local Hugging Face cache.\n";
+           "\n--model also takes a model folder, a config.json, or org/name in the local Hugging "
+           "Face cache.\n";
   }
 
   static Json as_json() {
@@ -65,11 +67,13 @@ class ListHardware : public Command {
     }
     Table table{.head = {"device", "sold as", "usable GiB", "bf16 units", "context"}, .left = 2};
     for (const estimator::Hardware& entry : estimator::hardware()) {
-      table.rows.push_back({entry.name, entry.sold_as, format_gib(entry.memory_bytes), entry.native_bf16 ? "yes" : "no",
+      table.rows.push_back({entry.name, entry.sold_as, format_gib(entry.memory_bytes),
+                            entry.native_bf16 ? "yes" : "no",
                             format_bytes(entry.runtime_bytes) + " +- " +
                                 format_fixed(100 * entry.runtime_interval, 0) + " %"});
     }
-    print(render_table(table) + "\nand cpu: this host (ftplan doctor). --json adds where each number is from.\n");
+    print(render_table(table) +
+          "\nand cpu: this host (ftplan doctor). --json adds where each number is from.\n");
     return 0;
   }
 

@@ -44,16 +44,20 @@ class Doctor : public Command {
     const std::string worker = find_worker();
     Table table{.head = {"ftplan", kVersion}, .left = 2};
     table.rows = {
-        {"memory", machine.host_memory ? format_bytes(*machine.host_memory) + " usable by a run" : "not known"},
+        {"memory", machine.host_memory ? format_bytes(*machine.host_memory) + " usable by a run"
+                                       : "not known"},
         {"threads", std::to_string(machine.threads)},
-        {"instructions", machine.instruction_set.empty() ? "neither avx2 nor avx512" : machine.instruction_set},
+        {"instructions",
+         machine.instruction_set.empty() ? "neither avx2 nor avx512" : machine.instruction_set},
         {"LibTorch", machine.torch.empty() ? "not built in" : machine.torch},
         {"ftplan-worker", worker.empty() ? "missing" : worker},
         {"calibrated", std::to_string(machine.scratch.size()) + " operations"}};
     std::string text = render_table(table) + "\n";
     if (worker.empty()) {
-      text += "run, eval, generate and calibrate need ftplan-worker: tools/setup worker, then build the target "
-              "ftplan-worker.\n";
+      text +=
+          "run, eval, generate and calibrate need ftplan-worker: tools/setup worker, then build "
+          "the target "
+          "ftplan-worker.\n";
     } else if (machine.scratch.empty()) {
       text += "bf16 predictions are bounds until ftplan calibrate has run; f32 ones are exact.\n";
     }
@@ -66,7 +70,8 @@ class Doctor : public Command {
 }  // namespace
 
 CommandRow doctor_command() {
-  return {"doctor", "What this machine can do.", "ftplan doctor", [] { return std::make_unique<Doctor>(); }};
+  return {"doctor", "What this machine can do.", "ftplan doctor",
+          [] { return std::make_unique<Doctor>(); }};
 }
 
 }  // namespace ftplan::tools

@@ -23,7 +23,9 @@ models::HubEnvironment hub_environment() {
 }
 
 std::string cache_folder() {
-  if (const std::string cache = variable("XDG_CACHE_HOME"); !cache.empty()) return cache + "/ftplan";
+  // A relative path is to be ignored. @source XDG Base Directory Specification 0.8
+  if (const std::string cache = variable("XDG_CACHE_HOME"); cache.starts_with("/"))
+    return cache + "/ftplan";
   const std::string home = variable("HOME");
   return home.empty() ? "" : home + "/.cache/ftplan";
 }

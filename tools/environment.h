@@ -9,7 +9,8 @@ namespace ftplan::tools {
 
 models::HubEnvironment hub_environment();
 
-/// Folder for what ftplan measured: `$XDG_CACHE_HOME/ftplan`, else `~/.cache/ftplan`; empty where there is neither.
+/// Folder for what ftplan measured or tokenized: `$XDG_CACHE_HOME/ftplan`, else `~/.cache/ftplan`;
+/// empty where neither is known.
 std::string cache_folder();
 
 }  // namespace ftplan::tools

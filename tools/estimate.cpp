@@ -30,7 +30,8 @@ namespace ftplan::tools {
 namespace {
 
 constexpr const char* kNotBuilt =
-    "not built yet: qlora, int8-lora, fp16, 8-bit optimizers, ZeRO-2 and 3, offload, pipelines, seconds and cost";
+    "not built yet: qlora, int8-lora, fp16, 8-bit optimizers, ZeRO-2 and 3, offload, pipelines, "
+    "seconds and cost";
 
 struct Row {
   Job job;
@@ -132,19 +133,21 @@ class Estimate : public Command {
     }
     const Job& job = resolved.job;
     const auto memory = resolved.machine.device_memory;
-    return {{"format_version", 1},
-            {"model", {{"name", job.model.name}, {"parameters", models::count_parameters(job.model)}}},
-            {"devices",
-             {{"name", resolved.machine.name},
-              {"count", job.ranks()},
-              {"memory_bytes", memory ? Json(memory->value) : Json(nullptr)}}},
-            {"rows", std::move(list)},
-            {"notes", resolved.notes},
-            {"not_built", kNotBuilt}};
+    return {
+        {"format_version", 1},
+        {"model", {{"name", job.model.name}, {"parameters", models::count_parameters(job.model)}}},
+        {"devices",
+         {{"name", resolved.machine.name},
+          {"count", job.ranks()},
+          {"memory_bytes", memory ? Json(memory->value) : Json(nullptr)}}},
+        {"rows", std::move(list)},
+        {"notes", resolved.notes},
+        {"not_built", kNotBuilt}};
   }
 
   static Json headroom(const Row& row) {
-    return row.evaluation.judgement.limit ? Json(row.evaluation.judgement.headroom.value) : Json(nullptr);
+    return row.evaluation.judgement.limit ? Json(row.evaluation.judgement.headroom.value)
+                                          : Json(nullptr);
   }
 
   static std::string screen(const Resolved& resolved, const std::vector<Row>& rows) {
@@ -155,12 +158,14 @@ class Estimate : public Command {
     const Job& job = resolved.job;
     const std::int64_t parameters = models::count_parameters(job.model);
     std::string text = job.model.name + "   " + format_count(parameters) + " parameters, " +
-                       std::to_string(job.model.layers) + " layers, " + format_bytes(Bytes{2 * parameters}) +
-                       " in 16 bit\n";
-    text += std::to_string(job.ranks()) + " x " + resolved.machine.name + "   " + memory_text(resolved) + "\n";
+                       std::to_string(job.model.layers) + " layers, " +
+                       format_bytes(Bytes{2 * parameters}) + " in 16 bit\n";
+    text += std::to_string(job.ranks()) + " x " + resolved.machine.name + "   " +
+            memory_text(resolved) + "\n";
     const Strategy& strategy = rows.front().strategy();
-    text += "assumed   " + std::to_string(strategy.micro_batch) + " x " + std::to_string(job.sequence) +
-            " tokens a device and pass, " + std::to_string(strategy.accumulation) + " passes a step, " +
+    text += "assumed   " + std::to_string(strategy.micro_batch) + " x " +
+            std::to_string(job.sequence) + " tokens a device and pass, " +
+            std::to_string(strategy.accumulation) + " passes a step, " +
             to_text(job.request.method.precision) + ", " + to_text(job.request.method.optimizer);
     for (const Row& row : rows) {
       if (!row.job.lora()) continue;
@@ -184,23 +189,26 @@ class Estimate : public Command {
     }
     const estimator::Hardware* entry = estimator::find_hardware(machine.name);
     if (entry != nullptr) text += " each (sold as " + entry->sold_as + ")";
-    return text + ", host RAM " + (machine.host_memory ? format_bytes(*machine.host_memory) : "not known");
+    return text + ", host RAM " +
+           (machine.host_memory ? format_bytes(*machine.host_memory) : "not known");
   }
 
   static std::string table(const Resolved& resolved, const std::vector<Row>& rows) {
     const auto limit = resolved.machine.device_memory;
     const Unit unit = unit_of(rows);
-    Table table{.head = {std::string(unit.name) + " a device", "layout", "checkpointing", "weights", "grads", "optim", "activations",
-                         "scratch", "other", "peak", "interval", limit ? "fits " + unit.show(*limit) + "?" : "fits"},
+    Table table{.head = {std::string(unit.name) + " a device", "layout", "checkpointing", "weights",
+                         "grads", "optim", "activations", "scratch", "other", "peak", "interval",
+                         limit ? "fits " + unit.show(*limit) + "?" : "fits"},
                 .left = 3};
     for (const Row& row : rows) {
       const PlaceBytes& d = row.device();
-      table.rows.push_back({title(row.job), layout_of(row), to_text(row.strategy().checkpointing),
-                            unit.show(d.weights + d.adapters), unit.show(d.gradients), unit.show(d.optimizer),
-                            unit.show(d.activations + d.checkpoints + d.logits), unit.show(d.scratch),
-                            unit.show(d.gathered + d.buckets + d.inputs + d.runtime + d.unused),
-                            unit.show(d.peak), interval_text(row, resolved.machine.backend, unit),
-                            fits_text(row.evaluation.judgement, unit)});
+      table.rows.push_back(
+          {title(row.job), layout_of(row), to_text(row.strategy().checkpointing),
+           unit.show(d.weights + d.adapters), unit.show(d.gradients), unit.show(d.optimizer),
+           unit.show(d.activations + d.checkpoints + d.logits), unit.show(d.scratch),
+           unit.show(d.gathered + d.buckets + d.inputs + d.runtime + d.unused), unit.show(d.peak),
+           interval_text(row, resolved.machine.backend, unit),
+           fits_text(row.evaluation.judgement, unit)});
     }
     return render_table(table);
   }
@@ -214,10 +222,14 @@ class Estimate : public Command {
 
   static std::string fits_text(const estimator::Judgement& judgement, Unit unit) {
     switch (judgement.fits) {
-      case Fits::kYes: return "yes    " + unit.show(judgement.headroom);
-      case Fits::kTight: return "tight " + unit.show(judgement.headroom);
-      case Fits::kNo: return "short  " + unit.show(Bytes{} - judgement.headroom);
-      case Fits::kUnknown: break;
+      case Fits::kYes:
+        return "yes    " + unit.show(judgement.headroom);
+      case Fits::kTight:
+        return "tight " + unit.show(judgement.headroom);
+      case Fits::kNo:
+        return "short  " + unit.show(Bytes{} - judgement.headroom);
+      case Fits::kUnknown:
+        break;
     }
     return "unknown";
   }
@@ -234,17 +246,20 @@ class Estimate : public Command {
     const Row* row = best(rows);
     if (row != nullptr) {
       return std::string("Yes: ") + title(row->job) + " with checkpointing " +
-             to_text(row->strategy().checkpointing) + ", " + format_bytes(row->evaluation.judgement.need) + " of " +
-             format_bytes(*row->evaluation.judgement.limit) + " a device. The peak is at: " +
-             row->evaluation.prediction.peak_instruction + ".\n";
+             to_text(row->strategy().checkpointing) + ", " +
+             format_bytes(row->evaluation.judgement.need) + " of " +
+             format_bytes(*row->evaluation.judgement.limit) +
+             " a device. The peak is at: " + row->evaluation.prediction.peak_instruction + ".\n";
     }
     const Row* least = &rows.front();
     for (const Row& other : rows) {
       if (other.evaluation.judgement.need < least->evaluation.judgement.need) least = &other;
     }
-    const std::string need = format_bytes(least->evaluation.judgement.need) + " a device (" + title(least->job) +
-                             ", checkpointing " + to_text(least->strategy().checkpointing) + ")";
-    if (!least->evaluation.judgement.limit) return "Not judged: the memory is not known. The least is " + need + ".\n";
+    const std::string need = format_bytes(least->evaluation.judgement.need) + " a device (" +
+                             title(least->job) + ", checkpointing " +
+                             to_text(least->strategy().checkpointing) + ")";
+    if (!least->evaluation.judgement.limit)
+      return "Not judged: the memory is not known. The least is " + need + ".\n";
     return "No: nothing that is built fits. The least is " + need + ".\n";
   }
 
@@ -257,10 +272,11 @@ class Estimate : public Command {
       if (!batch) return batch.error();
       const auto tokens = grow(resolved, *row, /*in_rows=*/false);
       if (!tokens) return tokens.error();
-      text = "Room left: micro-batch " + std::to_string(*batch) + ", or rows of " + std::to_string(*tokens) +
-             " tokens\n";
+      text = "Room left: micro-batch " + std::to_string(*batch) + ", or rows of " +
+             std::to_string(*tokens) + " tokens\n";
     }
-    const std::string base = " --model " + resolved.job.request.model + " --gpus " + resolved.job.request.devices.gpus;
+    const std::string base =
+        " --model " + resolved.job.request.model + " --gpus " + resolved.job.request.devices.gpus;
     return text + "Next:  ftplan plan" + base + " --data my.jsonl -o plan.json\n" +
            "       ftplan explain plan.json     where the bytes are, what each knob changes\n";
   }
@@ -289,7 +305,8 @@ class Estimate : public Command {
 
 CommandRow estimate_command() {
   return {"estimate", "Bytes per device for every method and layout that is built, and what fits.",
-          "ftplan estimate --model llama2-7b --gpus 1xA100-80GB", [] { return std::make_unique<Estimate>(); }};
+          "ftplan estimate --model llama2-7b --gpus 1xA100-80GB",
+          [] { return std::make_unique<Estimate>(); }};
 }
 
 }  // namespace ftplan::tools

@@ -1,3 +1,5 @@
+#include "planner/explain.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +17,6 @@
 #include "core/result.h"
 #include "core/text.h"
 #include "core/units.h"
-#include "planner/explain.h"
 #include "tools/commands.h"
 #include "tools/host.h"
 #include "tools/options.h"
@@ -34,7 +35,8 @@ std::string lines_of(const PlaceBytes& bytes) {
   for_each_field<PlaceBytes>([&](const auto& field) {
     const Bytes value = bytes.*(field.member);
     if (value == Bytes{}) return;
-    const double share = 100.0 * static_cast<double>(value.value) / static_cast<double>(bytes.peak.value);
+    const double share =
+        100.0 * static_cast<double>(value.value) / static_cast<double>(bytes.peak.value);
     table.rows.push_back({field.name, format_bytes(value), format_fixed(share, 1) + " %"});
   });
   return render_table(table);
@@ -42,11 +44,12 @@ std::string lines_of(const PlaceBytes& bytes) {
 
 std::string text_of(const Plan& plan, const std::vector<planner::WhatIf>& changes) {
   const RankPrediction& p = plan.predicted.front();
-  std::string text = "The device's peak is " + format_bytes(p.device.peak) + ", at: " + p.peak_instruction + ".\n" +
-                     format_bytes(p.persistent) + " of it live across steps. Live bytes alone come to " +
-                     format_bytes(p.lower_bound) + " at most.\n" +
-                     (p.uncertainty > Bytes{} ? "Uncertainty: +- " + format_bytes(p.uncertainty) + ".\n" : "") + "\n" +
-                     lines_of(p.device) + "\n";
+  std::string text =
+      "The device's peak is " + format_bytes(p.device.peak) + ", at: " + p.peak_instruction +
+      ".\n" + format_bytes(p.persistent) + " of it live across steps. Live bytes alone come to " +
+      format_bytes(p.lower_bound) + " at most.\n" +
+      (p.uncertainty > Bytes{} ? "Uncertainty: +- " + format_bytes(p.uncertainty) + ".\n" : "") +
+      "\n" + lines_of(p.device) + "\n";
   Table table{.head = {"with", "peak", "change", "fits", ""}};
   for (const planner::WhatIf& change : changes) {
     table.rows.push_back({change.flags, format_bytes(change.peak), signed_gib(change.difference),
@@ -64,7 +67,9 @@ Json as_json(const Plan& plan, const std::vector<planner::WhatIf>& changes) {
                     {"fits", to_text(change.fits)},
                     {"note", change.note}});
   }
-  return {{"format_version", 1}, {"predicted", to_json(plan.predicted.front())}, {"changes", std::move(list)}};
+  return {{"format_version", 1},
+          {"predicted", to_json(plan.predicted.front())},
+          {"changes", std::move(list)}};
 }
 
 class Explain : public Command {

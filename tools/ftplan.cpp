@@ -21,10 +21,11 @@ class ListedOnly : public Command {
 std::vector<CommandRow> all_commands() {
   std::vector<CommandRow> rows = {estimate_command(), plan_command()};
   for (const WorkerCommand& command : worker_commands()) {
-    rows.push_back({command.name, command.help, command.example, [] { return std::make_unique<ListedOnly>(); }});
+    rows.push_back({command.name, command.help, command.example,
+                    [] { return std::make_unique<ListedOnly>(); }});
   }
-  for (const auto& make : {simulate_command, explain_command, merge_command, models_command, hardware_command,
-                           doctor_command}) {
+  for (const auto& make : {data_command, simulate_command, explain_command, merge_command,
+                           models_command, hardware_command, doctor_command}) {
     rows.push_back(make());
   }
   return rows;
@@ -32,9 +33,10 @@ std::vector<CommandRow> all_commands() {
 
 int run(const std::vector<std::string>& arguments) {
   const auto& workers = worker_commands();
-  const bool for_worker = !arguments.empty() && std::any_of(workers.begin(), workers.end(), [&](const auto& command) {
-    return arguments.front() == command.name;
-  });
+  const bool for_worker =
+      !arguments.empty() && std::any_of(workers.begin(), workers.end(), [&](const auto& command) {
+        return arguments.front() == command.name;
+      });
   if (!for_worker) return run_commands(all_commands(), arguments);
   const Result<int> code = spawn_worker(arguments);
   if (code.ok()) return *code;
@@ -45,4 +47,6 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace ftplan::tools
 
-int main(int argc, char** argv) { return ftplan::tools::run(std::vector<std::string>(argv + 1, argv + argc)); }
+int main(int argc, char** argv) {
+  return ftplan::tools::run(std::vector<std::string>(argv + 1, argv + argc));
+}

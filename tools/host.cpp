@@ -21,8 +21,8 @@
 namespace ftplan::tools {
 namespace {
 
-// What a worker holds beside its arena, until it is measured: 261 MiB of anonymous memory after loading libtorch_cpu 2.11,
-// then thread stacks, tokenized rows and file buffers.
+// What a worker holds beside its arena, until it is measured: 261 MiB of anonymous memory after
+// loading libtorch_cpu 2.11, then thread stacks, tokenized rows and file buffers.
 constexpr Bytes kProcessBytes{384 * kMiB.value};
 
 std::optional<std::string> read_file(const std::string& path) {
@@ -48,7 +48,8 @@ std::optional<std::int64_t> read_number_file(const std::string& path) {
 }
 
 // The number after `key` at the start of a line.
-std::optional<std::int64_t> read_entry(const std::optional<std::string>& text, std::string_view key) {
+std::optional<std::int64_t> read_entry(const std::optional<std::string>& text,
+                                       std::string_view key) {
   if (!text) return std::nullopt;
   for (const std::string& line : split(*text, '\n')) {
     if (!line.starts_with(key)) continue;
@@ -82,7 +83,8 @@ std::vector<Group> groups_of(const std::string& root, const std::string& control
   return groups;
 }
 
-// Folders of a group and of all above it. In a container the path may not exist; its own group is then the mount.
+// Folders of a group and of all above it. In a container the path may not exist; its own group is
+// then the mount.
 std::vector<std::string> folders_of(const Group& group) {
   std::vector<std::string> folders = {group.mount};
   std::string path;
@@ -98,7 +100,8 @@ std::optional<Bytes> left_in(const std::string& folder, bool v2) {
   const auto limit = read_number_file(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
   const auto used = read_number_file(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
   if (!limit || !used) return std::nullopt;
-  const auto cache = read_entry(read_file(folder + "/memory.stat"), v2 ? "inactive_file " : "total_inactive_file ");
+  const auto cache = read_entry(read_file(folder + "/memory.stat"),
+                                v2 ? "inactive_file " : "total_inactive_file ");
   return Bytes{std::max<std::int64_t>(0, *limit - *used + cache.value_or(0))};
 }
 
@@ -131,7 +134,8 @@ std::int64_t affinity_cpus() {
 
 std::optional<Bytes> available_memory(const std::string& root) {
   std::optional<Bytes> least;
-  if (const auto kib = read_entry(read_file(root + "/proc/meminfo"), "MemAvailable:")) least = *kib * kKiB;
+  if (const auto kib = read_entry(read_file(root + "/proc/meminfo"), "MemAvailable:"))
+    least = *kib * kKiB;
   for (const Group& group : groups_of(root, "memory")) {
     for (const std::string& folder : folders_of(group)) {
       const auto left = left_in(folder, group.v2);

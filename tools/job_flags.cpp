@@ -57,7 +57,8 @@ std::string type_text() {
   return text;
 }
 
-// Numbers are JSON numbers, everything else is a string; the strict reader says what is wrong with it.
+// Numbers are JSON numbers, everything else is a string; the strict reader says what is wrong with
+// it.
 template <class T>
 Json token(const std::string& text) {
   if constexpr (std::is_arithmetic_v<T>) {
@@ -73,7 +74,8 @@ std::string default_text(const Value& value) {
   if (json.is_null()) return "";
   if (json.is_array()) {
     std::vector<std::string> items;
-    for (const Json& item : json) items.push_back(item.is_string() ? item.get<std::string>() : item.dump());
+    for (const Json& item : json)
+      items.push_back(item.is_string() ? item.get<std::string>() : item.dump());
     return join(items, ",");
   }
   return json.is_string() ? json.get<std::string>() : json.dump();
@@ -82,8 +84,8 @@ std::string default_text(const Value& value) {
 }  // namespace
 
 template <class Value, class Access>
-void JobFlags::add(const char* name, const char* unit, Range range, const char* help, const char* group,
-                   Access access) {
+void JobFlags::add(const char* name, const char* unit, Range range, const char* help,
+                   const char* group, Access access) {
   auto flag = std::make_unique<Flag>();
   flag->name = name;
   flag->text = {flag_of(name), type_text<Value>(), help, group};
@@ -106,7 +108,8 @@ void JobFlags::add(const char* name, const char* unit, Range range, const char* 
       if constexpr (json_detail::is_vector<Value>) {
         json = Json::array();
         for (const std::string& item : given.values) {
-          for (const std::string& part : files ? std::vector<std::string>{item} : split(item, ',')) {
+          for (const std::string& part :
+               files ? std::vector<std::string>{item} : split(item, ',')) {
             json.push_back(token<InnerOf<Value>>(part));
           }
         }
@@ -114,8 +117,9 @@ void JobFlags::add(const char* name, const char* unit, Range range, const char* 
         json = token<InnerOf<Value>>(*given.value);
       }
       const bool limited = range.low != range.high;
-      auto value = limited ? read_value<Value>(json, given.text.flag, Missing::kKeepDefault, range, unit)
-                           : read_value<Value>(json, given.text.flag, Missing::kKeepDefault);
+      auto value =
+          limited ? read_value<Value>(json, given.text.flag, Missing::kKeepDefault, range, unit)
+                  : read_value<Value>(json, given.text.flag, Missing::kKeepDefault);
       if (!value) return value.error();
       access(request) = *std::move(value);
       return {};
@@ -125,7 +129,7 @@ void JobFlags::add(const char* name, const char* unit, Range range, const char* 
 }
 
 template <class Owner>
-void JobFlags::add_fields(Owner JobRequest::*owner, const char* group) {
+void JobFlags::add_fields(Owner JobRequest::* owner, const char* group) {
   for_each_field<Owner>([&](const auto& field) {
     using Value = typename std::remove_cvref_t<decltype(field)>::value_type;
     const auto member = field.member;
@@ -151,15 +155,27 @@ JobFlags::JobFlags() {
 }
 
 void JobFlags::declare(Options& options) {
-  options.value({"--job", "FILE", "A request as JSON; other flags are put over it.", "Model"}, job_file_);
+  options.value({"--job", "FILE", "A request as JSON; other flags are put over it.", "Model"},
+                job_file_);
+  for (const auto& flag : flags_) declare(options, *flag);
+}
+
+void JobFlags::declare_data(Options& options) {
+  options.value({"--job", "FILE", "A request as JSON; other flags are put over it.", "Model"},
+                job_file_);
   for (const auto& flag : flags_) {
-    if (flag->is_switch) {
-      options.toggle(flag->text, flag->on);
-    } else if (flag->is_list) {
-      options.values(flag->text, flag->values);
-    } else {
-      options.value(flag->text, flag->value);
-    }
+    if (flag->text.group == "Data" || flag->name == "model" || flag->name == "seed")
+      declare(options, *flag);
+  }
+}
+
+void JobFlags::declare(Options& options, Flag& flag) {
+  if (flag.is_switch) {
+    options.toggle(flag.text, flag.on);
+  } else if (flag.is_list) {
+    options.values(flag.text, flag.values);
+  } else {
+    options.value(flag.text, flag.value);
   }
 }
 
@@ -179,7 +195,8 @@ Result<JobRequest> JobFlags::read() const {
     if (auto ok = flag->set(request, *flag); !ok) return ok.error();
   }
   if (request.model.empty()) {
-    return bad_input("--model", "missing: name a preset (ftplan models lists them) or a model folder");
+    return bad_input("--model",
+                     "missing: name a preset (ftplan models lists them) or a model folder");
   }
   return request;
 }

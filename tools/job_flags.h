@@ -12,12 +12,15 @@
 
 namespace ftplan::tools {
 
-/// The flags of a `JobRequest`, made from `fields<...>` of its option structs: the JSON key `micro_batch` is the flag
+/// The flags of a `JobRequest`, made from `fields<...>` of its option structs: the JSON key
+/// `micro_batch` is the flag
 /// `--micro-batch`. Errors name the flag.
 class JobFlags {
  public:
   JobFlags();
   void declare(Options& options);
+  /// Only those that decide what the data becomes.
+  void declare_data(Options& options);
   /// The request of `--job FILE`, or the defaults, with what flags say put over it.
   /// @error a file that cannot be read, a value of a wrong type or out of range, no model
   [[nodiscard]] Result<JobRequest> read() const;
@@ -36,10 +39,12 @@ class JobFlags {
     std::function<Result<void>(JobRequest&, const Flag&)> set;
     [[nodiscard]] bool given() const { return value || on || !values.empty(); }
   };
+  static void declare(Options& options, Flag& flag);
   template <class Owner>
-  void add_fields(Owner JobRequest::*owner, const char* group);
+  void add_fields(Owner JobRequest::* owner, const char* group);
   template <class Value, class Access>
-  void add(const char* name, const char* unit, Range range, const char* help, const char* group, Access access);
+  void add(const char* name, const char* unit, Range range, const char* help, const char* group,
+           Access access);
 
   std::optional<std::string> job_file_;
   std::vector<std::unique_ptr<Flag>> flags_;

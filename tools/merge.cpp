@@ -1,3 +1,5 @@
+#include "models/merge.h"
+
 #include <unistd.h>
 
 #include <cstdio>
@@ -9,7 +11,6 @@
 #include "core/result.h"
 #include "core/text.h"
 #include "models/load.h"
-#include "models/merge.h"
 #include "tools/commands.h"
 #include "tools/environment.h"
 #include "tools/host.h"
@@ -21,7 +22,9 @@ namespace {
 class Merge : public Command {
  public:
   void declare(Options& options) override {
-    options.value({"--model", "FOLDER", "The base model, or org/name in the local Hugging Face cache."}, model_);
+    options.value(
+        {"--model", "FOLDER", "The base model, or org/name in the local Hugging Face cache."},
+        model_);
     options.value({"--adapter", "FOLDER", "The PEFT adapter."}, adapter_);
     options.value({"-o,--output", "FOLDER", "Where the merged model is written."}, output_);
     options.toggle({"--json", "", "Prints what was done as JSON."}, json_);
@@ -34,7 +37,8 @@ class Merge : public Command {
     const auto source = models::load_model_config(*model_, hub_environment());
     if (!source) return source.error();
     if (source->folder.empty()) {
-      return bad_input("--model", "got the preset " + *model_ + ", which has no weights: name a model folder");
+      return bad_input("--model",
+                       "got the preset " + *model_ + ", which has no weights: name a model folder");
     }
     const auto summary = models::merge_adapter({.base = source->folder,
                                                 .adapter = *adapter_,
@@ -58,8 +62,8 @@ class Merge : public Command {
  private:
   static void show_progress(const models::MergeProgress& progress) {
     if (isatty(STDERR_FILENO) == 0) return;
-    const std::string line =
-        "\r\033[K" + format_bytes(progress.done) + " of " + format_bytes(progress.total) + "  " + progress.file;
+    const std::string line = "\r\033[K" + format_bytes(progress.done) + " of " +
+                             format_bytes(progress.total) + "  " + progress.file;
     std::fputs(line.c_str(), stderr);
   }
 
@@ -73,7 +77,8 @@ class Merge : public Command {
 
 CommandRow merge_command() {
   return {"merge", "Merges an adapter into its base model.",
-          "ftplan merge --model M --adapter out/adapter -o merged", [] { return std::make_unique<Merge>(); }};
+          "ftplan merge --model M --adapter out/adapter -o merged",
+          [] { return std::make_unique<Merge>(); }};
 }
 
 }  // namespace ftplan::tools

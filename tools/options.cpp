@@ -38,7 +38,8 @@ Error unexpected(const CLI::App& root, const std::vector<CommandRow>& commands) 
   if (parsed.empty()) {
     const std::vector<std::string> rest = root.remaining();
     const std::string word = rest.empty() ? "" : rest.front();
-    if (word.starts_with("-")) return bad_input(word, "unknown flag; did you mean " + nearest(word, flag_names(root)) + "?");
+    if (word.starts_with("-"))
+      return bad_input(word, "unknown flag; did you mean " + nearest(word, flag_names(root)) + "?");
     std::vector<std::string> names;
     for (const CommandRow& row : commands) names.emplace_back(row.name);
     return bad_input(word, "unknown command; did you mean " + nearest(word, names) + "?");
@@ -46,9 +47,11 @@ Error unexpected(const CLI::App& root, const std::vector<CommandRow>& commands) 
   const std::vector<std::string> rest = root.remaining(/*recurse=*/true);
   const std::string word = rest.empty() ? "" : rest.front().substr(0, rest.front().find('='));
   if (!word.starts_with("-")) {
-    return bad_input(word, "not expected here: see ftplan " + parsed.front()->get_name() + " --help");
+    return bad_input(word,
+                     "not expected here: see ftplan " + parsed.front()->get_name() + " --help");
   }
-  return bad_input(word, "unknown flag; did you mean " + nearest(word, flag_names(*parsed.front())) + "?");
+  return bad_input(
+      word, "unknown flag; did you mean " + nearest(word, flag_names(*parsed.front())) + "?");
 }
 
 struct Entry {
@@ -78,12 +81,17 @@ void Options::value(const FlagText& text, std::optional<std::string>& target) {
 }
 
 void Options::values(const FlagText& text, std::vector<std::string>& target) {
-  app_of(app_).add_option(text.flag, target, text.help)->type_name(text.type)->group(text.group)->expected(1, -1);
+  app_of(app_)
+      .add_option(text.flag, target, text.help)
+      ->type_name(text.type)
+      ->group(text.group)
+      ->expected(1, -1);
 }
 
 void Options::toggle(const FlagText& text, std::optional<bool>& target) {
   app_of(app_)
-      .add_flag_function(text.flag, [&target](std::int64_t count) { target = count > 0; }, text.help)
+      .add_flag_function(
+          text.flag, [&target](std::int64_t count) { target = count > 0; }, text.help)
       ->group(text.group);
 }
 
@@ -99,11 +107,14 @@ void print_error(const Error& error) {
   std::fputs(("ftplan: " + error.text() + "\n").c_str(), stderr);
 }
 
-int run_commands(const std::vector<CommandRow>& commands, const std::vector<std::string>& arguments) {
+int run_commands(const std::vector<CommandRow>& commands,
+                 const std::vector<std::string>& arguments) {
   CLI::App root("ftplan: plans, predicts and runs the fine-tuning of language models.", "ftplan");
   root.set_version_flag("--version", std::string("ftplan ") + kVersion);
   root.require_subcommand(0, 1);
-  root.footer("Example: ftplan estimate --model llama2-7b --gpus 1xA100-80GB\nftplan COMMAND --help tells more.");
+  root.footer(
+      "Example: ftplan estimate --model llama2-7b --gpus 1xA100-80GB\nftplan COMMAND --help tells "
+      "more.");
   std::vector<Entry> entries;
   for (const CommandRow& row : commands) {
     CLI::App* app = root.add_subcommand(row.name, row.help);

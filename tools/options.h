@@ -56,9 +56,10 @@ struct CommandRow {
   std::function<std::unique_ptr<Command>()> make;
 };
 
-/// Parses `arguments` (without the program's name), runs the command that they name and returns the exit code. Errors go
-/// to standard error as one line.
-int run_commands(const std::vector<CommandRow>& commands, const std::vector<std::string>& arguments);
+/// Parses `arguments` (without the program's name), runs the command that they name and returns the
+/// exit code. Errors go to standard error as one line.
+int run_commands(const std::vector<CommandRow>& commands,
+                 const std::vector<std::string>& arguments);
 
 /// `ftplan: text` on standard error.
 void print_error(const Error& error);

@@ -32,7 +32,8 @@ std::string seen_from(const std::string& folder, const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (path.empty() || fs::path(path).is_absolute() || !fs::exists(path, error)) return path;
-  const fs::path relative = fs::relative(fs::absolute(path, error), fs::absolute(folder, error), error);
+  const fs::path relative =
+      fs::relative(fs::absolute(path, error), fs::absolute(folder, error), error);
   return error || relative.empty() ? path : relative.string();
 }
 
@@ -81,12 +82,13 @@ class MakePlan : public Command {
     const RankPrediction& p = plan.predicted.front();
     std::string text = plan.model.name + ": " + to_text(plan.job.method.method) + ", " +
                        to_text(plan.job.method.precision) + ", micro-batch " +
-                       std::to_string(plan.strategy.micro_batch) + " x " + std::to_string(plan.strategy.accumulation) +
-                       ", checkpointing " + to_text(plan.strategy.checkpointing);
+                       std::to_string(plan.strategy.micro_batch) + " x " +
+                       std::to_string(plan.strategy.accumulation) + ", checkpointing " +
+                       to_text(plan.strategy.checkpointing);
     if (plan.layout.size() > 1) text += ", ZeRO-" + std::to_string(plan.strategy.zero);
     text += plan.steps > 0 ? ", " + std::to_string(plan.steps) + " steps\n" : "\n";
-    text += "device " + format_bytes(p.device.peak) + " at the peak (" + p.peak_instruction + "), host " +
-            format_bytes(p.host.peak) + ", disk " + format_bytes(p.disk.peak) + "\n";
+    text += "device " + format_bytes(p.device.peak) + " at the peak (" + p.peak_instruction +
+            "), host " + format_bytes(p.host.peak) + ", disk " + format_bytes(p.disk.peak) + "\n";
     if (p.uncertainty > Bytes{}) {
       text += plan.machine.backend == Backend::kCpu
                   ? "scratch is a bound: the peak is up to " + format_bytes(p.uncertainty) +
@@ -96,21 +98,23 @@ class MakePlan : public Command {
     for (const std::string& sentence : plan.why) text += sentence + "\n";
     for (const std::string& note : notes) text += "note: " + note + "\n";
     for (const RunnerUp& other : plan.runners_up) {
-      text += "not chosen: micro-batch " + std::to_string(other.strategy.micro_batch) + ", checkpointing " +
-              to_text(other.strategy.checkpointing) + ", " + format_bytes(other.peak) + ": " + other.lost_by + "\n";
+      text += "not chosen: micro-batch " + std::to_string(other.strategy.micro_batch) +
+              ", checkpointing " + to_text(other.strategy.checkpointing) + ", " +
+              format_bytes(other.peak) + ": " + other.lost_by + "\n";
     }
     return text + (output_ ? "Next:  ftplan run " + *output_ + "\n" : "");
   }
 
   static std::string text_of(const Infeasible& answer) {
     const Bytes need = answer.limit + answer.deficit;
-    return "Does not fit: " + format_bytes(need) + " are needed, " + format_bytes(answer.limit) + " are there, " +
-           format_bytes(answer.deficit) + " are missing (micro-batch " +
+    return "Does not fit: " + format_bytes(need) + " are needed, " + format_bytes(answer.limit) +
+           " are there, " + format_bytes(answer.deficit) + " are missing (micro-batch " +
            std::to_string(answer.best_strategy.micro_batch) + ", checkpointing " +
-           to_text(answer.best_strategy.checkpointing) + ").\nLargest part: " + to_text(answer.biggest_category) +
-           ", " + format_bytes(answer.prediction.device[answer.biggest_category]) + " of " +
-           format_bytes(answer.prediction.device.peak) + ".\nSmallest change that fits: " + answer.smallest_change +
-           "\n";
+           to_text(answer.best_strategy.checkpointing) +
+           ").\nLargest part: " + to_text(answer.biggest_category) + ", " +
+           format_bytes(answer.prediction.device[answer.biggest_category]) + " of " +
+           format_bytes(answer.prediction.device.peak) +
+           ".\nSmallest change that fits: " + answer.smallest_change + "\n";
   }
 
   static Json as_json(const Infeasible& answer) {

@@ -34,14 +34,16 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   const auto adapted = models::same_in_all_layers(*linears, model, path);
   if (!adapted) return adapted.error();
   if (request.method.method == Method::kFull) {
-    return bad_input("--adapter", "an adapter is trained by --method lora; merge it to train everything");
+    return bad_input("--adapter",
+                     "an adapter is trained by --method lora; merge it to train everything");
   }
   request.method.rank = config->rank;
   request.method.alpha = config->alpha;
   request.method.rslora = config->rslora;
   request.method.targets.clear();
   for (int linear = 0; linear < kLinears; ++linear) {
-    if ((*adapted)[static_cast<std::size_t>(linear)]) request.method.targets.emplace_back(kLinearNames[linear]);
+    if ((*adapted)[static_cast<std::size_t>(linear)])
+      request.method.targets.emplace_back(kLinearNames[linear]);
   }
   return {};
 }
@@ -71,14 +73,16 @@ Result<Resolved> resolve(JobRequest request) {
   if (!request.adapter.empty()) {
     if (auto taken = take_adapter(request, source->config); !taken) return taken.error();
   }
-  auto facts = read_facts(request, source->folder);
+  auto facts = read_facts(request, *source);
   if (!facts) return facts.error();
   auto job = validate(request, source->config, *facts);
   if (!job) return job.error();
-  Resolved resolved{*std::move(job), *std::move(machine), *std::move(facts), std::move(source->notes)};
+  Resolved resolved{*std::move(job), *std::move(machine), *std::move(facts),
+                    std::move(source->notes)};
   if (!resolved.machine.native_bf16 && request.method.precision == Precision::kBf16) {
-    resolved.notes.push_back(resolved.machine.name +
-                             " has no bf16 units: bf16 is emulated there, slowly; fp16 is not built yet");
+    resolved.notes.push_back(
+        resolved.machine.name +
+        " has no bf16 units: bf16 is emulated there, slowly; fp16 is not built yet");
   }
   return resolved;
 }
@@ -88,7 +92,8 @@ Result<Plan> load_plan(const std::string& path) {
   if (!text) return text.error();
   auto plan = read_plan(*text, path);
   if (!plan) return plan.error();
-  if (plan->predicted.empty()) return bad_input(path + "#/predicted", "got none, expected one for each rank");
+  if (plan->predicted.empty())
+    return bad_input(path + "#/predicted", "got none, expected one for each rank");
   if (auto job = job_of(*plan); !job) return bad_input(path, job.error().text());
   return plan;
 }

@@ -20,7 +20,8 @@ struct Resolved {
   std::vector<std::string> notes;  ///< for the user
 };
 
-/// Reads model, adapter, data, catalogue and host. On `cpu` the machine has the scratch that was measured on this host.
+/// Reads model, adapter, data, catalogue and host. On `cpu` the machine has the scratch that was
+/// measured on this host.
 Result<Resolved> resolve(JobRequest request);
 
 /// Reads a plan file and checks its job again.

@@ -26,9 +26,10 @@ struct ScratchFile {
 }  // namespace tools
 
 template <>
-inline constexpr auto fields<tools::ScratchFile> = std::tuple{
-    Field{"format_version", &tools::ScratchFile::format_version, "", Range{1, 1.5}, "Version of this file's form."},
-    Field{"scratch", &tools::ScratchFile::scratch, "Measured scratch of operations."}};
+inline constexpr auto fields<tools::ScratchFile> =
+    std::tuple{Field{"format_version", &tools::ScratchFile::format_version, "", Range{1, 1.5},
+                     "Version of this file's form."},
+               Field{"scratch", &tools::ScratchFile::scratch, "Measured scratch of operations."}};
 
 namespace tools {
 
@@ -36,7 +37,8 @@ std::string scratch_file(const std::string& folder, const Machine& machine) {
   return models::join_path(folder, "scratch-" + machine_digest(machine) + ".json");
 }
 
-Result<std::vector<MeasuredScratch>> load_scratch(const std::string& folder, const Machine& machine) {
+Result<std::vector<MeasuredScratch>> load_scratch(const std::string& folder,
+                                                  const Machine& machine) {
   const std::string path = scratch_file(folder, machine);
   if (folder.empty() || !models::is_file(path)) return std::vector<MeasuredScratch>{};
   const auto text = models::read_text_file(path);

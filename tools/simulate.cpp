@@ -27,18 +27,23 @@ namespace ftplan::tools {
 namespace {
 
 std::string label(const Instant& instant) {
-  return instant.phase + (instant.layer >= 0 ? ", layer " + std::to_string(instant.layer) : "") + ", " +
-         instant.operation;
+  return instant.phase + (instant.layer >= 0 ? ", layer " + std::to_string(instant.layer) : "") +
+         ", " + instant.operation;
 }
 
-// Counters by category and a slice for each instruction. One instruction is one microsecond: seconds are not simulated.
+// Counters by category and a slice for each instruction. One instruction is one microsecond:
+// seconds are not simulated.
 Json chrome_trace(const Timeline& timeline) {
   Json events = Json::array();
   for (std::size_t i = 0; i < timeline.instants.size(); ++i) {
     const Instant& instant = timeline.instants[i];
     Json bytes = Json::object();
     for (const auto& name : names<Category>) bytes[name.text] = instant.device[name.value].value;
-    events.push_back({{"name", "device bytes"}, {"ph", "C"}, {"ts", i}, {"pid", timeline.rank}, {"args", bytes}});
+    events.push_back({{"name", "device bytes"},
+                      {"ph", "C"},
+                      {"ts", i},
+                      {"pid", timeline.rank},
+                      {"args", bytes}});
     events.push_back({{"name", instant.operation},
                       {"cat", instant.phase},
                       {"ph", "X"},
@@ -58,18 +63,21 @@ std::string table_of(const Timeline& timeline) {
   for (std::size_t begin = 0; begin < all.size();) {
     std::size_t end = begin;
     std::size_t top = begin;
-    while (end < all.size() && all[end].phase == all[begin].phase && all[end].micro_step == all[begin].micro_step) {
+    while (end < all.size() && all[end].phase == all[begin].phase &&
+           all[end].micro_step == all[begin].micro_step) {
       if (all[end].device.live() > all[top].device.live()) top = end;
       ++end;
     }
-    table.rows.push_back({std::to_string(all[begin].micro_step), all[begin].phase, std::to_string(end - begin),
-                          format_bytes(all[top].device.live()), label(all[top])});
+    table.rows.push_back({std::to_string(all[begin].micro_step), all[begin].phase,
+                          std::to_string(end - begin), format_bytes(all[top].device.live()),
+                          label(all[top])});
     begin = end;
   }
   const Instant& peak = all[static_cast<std::size_t>(timeline.peak)];
   return render_table(table) + "\npeak: " + format_bytes(peak.device.live()) + " live of " +
-         format_bytes(peak.device.peak) + " mapped, at instruction " + std::to_string(timeline.peak) + " of " +
-         std::to_string(all.size()) + ": " + label(peak) + "\n";
+         format_bytes(peak.device.peak) + " mapped, at instruction " +
+         std::to_string(timeline.peak) + " of " + std::to_string(all.size()) + ": " + label(peak) +
+         "\n";
 }
 
 class Simulate : public Command {
@@ -122,7 +130,8 @@ class Simulate : public Command {
 
 CommandRow simulate_command() {
   return {"simulate", "The memory of a plan, instruction by instruction.",
-          "ftplan simulate plan.json --trace trace.json", [] { return std::make_unique<Simulate>(); }};
+          "ftplan simulate plan.json --trace trace.json",
+          [] { return std::make_unique<Simulate>(); }};
 }
 
 }  // namespace ftplan::tools

@@ -29,7 +29,7 @@ void pass_on(int number, siginfo_t* info, void* /*context*/) {
 }
 
 void catch_signals() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = pass_on;
   action.sa_flags = SA_SIGINFO | SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
@@ -39,11 +39,13 @@ void catch_signals() {
 std::string own_folder() {
   std::array<char, PATH_MAX> path{};
   const ssize_t length = readlink("/proc/self/exe", path.data(), path.size() - 1);
-  return length <= 0 ? "." : models::folder_of(std::string(path.data(), static_cast<std::size_t>(length)));
+  return length <= 0
+             ? "."
+             : models::folder_of(std::string(path.data(), static_cast<std::size_t>(length)));
 }
 
-[[noreturn]] void become_worker(const std::string& path, const std::vector<std::string>& arguments, pid_t parent,
-                                const sigset_t& mask) {
+[[noreturn]] void become_worker(const std::string& path, const std::vector<std::string>& arguments,
+                                pid_t parent, const sigset_t& mask) {
   sigprocmask(SIG_SETMASK, &mask, nullptr);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(exit_code(ErrorCode::kInterrupted));
@@ -84,9 +86,11 @@ Result<int> spawn_worker(const std::vector<std::string>& arguments) {
   const std::string path = find_worker();
   const std::string& command = arguments.empty() ? kWorker : arguments.front();
   if (path.empty()) {
-    return bad_input(command, std::string(kWorker) +
-                                  " is missing (it needs LibTorch): run tools/setup worker, then build the target " +
-                                  kWorker);
+    return bad_input(
+        command,
+        std::string(kWorker) +
+            " is missing (it needs LibTorch): run tools/setup worker, then build the target " +
+            kWorker);
   }
   // No signal may fall between the fork and the handlers.
   sigset_t both;

@@ -57,7 +57,8 @@ TEST(Hardware, AnUnknownNameIsRefusedWithTheNearest) {
 TEST(Hardware, OfOtherGpusTheOneWithTheLongestCommonPartIsNamed) {
   EXPECT_NE(machine_of({.name = "H100"}, {}, host()).error().text().find("did you mean A100-80GB?"),
             std::string::npos);
-  EXPECT_NE(machine_of({.name = "t4"}, {}, host()).error().text().find("did you mean T4?"), std::string::npos);
+  EXPECT_NE(machine_of({.name = "t4"}, {}, host()).error().text().find("did you mean T4?"),
+            std::string::npos);
 }
 
 TEST(Hardware, MemoriesMustMatchTheDevices) {

@@ -119,7 +119,8 @@ TEST(MakePlan, EqualsTryingEverythingInOrder) {
     const auto expected = std::find_if(in_order.begin(), in_order.end(),
                                        [&](const auto& tried) { return tried.second <= memory; });
     ASSERT_NE(expected, in_order.end());
-    EXPECT_EQ(std::get<Plan>(plan(job, cpu_with(memory))).strategy, expected->first) << memory.value;
+    EXPECT_EQ(std::get<Plan>(plan(job, cpu_with(memory))).strategy, expected->first)
+        << memory.value;
   }
 }
 
@@ -173,7 +174,8 @@ TEST(MakePlan, MemoryThatWasAskedForIsPartOfAPlanAndOfItsReasons) {
 TEST(MakePlan, StepsAreThoseOfTheEpochs) {
   JobRequest request = toy_request();
   request.training.epochs = 1.5;
-  const std::optional<DataFacts> facts = DataFacts{.rows = 20, .longest = 60, .lengths = {{64, 20}}};
+  const std::optional<DataFacts> facts =
+      DataFacts{.rows = 20, .longest = 60, .lengths = {{64, 20}}};
   const auto job = validate(request, toy_model(), facts);
   ASSERT_TRUE(job.ok());
   // ceil(20 rows / 8) = 3 steps an epoch; ceil(1.5 * 3) = 5
@@ -239,7 +241,8 @@ TEST(MakePlan, TheChangeThatItNamesFits) {
 
 TEST(MakePlan, WhenNoFlagIsEnoughItSaysWhichDevicesAre) {
   const auto answer = std::get<Infeasible>(plan(job_of(toy_request()), cpu_with(Bytes{1000})));
-  EXPECT_NE(answer.smallest_change.find("none of the flags is enough"), std::string::npos) << answer.smallest_change;
+  EXPECT_NE(answer.smallest_change.find("none of the flags is enough"), std::string::npos)
+      << answer.smallest_change;
 }
 
 TEST(MakePlan, NamesTheLargestLine) {
@@ -255,7 +258,8 @@ TEST(WhatIfs, OtherKnobsAreMeasuredAgainstThePlan) {
   const auto list = what_ifs(made);
   ASSERT_TRUE(list.ok()) << list.error().text();
   const auto of = [&](const std::string& flags) -> const WhatIf& {
-    return *std::find_if(list->begin(), list->end(), [&](const WhatIf& w) { return w.flags == flags; });
+    return *std::find_if(list->begin(), list->end(),
+                         [&](const WhatIf& w) { return w.flags == flags; });
   };
   EXPECT_LT(of("--checkpointing full").difference, Bytes{});
   EXPECT_LT(of("--micro-batch 4").difference, Bytes{});
@@ -274,7 +278,8 @@ TEST(Validate, Llama2Of70BillionAtRankFourTrainsWhatItsMatricesHold) {
   request.training.global_batch = 1;
   const auto job = validate(request, preset->config, kNoFacts);
   ASSERT_TRUE(job.ok());
-  const auto evaluation = evaluate({*job, Machine{}, kNoFacts}, strategy_of(*job, {.every = 1}, 0, 1));
+  const auto evaluation =
+      evaluate({*job, Machine{}, kNoFacts}, strategy_of(*job, {.every = 1}, 0, 1));
   ASSERT_TRUE(evaluation.ok());
   // q and o: 8192 + 8192; k and v: 8192 + 8 * 128; rank 4, 80 layers
   const std::int64_t trained = 80 * 4 * std::int64_t{2 * (8192 + 8192) + 2 * (8192 + 1024)};

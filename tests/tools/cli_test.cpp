@@ -13,7 +13,8 @@ namespace ftplan::tools {
 namespace {
 
 // Two layers of width 16: every command answers at once.
-constexpr const char* kConfig = R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96,
+constexpr const char* kConfig =
+    R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96,
   "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
   "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16"})";
 
@@ -52,7 +53,8 @@ TEST_F(Cli, EstimateFillsTheFormOfItsJson) {
 
 TEST_F(Cli, EstimateCountsWhatAMethodTrains) {
   const Json json = json_of(
-      "estimate --model llama2-70b --gpus 1xA100-80GB --method lora --rank 4 --targets q_proj,k_proj,v_proj,o_proj "
+      "estimate --model llama2-70b --gpus 1xA100-80GB --method lora --rank 4 --targets "
+      "q_proj,k_proj,v_proj,o_proj "
       "--json");
   ASSERT_EQ(json["rows"].size(), 2U);
   EXPECT_EQ(json["rows"][0]["trainable_parameters"], 16'384'000);
@@ -64,11 +66,13 @@ TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
   EXPECT_EQ(done.code, 0);
   EXPECT_NE(done.out.find("Yes: LoRA with checkpointing none"), std::string::npos) << done.out;
   EXPECT_NE(done.out.find("not built yet: qlora"), std::string::npos) << done.out;
-  EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("has no bf16 units"), std::string::npos);
+  EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("has no bf16 units"),
+            std::string::npos);
 }
 
 TEST_F(Cli, TwoRanksAreEstimatedWithAndWithoutSharding) {
-  const Json json = json_of("estimate --model model --gpus 2xcpu --method full --checkpointing none --json");
+  const Json json =
+      json_of("estimate --model model --gpus 2xcpu --method full --checkpointing none --json");
   ASSERT_EQ(json["rows"].size(), 2U);
   EXPECT_EQ(json["rows"][1]["zero"], 1);
   EXPECT_LT(json["rows"][1]["device"]["optimizer"].get<std::int64_t>(),
@@ -130,7 +134,8 @@ TEST_F(Cli, ExplainTurnsKnobs) {
   const Json json = json_of("explain plan.json --json");
   bool lower = false;
   for (const Json& change : json["changes"]) {
-    lower = lower || (change["flags"] == "--checkpointing full" && change["difference_bytes"].get<std::int64_t>() < 0);
+    lower = lower || (change["flags"] == "--checkpointing full" &&
+                      change["difference_bytes"].get<std::int64_t>() < 0);
   }
   EXPECT_TRUE(lower) << json["changes"].dump();
   EXPECT_EQ(run("explain plan.json").code, 0);
@@ -145,16 +150,44 @@ TEST_F(Cli, CataloguesAndDoctorSpeakJson) {
 }
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
-  for (const char* command : {"estimate", "plan", "simulate", "explain", "merge", "models", "hardware", "doctor"}) {
+  for (const char* command : {"estimate", "plan", "data", "simulate", "explain", "merge", "models",
+                              "hardware", "doctor"}) {
     const Finished done = run(std::string(command) + " --help");
     EXPECT_EQ(done.code, 0) << command;
-    EXPECT_NE(done.out.find("Example: ftplan " + std::string(command)), std::string::npos) << done.out;
+    EXPECT_NE(done.out.find("Example: ftplan " + std::string(command)), std::string::npos)
+        << done.out;
   }
   const std::string help = run("--help").out;
   for (const char* worker : {"run", "eval", "generate", "calibrate"}) {
     EXPECT_NE(help.find("\n  " + std::string(worker) + " "), std::string::npos) << help;
   }
   EXPECT_EQ(run("--version").out.rfind("ftplan ", 0), 0U);
+}
+
+constexpr const char* kTokens = R"({"input_ids": [[1, 5, 6, 7], [1, 8, 9], [3, 4, 5, 6, 7]],
+  "labels": [[-100, 5, 6, 7], [-100, 8, 9], [3, 4, 5, 6, 7]]})";
+
+TEST_F(Cli, APlanForDataKnowsItsStepsAndLengths) {
+  folder_.write("rows.json", kTokens);
+  const Finished done =
+      run("plan --model model --data rows.json --global-batch 2 --epochs 2 -o plan.json");
+  ASSERT_EQ(done.code, 0) << done.err;
+  const auto plan = read_plan(folder_.read("plan.json"), "plan.json");
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  EXPECT_EQ(plan->steps, /*epochs=*/2 * /*ceil(3 rows / 2)=*/2);
+  ASSERT_TRUE(plan->data.has_value());
+  EXPECT_EQ(plan->data->rows, 3);
+  EXPECT_EQ(plan->data->longest, 5);
+  EXPECT_EQ(plan->digests.data, plan->data->digest);
+}
+
+TEST_F(Cli, DataIsShownAndWrittenAsTokens) {
+  folder_.write("rows.json", kTokens);
+  const Json json = json_of("data --model model --data rows.json --json --out again.json");
+  EXPECT_EQ(json["facts"]["rows"], 3);
+  EXPECT_EQ(json["facts"]["tokens"], 4 + 3 + 5);
+  const Json again = json_of("data --model model --data again.json --json");
+  EXPECT_EQ(again["facts"]["digest"], json["facts"]["digest"]);
 }
 
 struct Wrong {
@@ -172,17 +205,25 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"estimate --model llama2-8b", "did you mean \"llama2-7b\"?"},
         Wrong{"estimate --model model --gpus A100", "did you mean A100-80GB?"},
         Wrong{"estimate --model model --gpus 0xT4", "ftplan: --gpus: got \"0xT4\""},
-        Wrong{"plan --model model --micro-batch 0", "ftplan: --micro-batch: got 0, expected 1..65536 sequences"},
-        Wrong{"plan --model model --micro-batch two", "ftplan: --micro-batch: got \"two\", expected"},
+        Wrong{"plan --model model --micro-batch 0",
+              "ftplan: --micro-batch: got 0, expected 1..65536 sequences"},
+        Wrong{"plan --model model --micro-batch two",
+              "ftplan: --micro-batch: got \"two\", expected"},
         Wrong{"plan --model model --checkpointing some", "expected none | full | every-k"},
         Wrong{"plan --model model --method qlora", "qlora is not built yet"},
         Wrong{"plan --model model --seq 4096", "has 128 positions"},
         Wrong{"plan --model model --runtime hf", "ftplan: --runtime: hf is not built yet"},
         Wrong{"plan --model model --adapter nowhere", "nowhere/adapter_config.json"},
         Wrong{"plan --job missing.json", "ftplan: missing.json: cannot be read"},
-        Wrong{"plan --model model --steps 1 -o no/such/plan.json", "ftplan: --output: no/such/plan.json"},
+        Wrong{"plan --model model --steps 1 -o no/such/plan.json",
+              "ftplan: --output: no/such/plan.json"},
         Wrong{"simulate missing.json", "ftplan: missing.json: cannot be read"},
         Wrong{"simulate model/config.json", "ftplan: model/config.json#/format_version: missing"},
+        Wrong{"plan --model model --data missing.json", "missing.json"},
+        Wrong{"data --model model", "ftplan: --data: missing: name the files to read"},
+        Wrong{"data --model model --data model/config.json --format text --samples x",
+              "--samples: got x"},
+        Wrong{"data --model model --data model/config.json --format text", "needs a tokenizer"},
         Wrong{"merge --model llama2-7b --adapter a -o b", "which has no weights"}));
 
 TEST_P(BadInput, IsOneLineAndExitsWithTwo) {
@@ -221,7 +262,8 @@ TEST_F(Worker, WhenItIsMissingTheMessageSaysHowToBuildIt) {
   for (const char* command : {"run plan.json", "eval", "generate", "calibrate"}) {
     const Finished done = run_here(command);
     EXPECT_EQ(done.code, 2);
-    EXPECT_NE(done.err.find("ftplan-worker is missing (it needs LibTorch): run tools/setup worker"), std::string::npos)
+    EXPECT_NE(done.err.find("ftplan-worker is missing (it needs LibTorch): run tools/setup worker"),
+              std::string::npos)
         << done.err;
   }
 }
@@ -235,8 +277,10 @@ TEST_F(Worker, GetsTheArgumentsAndItsExitCodeIsOurs) {
 
 TEST_F(Worker, IsToldOfASignalAndMayStillFinish) {
   // The worker signals the program that started it; only a forwarded signal ends its wait.
-  make_worker("trap 'echo saved; exit 130' INT\nkill -INT $PPID\ni=0\nwhile [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); "
-              "done\nexit 1\n");
+  make_worker(
+      "trap 'echo saved; exit 130' INT\nkill -INT $PPID\ni=0\nwhile [ $i -lt 200 ]; do sleep 0.05; "
+      "i=$((i+1)); "
+      "done\nexit 1\n");
   const Finished done = run_here("run plan.json");
   EXPECT_EQ(done.code, 130) << done.err;
   EXPECT_EQ(done.out, "saved\n");

@@ -28,7 +28,8 @@ TEST(AvailableMemory, OfAGroupV2CountsItsPageCacheAsFree) {
   root.write("sys/fs/cgroup/slice/job/memory.max", "500000\n");
   root.write("sys/fs/cgroup/slice/job/memory.current", "300000\n");
   root.write("sys/fs/cgroup/slice/job/memory.stat", "anon 200000\ninactive_file 50000\n");
-  EXPECT_EQ(available_memory(root.path()), Bytes{/*limit=*/500000 - /*used=*/300000 + /*cache=*/50000});
+  EXPECT_EQ(available_memory(root.path()),
+            Bytes{/*limit=*/500000 - /*used=*/300000 + /*cache=*/50000});
 }
 
 TEST(AvailableMemory, AGroupAboveMayBeTheTighterOne) {
@@ -67,11 +68,14 @@ TEST(ScratchCache, KeepsTheNewerOfTwoMeasurementsApartByMachine) {
   const TemporaryFolder folder;
   Machine machine;
   machine.torch = "2.11.0";
-  ASSERT_TRUE(save_scratch(folder.file("cache"), machine, {{"linear b", Bytes{2}}, {"linear a", Bytes{1}}}).ok());
+  ASSERT_TRUE(
+      save_scratch(folder.file("cache"), machine, {{"linear b", Bytes{2}}, {"linear a", Bytes{1}}})
+          .ok());
   ASSERT_TRUE(save_scratch(folder.file("cache"), machine, {{"linear b", Bytes{3}}}).ok());
   const auto loaded = load_scratch(folder.file("cache"), machine);
   ASSERT_TRUE(loaded.ok()) << loaded.error().text();
-  EXPECT_EQ(*loaded, (std::vector<MeasuredScratch>{{"linear a", Bytes{1}}, {"linear b", Bytes{3}}}));
+  EXPECT_EQ(*loaded,
+            (std::vector<MeasuredScratch>{{"linear a", Bytes{1}}, {"linear b", Bytes{3}}}));
   machine.threads = 7;
   EXPECT_TRUE(load_scratch(folder.file("cache"), machine)->empty());
 }
@@ -87,11 +91,12 @@ TEST(MachineDigest, DependsOnWhatScratchDependsOn) {
 }
 
 TEST(RenderTable, AlignsNumbersRightAndLeavesNoBlanksAtTheEnd) {
-  EXPECT_EQ(render_table({.head = {"name", "GiB"}, .rows = {{"a", "1.5"}, {"long", "12.25"}, {"x", ""}}}),
-            "name    GiB\n"
-            "a       1.5\n"
-            "long  12.25\n"
-            "x\n");
+  EXPECT_EQ(
+      render_table({.head = {"name", "GiB"}, .rows = {{"a", "1.5"}, {"long", "12.25"}, {"x", ""}}}),
+      "name    GiB\n"
+      "a       1.5\n"
+      "long  12.25\n"
+      "x\n");
 }
 
 }  // namespace

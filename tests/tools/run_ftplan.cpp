@@ -33,11 +33,14 @@ std::string TemporaryFolder::read(const std::string& name) const {
   return text.str();
 }
 
-Finished ftplan(const TemporaryFolder& folder, const std::string& arguments, const std::string& binary) {
-  const std::string command = "cd " + folder.path() + " && XDG_CACHE_HOME=" + folder.file("cache") + " " + binary +
-                              " " + arguments + " > " + folder.file("stdout") + " 2> " + folder.file("stderr");
+Finished ftplan(const TemporaryFolder& folder, const std::string& arguments,
+                const std::string& binary) {
+  const std::string command = "cd " + folder.path() + " && XDG_CACHE_HOME=" + folder.file("cache") +
+                              " " + binary + " " + arguments + " > " + folder.file("stdout") +
+                              " 2> " + folder.file("stderr");
   const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, folder.read("stdout"), folder.read("stderr")};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, folder.read("stdout"),
+          folder.read("stderr")};
 }
 
 }  // namespace ftplan::tools

@@ -28,6 +28,7 @@ class TemporaryFolder {
 };
 
 /// `arguments` as a shell would read them; the cache folder is inside `folder`.
-Finished ftplan(const TemporaryFolder& folder, const std::string& arguments, const std::string& binary = FTPLAN_BINARY);
+Finished ftplan(const TemporaryFolder& folder, const std::string& arguments,
+                const std::string& binary = FTPLAN_BINARY);
 
 }  // namespace ftplan::tools
