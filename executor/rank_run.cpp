@@ -46,9 +46,7 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
     entry->program = std::move(*program);
     run->entries_.emplace(Key{request.kind, request.sequence}, std::move(entry));
   }
-  for (const auto& [key, entry] : run->entries_) {
-    FTPLAN_CHECK(entry->program.persistent == run->some_program().persistent);
-  }
+  run->check_shared_state();
   auto device = Arena::map(size[static_cast<std::size_t>(Place::kDevice)]);
   if (!device) return device.error();
   auto host = Arena::map(size[static_cast<std::size_t>(Place::kHost)]);
@@ -61,6 +59,19 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
   run->options_ = {.threads = static_cast<int>(s.machine.threads), .communicator = s.communicator};
   install_allocator();
   return run;
+}
+
+// What one program leaves in place the next finds there.
+void RankRun::check_shared_state() const {
+  const program::StepProgram& first = entries_.begin()->second->program;
+  for (const auto& [key, entry] : entries_) {
+    const auto& storages = entry->program.storages;
+    for (std::size_t i = 0; i < first.storages.size(); ++i) {
+      if (first.storages[i].region != program::Region::kPersistent) continue;
+      FTPLAN_CHECK(storages[i].region == program::Region::kPersistent && storages[i].size == first.storages[i].size);
+      FTPLAN_CHECK(storages[i].offset == first.storages[i].offset && storages[i].stride == first.storages[i].stride);
+    }
+  }
 }
 
 std::vector<RankRun::Key> RankRun::keys() const {

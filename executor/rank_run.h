@@ -106,6 +106,7 @@ class RankRun final : public Host {
   };
 
   explicit RankRun(RankSetup setup) : setup_(std::move(setup)) {}
+  void check_shared_state() const;
   Result<void> run(Key key, Scalars& scalars);
   [[nodiscard]] View view(program::TensorId tensor, std::int32_t layer) const;
   [[nodiscard]] View view_of(const program::StepProgram& program, program::TensorId id, std::int32_t layer) const;
