@@ -9,7 +9,8 @@
 #include "program/walk.h"
 #include "tests/program/support.h"
 
-// A program stores equal layers and micro-steps once, and sizes are found from a few of them. Both must not be seen.
+// A program stores equal layers and micro-steps once, and sizes are found from a few of them. Both
+// must not be seen.
 
 namespace ftplan::program {
 namespace {
@@ -26,7 +27,8 @@ TEST_P(RandomCase, PeaksOfRepeatedSegmentsEqualThoseOfUnrolledOnes) {
     EXPECT_EQ(sampled.arena, unrolled.arena);
     EXPECT_EQ(sampled.persistent, unrolled.persistent);
     for (const Place place : {Place::kDevice, Place::kHost}) {
-      EXPECT_EQ(lower_bound_of(sampled, Sampling::kEnds, place), lower_bound_of(unrolled, Sampling::kAll, place));
+      EXPECT_EQ(lower_bound_of(sampled, Sampling::kEnds, place),
+                lower_bound_of(unrolled, Sampling::kAll, place));
     }
   }
 }
