@@ -1,6 +1,5 @@
 #include "program/ops/eager.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>

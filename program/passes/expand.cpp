@@ -2,19 +2,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/category.h"
+#include "core/check.h"
 #include "core/dtype.h"
+#include "core/machine.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/shape.h"
+#include "core/strategy.h"
 #include "program/attributes.h"
 #include "program/clone.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
 #include "program/passes/passes.h"
+#include "program/runtime.h"
 #include "program/step_program.h"
 
 // Note [Eager]

@@ -38,5 +38,17 @@ TEST_P(RandomCase, ProgramsOfAllRanksAreWhatTheyMustBe) {
   EXPECT_EQ(verify_ranks(lower_ranks(c)), "") << "seed " << GetParam() << ": " << describe(c);
 }
 
+// The same for the sub-ops of another trainer.
+TEST_P(RandomCase, ExpandedProgramsAreWhatTheyMustBe) {
+  Case c = random_case(GetParam());
+  c.job.request.runtime = "hf";
+  c.strategy.checkpointing = {};
+  SCOPED_TRACE("seed " + std::to_string(GetParam()) + ": " + describe(c));
+  EXPECT_EQ(verify_ranks(lower_ranks(c)), "");
+  const StepProgram sampled = lower_case(c, 0, Sampling::kEnds);
+  EXPECT_EQ(sampled.arena, lower_case(c, 0, Sampling::kAll).arena);
+  EXPECT_EQ(lower_bound_of(sampled, Sampling::kEnds), lower_bound_of(sampled, Sampling::kAll));
+}
+
 }  // namespace
 }  // namespace ftplan::program
