@@ -1,10 +1,12 @@
 #include "program/happens_before.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "program/step_program.h"
 #include "program/walk.h"

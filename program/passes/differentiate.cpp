@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "core/category.h"
+#include "core/check.h"
 #include "core/result.h"
 #include "program/backward.h"
 #include "program/clone.h"

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "core/category.h"
-#include "core/check.h"
 #include "core/result.h"
 #include "core/units.h"
 #include "program/lifetimes.h"
@@ -323,8 +322,8 @@ class Layouter {
       const std::int32_t copy =
           s.region == Region::kWork ? life.copy : true_copy(s.copies, life.copy);
       const std::int64_t depth = greatest_depth(life.begin, life.end);
-      std::int32_t& at =
-          known[static_cast<std::size_t>(first[static_cast<std::size_t>(life.storage)] + copy)];
+      const std::int32_t slot = first[static_cast<std::size_t>(life.storage)] + copy;
+      std::int32_t& at = known[static_cast<std::size_t>(slot)];
       if (at == kNone) {
         at = static_cast<std::int32_t>(low_copies_.size());
         low_copies_.push_back({life.storage, copy, depth});
