@@ -30,7 +30,8 @@ struct AttentionAttributes {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_size = 0;
-  std::int64_t cache = 0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
+  std::int64_t cache =
+      0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
 };
 
 struct LossAttributes {
@@ -78,28 +79,32 @@ struct FileAttributes {
 
 /// What an eager operation is, see `ops/eager.h`.
 enum class EagerKind : std::uint8_t {
-  kEmbedding,     ///< ids, table -> rows
-  kLinear,        ///< x, w, bias -> y
-  kMatmul,        ///< a, b -> product
-  kAdd,           ///< a, b -> sum
-  kMul,           ///< a, b -> product by element, b broadcast
-  kScale,         ///< x -> x with a constant applied
-  kTo,            ///< x -> x in another type or place
-  kRowScale,      ///< x -> rsqrt(mean(x^2) + eps)
+  kEmbedding,  ///< ids, table -> rows
+  kLinear,     ///< x, w, bias -> y
+  kMatmul,     ///< a, b -> product
+  kAdd,        ///< a, b -> sum
+  kMul,        ///< a, b -> product by element, b broadcast
+  kScale,      ///< x -> x with a constant applied
+  kTo,         ///< x -> x in another type or place
+  kRowScale,   ///< x -> rsqrt(mean(x^2) + eps)
   kSilu,
   kRotateHalf,
   kRotaryTables,  ///< positions -> cos, sin
   kRepeatHeads,   ///< keys or values -> one copy for each query head
   kSoftmax,
-  kSdpa,          ///< q, k, v -> o, log-sum
-  kDropout,       ///< x -> y, mask
+  kSdpa,     ///< q, k, v -> o, log-sum
+  kDropout,  ///< x -> y, mask
   kContiguous,
   kLogSoftmax,
-  kNllLoss,       ///< log-probabilities, targets -> total weight; the backward begins here
+  kNllLoss,  ///< log-probabilities, targets -> total weight; the backward begins here
 };
 
-constexpr std::uint8_t saved_in(int i) { return static_cast<std::uint8_t>(1U << static_cast<unsigned>(i)); }
-constexpr std::uint8_t saved_out(int i) { return static_cast<std::uint8_t>(16U << static_cast<unsigned>(i)); }
+constexpr std::uint8_t saved_in(int i) {
+  return static_cast<std::uint8_t>(1U << static_cast<unsigned>(i));
+}
+constexpr std::uint8_t saved_out(int i) {
+  return static_cast<std::uint8_t>(16U << static_cast<unsigned>(i));
+}
 
 struct EagerAttributes {
   EagerKind kind = EagerKind::kTo;

@@ -19,7 +19,7 @@ std::vector<std::int32_t> settled_steps(const StepProgram& program, const Walk& 
   std::vector<std::int32_t> settled(walk.steps.size());
   for (std::int32_t i = 0; i < count; ++i) settled[static_cast<std::size_t>(i)] = i;
   std::map<std::pair<EventId, std::int32_t>, std::int32_t> signalled;  // (event, layer) -> step
-  std::vector<std::int32_t> unsettled;                                // of other streams, in order
+  std::vector<std::int32_t> unsettled;                                 // of other streams, in order
   for (std::int32_t i = 0; i < count; ++i) {
     const Step& step = walk.steps[static_cast<std::size_t>(i)];
     const Instruction& instruction = program.instruction(step.instruction);
@@ -41,7 +41,6 @@ std::vector<std::int32_t> settled_steps(const StepProgram& program, const Walk& 
   }
   return settled;
 }
-
 
 class LifeFinder {
  public:
@@ -83,7 +82,8 @@ class LifeFinder {
     const Storage& storage = program_.storages[static_cast<std::size_t>(tensor.storage)];
     if (storage.region == Region::kPersistent) return;
     const std::int32_t copy = compact_copy(program_, operand, step);
-    std::int32_t& open = open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)] + copy)];
+    std::int32_t& open =
+        open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)] + copy)];
     const bool whole = tensor.extent() == storage.size;
     const auto begin = static_cast<std::int32_t>(at);
     if (open == kNone || (defines && whole)) {

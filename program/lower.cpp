@@ -13,13 +13,13 @@
 #include "core/result.h"
 #include "core/strategy.h"
 #include "models/family.h"
+#include "program/load_program.h"
 #include "program/lowering.h"
 #include "program/model_state.h"
 #include "program/passes/passes.h"
 #include "program/print.h"
 #include "program/runtime.h"
 #include "program/step_program.h"
-#include "program/load_program.h"
 
 namespace ftplan::program {
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -40,10 +39,10 @@ inline constexpr auto fields<program::Switch> =
                Field{"source", &program::Switch::source, "The code that does it."}};
 
 template <>
-inline constexpr auto fields<program::RuntimeFile> =
-    std::tuple{Field{"name", &program::RuntimeFile::name, "Word of --runtime."},
-               Field{"describes", &program::RuntimeFile::describes, "Trainer and versions."},
-               Field{"switches", &program::RuntimeFile::switches, "What it does otherwise than ftplan."}};
+inline constexpr auto fields<program::RuntimeFile> = std::tuple{
+    Field{"name", &program::RuntimeFile::name, "Word of --runtime."},
+    Field{"describes", &program::RuntimeFile::describes, "Trainer and versions."},
+    Field{"switches", &program::RuntimeFile::switches, "What it does otherwise than ftplan."}};
 
 namespace program {
 namespace {
@@ -57,20 +56,27 @@ struct Rule {
 
 constexpr std::array<const char*, 2> kYesNo = {"yes", "no"};
 constexpr Rule kRules[] = {
-    {"attention", {"sdpa", "eager"}, [](RuntimeProfile& p, bool first) { p.attention = first ? HfAttention::kSdpa : HfAttention::kEager; }},
+    {"attention",
+     {"sdpa", "eager"},
+     [](RuntimeProfile& p, bool first) {
+       p.attention = first ? HfAttention::kSdpa : HfAttention::kEager;
+     }},
     {"sdpa_repeats_keys", kYesNo, [](RuntimeProfile& p, bool yes) { p.sdpa_repeats_keys = yes; }},
     {"autocast_full", kYesNo, [](RuntimeProfile& p, bool yes) { p.autocast_full = yes; }},
-    {"casts_adapter_input", kYesNo, [](RuntimeProfile& p, bool yes) { p.casts_adapter_input = yes; }},
+    {"casts_adapter_input", kYesNo,
+     [](RuntimeProfile& p, bool yes) { p.casts_adapter_input = yes; }},
     {"logits_in_f32", kYesNo, [](RuntimeProfile& p, bool yes) { p.logits_in_f32 = yes; }},
     {"holds_logits", kYesNo, [](RuntimeProfile& p, bool yes) { p.holds_logits = yes; }}};
 
 Result<void> apply(const Switch& given, const std::string& where, RuntimeProfile& profile) {
-  const auto rule = std::find_if(std::begin(kRules), std::end(kRules), [&](const Rule& r) { return given.name == r.name; });
+  const auto rule = std::find_if(std::begin(kRules), std::end(kRules),
+                                 [&](const Rule& r) { return given.name == r.name; });
   if (rule == std::end(kRules)) return bad_input(where, "\"" + given.name + "\" is no switch");
   if (given.source.empty()) return bad_input(where, given.name + " names no source");
   const auto value = std::find(rule->values.begin(), rule->values.end(), given.value);
   if (value == rule->values.end()) {
-    return bad_input(where, given.name + ": got \"" + given.value + "\", expected " + rule->values[0] + " | " + rule->values[1]);
+    return bad_input(where, given.name + ": got \"" + given.value + "\", expected " +
+                                rule->values[0] + " | " + rule->values[1]);
   }
   rule->set(profile, value == rule->values.begin());
   return {};
@@ -90,7 +96,9 @@ Result<RuntimeProfile> read_runtime(std::string_view json_text, const std::strin
   for (const Rule& rule : kRules) {
     const auto times = std::count_if(file->switches.begin(), file->switches.end(),
                                      [&](const Switch& given) { return given.name == rule.name; });
-    if (times != 1) return bad_input(where, std::string(rule.name) + " is there " + std::to_string(times) + " times, expected once");
+    if (times != 1)
+      return bad_input(where, std::string(rule.name) + " is there " + std::to_string(times) +
+                                  " times, expected once");
   }
   return profile;
 }
@@ -105,7 +113,8 @@ const RuntimeProfile& runtime_profile(const std::string& name) {
     }
     return profiles;
   }();
-  const auto found = std::find_if(all.begin(), all.end(), [&](const RuntimeProfile& p) { return p.name == name; });
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const RuntimeProfile& p) { return p.name == name; });
   FTPLAN_CHECK(found != all.end());
   return *found;
 }

@@ -284,7 +284,8 @@ struct StepProgram {
   std::vector<TrainedUnit> units;
   Interface interface;
 
-  /// What the forward of a micro-step keeps on the device for its backward when nothing is recomputed, weights left out.
+  /// What the forward of a micro-step keeps on the device for its backward when nothing is recomputed; weights are
+  /// left out.
   Bytes saved_bytes;
 
   // Decided by lay_out, per place.

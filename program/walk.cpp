@@ -7,15 +7,16 @@
 #include "program/step_program.h"
 
 // Note [Sampling]
-// All loops over layers leave out the same layers [low, high), a whole number of the longest stride and an even one, so
-// that rings of two copies keep their turn. With the layers after `high` renumbered, what is walked is a program of fewer
-// layers with every flow between neighbours intact. Loops over micro-steps leave out equal middle ones.
+// All loops over layers leave out the same layers [low, high), a whole number of the longest stride
+// and an even one, so that rings of two copies keep their turn. With the layers after `high`
+// renumbered, what is walked is a program of fewer layers with every flow between neighbours
+// intact. Loops over micro-steps leave out equal middle ones.
 
 namespace ftplan::program {
 namespace {
 
-// Iterations that are walked at the two ends. The backward begins at the high one, and there a ring of two copies fills
-// before all is steady; the layers of one group are enough for that.
+// Iterations that are walked at the two ends. The backward begins at the high one, and there a ring
+// of two copies fills before all is steady; the layers of one group are enough for that.
 struct Ends {
   std::int32_t low, high;
 };
@@ -82,7 +83,8 @@ struct Walker {
       result.positions = begin;
       if (s.axis == Axis::kLayer) {
         const std::int32_t compact_run = outermost ? hidden.compact(run) : run;
-        this->body(s, (layer < 0 ? 0 : layer) + run, (layer < 0 ? 0 : compact) + compact_run, micro_step);
+        this->body(s, (layer < 0 ? 0 : layer) + run, (layer < 0 ? 0 : compact) + compact_run,
+                   micro_step);
       } else {
         this->body(s, layer, compact, s.axis == Axis::kMicroStep ? run : micro_step);
       }

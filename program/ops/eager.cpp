@@ -1,6 +1,5 @@
 #include "program/ops/eager.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -33,19 +32,24 @@ bool is_elementwise(EagerKind kind) {
     case EagerKind::kRowScale:
     case EagerKind::kRotaryTables:
     case EagerKind::kRepeatHeads:
-    case EagerKind::kNllLoss: return false;
-    default: return true;
+    case EagerKind::kNllLoss:
+      return false;
+    default:
+      return true;
   }
 }
 
 std::string check(const OpView& v) {
   const EagerKind kind = v.attributes<EagerAttributes>().kind;
   if (kind == EagerKind::kLinear) {
-    return agree(is_product(v.in(0), v.in(1), v.out(0)), "x [T, I], w [O, I] and y [T, O] must agree");
+    return agree(is_product(v.in(0), v.in(1), v.out(0)),
+                 "x [T, I], w [O, I] and y [T, O] must agree");
   }
   if (kind == EagerKind::kEmbedding || kind == EagerKind::kRowScale) {
-    const std::int64_t rows = kind == EagerKind::kRowScale ? v.in(0).shape.rows() : v.out(0).shape.rows();
-    const std::int64_t ids = kind == EagerKind::kRowScale ? v.out(0).shape.elements() : v.in(0).shape.elements();
+    const std::int64_t rows =
+        kind == EagerKind::kRowScale ? v.in(0).shape.rows() : v.out(0).shape.rows();
+    const std::int64_t ids =
+        kind == EagerKind::kRowScale ? v.out(0).shape.elements() : v.in(0).shape.elements();
     return agree(rows == ids, "there must be one value a row");
   }
   const bool fits = !is_elementwise(kind) || v.in(0).shape.elements() == v.out(0).shape.elements();
@@ -75,11 +79,13 @@ Scratch workspace(const OpView& v, const Machine& machine) {
   return product_scratch(v, machine, 0, 0, 0, DType::kBf16);
 }
 
-// Autograd hands the gradient of a sum on to both sides, as the same tensor where the types are equal.
+// Autograd hands the gradient of a sum on to both sides, as the same tensor where the types are
+// equal.
 void differentiate_add(const Instruction& forward, Operand dy, Backward& backward) {
   for (const Operand& x : forward.in) {
     if (!backward.needs_gradient(x)) continue;
-    const bool same_type = backward.program().tensor(x).dtype == backward.program().tensor(dy).dtype;
+    const bool same_type =
+        backward.program().tensor(x).dtype == backward.program().tensor(dy).dtype;
     if (same_type && !backward.gradient(x)) {
       backward.share(x, forward.out[0]);
       continue;
@@ -91,10 +97,12 @@ void differentiate_add(const Instruction& forward, Operand dy, Backward& backwar
 }
 
 // Operands that the gradients of the inputs which have one need.
-std::uint8_t needed(const Instruction& forward, const EagerAttributes& attributes, const Backward& backward) {
+std::uint8_t needed(const Instruction& forward, const EagerAttributes& attributes,
+                    const Backward& backward) {
   std::uint8_t mask = 0;
   for (int i = 0; i < forward.in.size(); ++i) {
-    if (backward.needs_gradient(forward.in[i])) mask |= attributes.saves[static_cast<std::size_t>(i)];
+    if (backward.needs_gradient(forward.in[i]))
+      mask |= attributes.saves[static_cast<std::size_t>(i)];
   }
   return mask;
 }
@@ -126,17 +134,25 @@ void differentiate(const Instruction& forward, Backward& backward) {
 
 const char* name_of(EagerKind kind) {
   static constexpr const char* kNames[] = {
-      "embedding", "linear", "matmul", "add", "mul", "scale", "to", "row_scale", "silu", "rotate_half", "rotary_tables",
-      "repeat_heads", "softmax", "sdpa", "dropout", "contiguous", "log_softmax", "nll_loss"};
+      "embedding", "linear",    "matmul",  "add",         "mul",           "scale",
+      "to",        "row_scale", "silu",    "rotate_half", "rotary_tables", "repeat_heads",
+      "softmax",   "sdpa",      "dropout", "contiguous",  "log_softmax",   "nll_loss"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
 OpRow eager_row() {
-  return {.name = "eager", .check = check, .flops = flops, .scratch = workspace, .differentiate = differentiate};
+  return {.name = "eager",
+          .check = check,
+          .flops = flops,
+          .scratch = workspace,
+          .differentiate = differentiate};
 }
 
 OpRow eager_backward_row() {
-  return {.name = "eager_backward", .check = check_backward, .flops = flops_backward, .scratch = workspace};
+  return {.name = "eager_backward",
+          .check = check_backward,
+          .flops = flops_backward,
+          .scratch = workspace};
 }
 
 }  // namespace ftplan::program

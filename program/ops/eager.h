@@ -2,8 +2,8 @@
 
 #include "program/op_table.h"
 
-/// Operations of an eager trainer such as Hugging Face transformers: each makes new tensors, and autograd keeps what the
-/// gradients of its inputs need. They are priced, not executed.
+/// Operations of an eager trainer such as Hugging Face transformers: each makes new tensors, and
+/// autograd keeps what the gradients of its inputs need. They are priced, not executed.
 ///
 /// Operands   in and out as the operation's own; what is kept per input is in `EagerAttributes`
 /// @source torch 2.11 tools/autograd/derivatives.yaml

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "core/category.h"
+#include "core/check.h"
 #include "core/result.h"
 #include "program/backward.h"
 #include "program/clone.h"
@@ -37,11 +39,12 @@ void keep_until_backward(Lowering& lowering, const std::vector<StorageId>& kept)
   }
 }
 
-// Whole units are summed, reduced and updated, so the padding of their gradients is zero. It is made where the gradient
-// is: by the first segment that writes the unit's copy.
+// Whole units are summed, reduced and updated, so the padding of their gradients is zero. It is
+// made where the gradient is: by the first segment that writes the unit's copy.
 class Padder {
  public:
-  explicit Padder(Emitter& emitter) : emitter_(emitter), padded_(emitter.program().units.size(), false) {}
+  explicit Padder(Emitter& emitter)
+      : emitter_(emitter), padded_(emitter.program().units.size(), false) {}
 
   void pad(const std::vector<InstructionId>& forward, SegmentId backward) {
     StepProgram& program = emitter_.program();
@@ -49,7 +52,9 @@ class Padder {
     written_by.insert(written_by.end(), forward.begin(), forward.end());
     for (std::size_t u = 0; u < program.units.size(); ++u) {
       const TrainedUnit unit = program.units[u];
-      if (unit.gaps.empty() || padded_[u] || !writes(written_by, program.tensor(unit.gradients).storage)) continue;
+      if (unit.gaps.empty() || padded_[u] ||
+          !writes(written_by, program.tensor(unit.gradients).storage))
+        continue;
       for (const TensorId gap : emitter_.gaps(unit, unit.gradients)) {
         emitter_.emit({.op = Op::kZero, .out = {{gap}}});
       }
@@ -119,11 +124,12 @@ Result<void> differentiate(Lowering& lowering) {
     if (span.role != Role::kEmbed && !first_alone) entering.push_back({residual, 0});
     if (span.role == Role::kLayers) leaving.push_back({{residual, 1}, gradient});
     if (span.role == Role::kEmbed) leaving.push_back({{residual, 0}, gradient});
-    const SegmentId opened = emitter.open({.first = span.first,
-                  .repeat = span.repeat,
-                  .axis = span.axis,
-                  .descending = true,
-                  .role = span.role == Role::kLayers ? Role::kBackwardLayers : Role::kOther});
+    const SegmentId opened =
+        emitter.open({.first = span.first,
+                      .repeat = span.repeat,
+                      .axis = span.axis,
+                      .descending = true,
+                      .role = span.role == Role::kLayers ? Role::kBackwardLayers : Role::kOther});
     backward.begin(instructions_of(span), entering, leaving);
     backward.run();
     padder.pad(instructions_of(span), opened);
@@ -135,7 +141,8 @@ Result<void> differentiate(Lowering& lowering) {
     saved.add(backward.kept(), span.repeat);
     if (span.role == Role::kLayers) keep_until_backward(lowering, backward.kept());
   }
-  if (lowering.tensors.held != kNone) emitter.emit({.op = Op::kMark, .in = {{lowering.tensors.held}}});
+  if (lowering.tensors.held != kNone)
+    emitter.emit({.op = Op::kMark, .in = {{lowering.tensors.held}}});
   emitter.close();
   program.saved_bytes = saved.bytes();
   return {};

@@ -2,29 +2,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/category.h"
+#include "core/check.h"
 #include "core/dtype.h"
+#include "core/machine.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/shape.h"
+#include "core/strategy.h"
 #include "program/attributes.h"
 #include "program/clone.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
 #include "program/passes/passes.h"
+#include "program/runtime.h"
 #include "program/step_program.h"
 
 // Note [Eager]
-// Every op of the forward becomes what `modeling_llama.py` of transformers 5.23 and `tuners/lora/layer.py` of PEFT 0.21.2
-// call in its place, each with new tensors. What autograd keeps of them follows from `derivatives.yaml` of torch 2.11:
-// a product by element keeps a factor when the other learns, a linear keeps its input when the weight learns and the
-// weight (also its bf16 copy under autocast) when the input does, softmax its result, silu its input, dropout its mask.
-// An RMSNorm computes in f32 and so keeps an f32 copy of a 16-bit input, and its normalized value in the input's type.
-// Values in place (sums on the residual stream) become new ones; only the sum that ends a layer stands where the next
-// layer's input belongs.
+// Every op of the forward becomes what `modeling_llama.py` of transformers 5.23 and
+// `tuners/lora/layer.py` of PEFT 0.21.2 call in its place, each with new tensors. What autograd
+// keeps of them follows from `derivatives.yaml` of torch 2.11: a product by element keeps a factor
+// when the other learns, a linear keeps its input when the weight learns and the weight (also its
+// bf16 copy under autocast) when the input does, softmax its result, silu its input, dropout its
+// mask. An RMSNorm computes in f32 and so keeps an f32 copy of a 16-bit input, and its normalized
+// value in the input's type. Values in place (sums on the residual stream) become new ones; only
+// the sum that ends a layer stands where the next layer's input belongs.
 
 namespace ftplan::program {
 namespace {
@@ -34,7 +39,10 @@ using Saves = std::array<std::uint8_t, 3>;
 class Expander {
  public:
   explicit Expander(Lowering& lowering)
-      : low_(lowering), program_(lowering.program), emit_(lowering.program), tokens_(lowering.tokens()) {}
+      : low_(lowering),
+        program_(lowering.program),
+        emit_(lowering.program),
+        tokens_(lowering.tokens()) {}
 
   void run() {
     const SegmentId micro = program_.segment(program_.root).body.back().id;
@@ -51,25 +59,38 @@ class Expander {
     now_.assign(program_.tensors.size() * 2, {});
     next_made_ = 0;
     emit_.reopen(id);
-    for (const InstructionId instruction : old) expand(Instruction(program_.instruction(instruction)));
+    for (const InstructionId instruction : old)
+      expand(Instruction(program_.instruction(instruction)));
     emit_.close();
   }
 
   void expand(const Instruction& op) {
     emit_.set_phase(op.phase);
     switch (op.op) {
-      case Op::kEmbed: return embed(op);
-      case Op::kRmsNorm: return norm(op);
-      case Op::kLinear: return set(op.out[0], linear(op.in[0], op.in[1], op.in[2]));
-      case Op::kLinearAccumulate: return add_adapter(op);
-      case Op::kCast: return set(op.out[0], now(op.in[0]));  // adapters are used as they are
-      case Op::kDropout: return dropout(op);
-      case Op::kRotate: return rotate(op);
-      case Op::kAttention: return attention(op);
-      case Op::kGatedSilu: return gated_silu(op);
-      case Op::kAdd: return add_residual(op);
-      case Op::kLinearCrossEntropy: return loss(op);
-      default: FTPLAN_CHECK(false);
+      case Op::kEmbed:
+        return embed(op);
+      case Op::kRmsNorm:
+        return norm(op);
+      case Op::kLinear:
+        return set(op.out[0], linear(op.in[0], op.in[1], op.in[2]));
+      case Op::kLinearAccumulate:
+        return add_adapter(op);
+      case Op::kCast:
+        return set(op.out[0], now(op.in[0]));  // adapters are used as they are
+      case Op::kDropout:
+        return dropout(op);
+      case Op::kRotate:
+        return rotate(op);
+      case Op::kAttention:
+        return attention(op);
+      case Op::kGatedSilu:
+        return gated_silu(op);
+      case Op::kAdd:
+        return add_residual(op);
+      case Op::kLinearCrossEntropy:
+        return loss(op);
+      default:
+        FTPLAN_CHECK(false);
     }
   }
 
@@ -84,7 +105,8 @@ class Expander {
   }
 
   // All segments of layers use the same storages, as in build_forward.
-  Operand make(const char* name, Shape shape, DType dtype, Category category = Category::kActivations) {
+  Operand make(const char* name, Shape shape, DType dtype,
+               Category category = Category::kActivations) {
     if (!in_layers_) return {emit_.transient(name, shape, dtype, category)};
     if (next_made_ == made_.size()) made_.push_back(emit_.transient(name, shape, dtype, category));
     return {made_[next_made_++]};
@@ -100,9 +122,13 @@ class Expander {
   [[nodiscard]] Shape shape(Operand value) const { return program_.tensor(value).shape; }
   [[nodiscard]] DType dtype(Operand value) const { return program_.tensor(value).dtype; }
   // The type of a result of both, as torch promotes.
-  [[nodiscard]] DType wider(Operand a, Operand b) const { return dtype(a) == DType::kF32 ? DType::kF32 : dtype(b); }
+  [[nodiscard]] DType wider(Operand a, Operand b) const {
+    return dtype(a) == DType::kF32 ? DType::kF32 : dtype(b);
+  }
   // The type of products of activations.
-  [[nodiscard]] DType product_type() const { return low_.autocasts() ? DType::kBf16 : low_.compute; }
+  [[nodiscard]] DType product_type() const {
+    return low_.autocasts() ? DType::kBf16 : low_.compute;
+  }
 
   // The value itself when it has the type already.
   Operand to(Operand x, DType type) {
@@ -163,7 +189,8 @@ class Expander {
     const Operand x = now(op.in[0]);
     const Operand wide = to(x, DType::kF32);
     const Operand scale = make("inv rms", {shape(x).rows()}, DType::kF32);
-    eager(EagerKind::kRowScale, {wide}, {scale}, {static_cast<std::uint8_t>(saved_in(0) | saved_out(0))});
+    eager(EagerKind::kRowScale, {wide}, {scale},
+          {static_cast<std::uint8_t>(saved_in(0) | saved_out(0))});
     const Operand normalized = to(multiply("normalized", wide, scale), dtype(x));
     set(op.out[0], multiply("normed", normalized, op.in[1]));
   }
@@ -186,7 +213,8 @@ class Expander {
     const bool logits = outputs == low_.job.model.vocabulary && !in_layers_;
     const Operand y = make(logits ? "logits" : "product", {shape(x).rows(), outputs}, type,
                            logits ? Category::kLogits : Category::kActivations);
-    eager(EagerKind::kLinear, {x, weight, bias}, {y}, {saved_in(1), saved_in(0), 0}, shape(weight)[1]);
+    eager(EagerKind::kLinear, {x, weight, bias}, {y}, {saved_in(1), saved_in(0), 0},
+          shape(weight)[1]);
     return y;
   }
 
@@ -213,7 +241,8 @@ class Expander {
   void rotate(const Instruction& op) {
     const Operand x = now(op.update[0]);
     const Operand straight = multiply("by cos", x, cos_);
-    const Operand turned = multiply("by sin", unary(EagerKind::kRotateHalf, "half rotated", x, {}), sin_);
+    const Operand turned =
+        multiply("by sin", unary(EagerKind::kRotateHalf, "half rotated", x, {}), sin_);
     set(op.update[0], add("rotated", straight, turned));
   }
 
@@ -245,12 +274,14 @@ class Expander {
   Operand sdpa(Operand q, Operand k, Operand v) {
     const Operand o = make("attended", shape(q), dtype(q));
     const Operand log_sum = make("log sum", {tokens_ * low_.job.model.heads}, DType::kF32);
-    const auto all = static_cast<std::uint8_t>(saved_in(0) | saved_in(1) | saved_in(2) | saved_out(0) | saved_out(1));
+    const auto all = static_cast<std::uint8_t>(saved_in(0) | saved_in(1) | saved_in(2) |
+                                               saved_out(0) | saved_out(1));
     eager(EagerKind::kSdpa, {q, k, v}, {o, log_sum}, {all, all, all}, low_.sequence);
     return o;
   }
 
-  // eager_attention_forward: scores, scale, mask, softmax in f32 and back to the query's type, values
+  // eager_attention_forward: scores, scale, mask, softmax in f32 and back to the query's type,
+  // values
   Operand score_by_score(Operand q, Operand k, Operand v, DType stream) {
     const ModelConfig& model = low_.job.model;
     const Saves factors{saved_in(1), saved_in(0)};
@@ -258,7 +289,8 @@ class Expander {
     eager(EagerKind::kMatmul, {q, k}, {scores}, factors, model.head_size);
     const Operand scaled = unary(EagerKind::kScale, "scaled scores", scores, {});
     const Operand masked = unary(EagerKind::kScale, "masked scores", scaled, {});
-    const Operand share = unary(EagerKind::kSoftmax, "probabilities", to(masked, DType::kF32), {saved_out(0)});
+    const Operand share =
+        unary(EagerKind::kSoftmax, "probabilities", to(masked, DType::kF32), {saved_out(0)});
     const Operand weights = to(to(share, stream), dtype(v));
     const Operand o = make("attended", shape(q), dtype(q));
     eager(EagerKind::kMatmul, {weights, v}, {o}, factors, low_.sequence);
@@ -286,7 +318,8 @@ class Expander {
   void loss(const Instruction& op) {
     const Operand logits = linear(op.update[0], op.in[0], {});
     const Operand wide = low_.runtime.logits_in_f32 ? to(logits, DType::kF32) : logits;
-    const Operand log_share = make("log probabilities", shape(wide), dtype(wide), Category::kLogits);
+    const Operand log_share =
+        make("log probabilities", shape(wide), dtype(wide), Category::kLogits);
     eager(EagerKind::kLogSoftmax, {wide}, {log_share}, {saved_out(0)});
     const Operand total = make("total weight", {1}, DType::kF32);
     const auto kept = static_cast<std::uint8_t>(saved_in(0) | saved_in(1) | saved_out(0));
@@ -315,7 +348,8 @@ class Expander {
 Result<void> expand(Lowering& lowering) {
   if (!lowering.runtime.expands || !lowering.trains()) return {};
   if (lowering.strategy.checkpointing.every > 0) {
-    return bad_input("--checkpointing", to_text(lowering.strategy.checkpointing) + " is not built yet for --runtime " +
+    return bad_input("--checkpointing", to_text(lowering.strategy.checkpointing) +
+                                            " is not built yet for --runtime " +
                                             lowering.runtime.name + ": use none");
   }
   Expander(lowering).run();

@@ -8,7 +8,8 @@
 #include "program/print.h"
 #include "tests/program/support.h"
 
-// Whole programs as text. FTPLAN_UPDATE_GOLDEN=1 writes the files again; the change then explains each difference.
+// Whole programs as text. FTPLAN_UPDATE_GOLDEN=1 writes the files again; the change then explains
+// each difference.
 
 namespace ftplan::program {
 namespace {
@@ -23,8 +24,12 @@ void expect_golden(const std::string& name, const std::string& text) {
 
 TEST(Golden, LoraStepOfTwoLayersWithRecomputation) {
   JobRequest request = toy_request();
-  request.method = {.method = Method::kLora, .rank = 2, .targets = {"q_proj", "down_proj"}, .precision = Precision::kBf16};
-  const Case c = make_case(request, toy_model(), {.accumulation = 2, .checkpointing = {.every = 1}});
+  request.method = {.method = Method::kLora,
+                    .rank = 2,
+                    .targets = {"q_proj", "down_proj"},
+                    .precision = Precision::kBf16};
+  const Case c =
+      make_case(request, toy_model(), {.accumulation = 2, .checkpointing = {.every = 1}});
   expect_golden("lora_step.txt", print(lower_case(c)));
 }
 

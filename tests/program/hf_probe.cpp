@@ -11,7 +11,8 @@
 #include "program/runtime.h"
 #include "program/verify.h"
 
-// Prints what profile `hf` says a forward keeps for its backward: one line of bytes for each line of JSON on stdin.
+// Prints what profile `hf` says a forward keeps for its backward: one line of bytes for each line
+// of JSON on stdin.
 
 namespace ftplan::program {
 namespace {
@@ -35,7 +36,8 @@ Result<Job> read_job(const Json& json) {
   request.method.precision = json.at("precision") == "fp32" ? Precision::kFp32 : Precision::kBf16;
   request.method.rank = number(json, "rank");
   request.method.dropout = json.at("dropout").get<double>();
-  if (request.method.method == Method::kLora) request.method.targets = split(json.at("targets").get<std::string>(), ',');
+  if (request.method.method == Method::kLora)
+    request.method.targets = split(json.at("targets").get<std::string>(), ',');
   request.data.seq = number(json, "sequence");
   request.training.micro_batch = number(json, "rows");
   request.training.accumulation = 1;

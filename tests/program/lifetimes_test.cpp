@@ -24,10 +24,13 @@ class ByHand : public testing::Test {
   ByHand() : emit_(program_) { emit_.open({}); }
 
   TensorId tensor(Region region = Region::kWork, Copies copies = {}) {
-    const StorageId storage = emit_.storage({.size = {64}, .region = region, .copies = copies, .name = "value"});
+    const StorageId storage =
+        emit_.storage({.size = {64}, .region = region, .copies = copies, .name = "value"});
     return emit_.tensor(storage, {16}, DType::kF32);
   }
-  Instruction& copy(Operand from, Operand to) { return emit_.emit({.op = Op::kCopy, .in = {from}, .out = {to}}); }
+  Instruction& copy(Operand from, Operand to) {
+    return emit_.emit({.op = Op::kCopy, .in = {from}, .out = {to}});
+  }
   Instruction& define(Operand to) { return emit_.emit({.op = Op::kZero, .out = {to}}); }
 
   // (begin, end) of all lives of a tensor's storage, in order.
@@ -49,17 +52,17 @@ using Lives = std::vector<std::pair<std::int32_t, std::int32_t>>;
 TEST_F(ByHand, AValueLivesFromItsDefinitionToItsLastUse) {
   const TensorId a = tensor();
   const TensorId b = tensor();
-  define({a});        // 0
-  copy({a}, {b});     // 1
-  copy({a}, {b});     // 2
-  define({b});        // 3
+  define({a});     // 0
+  copy({a}, {b});  // 1
+  copy({a}, {b});  // 2
+  define({b});     // 3
   EXPECT_EQ(lives(a), (Lives{{0, 2}}));
 }
 
 TEST_F(ByHand, ANewDefinitionBeginsANewLife) {
   const TensorId a = tensor();
-  define({a});     // 0
-  define({a});     // 1
+  define({a});            // 0
+  define({a});            // 1
   copy({a}, {tensor()});  // 2
   EXPECT_EQ(lives(a), (Lives{{0, 0}, {1, 2}}));
 }
@@ -84,12 +87,12 @@ TEST_F(ByHand, PersistentStoragesHaveNoLives) {
 TEST_F(ByHand, AUseOnTheOtherStreamLastsUntilItIsWaitedFor) {
   const TensorId a = tensor();
   const EventId done = emit_.event();
-  define({a});                                        // 0
-  Instruction& travels = copy({a}, {tensor()});       // 1
+  define({a});                                   // 0
+  Instruction& travels = copy({a}, {tensor()});  // 1
   travels.stream = Stream::kCommunication;
   travels.signals = done;
-  define({tensor()});                                 // 2
-  define({tensor()}).waits.push_back({done, 0});      // 3
+  define({tensor()});                             // 2
+  define({tensor()}).waits.push_back({done, 0});  // 3
   EXPECT_EQ(lives(a), (Lives{{0, 3}}));
 }
 
@@ -99,8 +102,8 @@ TEST_F(ByHand, StreamsAreOrderedByEventsOnly) {
   Instruction& first = define({a});  // 0
   first.stream = Stream::kCommunication;
   first.signals = done;
-  define({tensor()});                                   // 1
-  define({tensor()}).waits.push_back({done, 0});        // 2
+  define({tensor()});                             // 1
+  define({tensor()}).waits.push_back({done, 0});  // 2
   const HappensBefore before(program_, walk(program_, Sampling::kAll));
   EXPECT_FALSE(before(0, 1));
   EXPECT_TRUE(before(0, 2));
@@ -114,10 +117,12 @@ TEST_F(ByHand, OnlyWaitsThatAddSomethingAreUseful) {
   first.signals = done;
   define({tensor()}).waits.push_back({done, 0});  // 1
   define({tensor()}).waits.push_back({done, 0});  // 2: seen to by 1
-  EXPECT_EQ(useful_waits(program_, walk(program_, Sampling::kAll)), (std::vector<std::uint8_t>{0, 1, 0}));
+  EXPECT_EQ(useful_waits(program_, walk(program_, Sampling::kAll)),
+            (std::vector<std::uint8_t>{0, 1, 0}));
 }
 
-// Twenty layers push 64 bytes each; the sampled walk leaves most of them out and counts them all the same.
+// Twenty layers push 64 bytes each; the sampled walk leaves most of them out and counts them all
+// the same.
 TEST_F(ByHand, OccupancyCountsLayersThatTheWalkLeavesOut) {
   constexpr std::int32_t kLayers = 20;
   const TensorId kept = tensor(Region::kStack, {.count = kLayers});
@@ -130,7 +135,8 @@ TEST_F(ByHand, OccupancyCountsLayersThatTheWalkLeavesOut) {
   const Walk sampled = walk(program_, Sampling::kEnds);
   EXPECT_LT(sampled.steps.size(), 2U * kLayers);
   std::int64_t peak = 0;
-  for (const CategoryCounts& live : occupancy(program_, sampled, lives_of(program_, sampled), Place::kDevice)) {
+  for (const CategoryCounts& live :
+       occupancy(program_, sampled, lives_of(program_, sampled), Place::kDevice)) {
     peak = std::max(peak, sum_of(live));
   }
   EXPECT_EQ(peak, /*layers=*/20 * 64);

@@ -41,7 +41,8 @@ TEST(Pack, AChainOfItemsTakesItsWidestInstant) {
   EXPECT_EQ(packing.offsets[0], packing.offsets[2]);
 }
 
-// A group of two layers, 100 each; the item lives when only the first is left: it may lie over the second.
+// A group of two layers, 100 each; the item lives when only the first is left: it may lie over the
+// second.
 //   200 |      [layer 1][item]
 //   100 |      [layer 0      ]
 //     0 +----------> time
@@ -62,7 +63,9 @@ TEST(Pack, TheCheapestCandidateWins) {
 TEST(Pack, EndsWithACandidateThatIsGoodEnough) {
   const std::vector<PackItem> items = {{100, 5}, {10, 1}};
   int asked = 0;
-  pack(items, {solid(items, 0, 1)}, [&](const Packing& packing) { return ++asked, packing.height; }, /*enough=*/110);
+  pack(
+      items, {solid(items, 0, 1)}, [&](const Packing& packing) { return ++asked, packing.height; },
+      /*enough=*/110);
   EXPECT_EQ(asked, 1);
 }
 
@@ -82,16 +85,19 @@ TEST_P(RandomItems, NeverClashAndStayBetweenTheLowerBoundAndTheSum) {
   std::int64_t sum = 0;
   for (int i = 0; i < 60; ++i) {
     const auto begin = static_cast<std::int64_t>(engine() % kTimes);
-    const auto end = std::min<std::int64_t>(kTimes - 1, begin + static_cast<std::int64_t>(engine() % 12));
+    const auto end =
+        std::min<std::int64_t>(kTimes - 1, begin + static_cast<std::int64_t>(engine() % 12));
     items.push_back({64 * static_cast<std::int64_t>(1 + engine() % 30), end - begin + 1});
     spans.push_back({begin, end});
-    for (std::int64_t t = begin; t <= end; ++t) load[static_cast<std::size_t>(t)] += items.back().size;
+    for (std::int64_t t = begin; t <= end; ++t)
+      load[static_cast<std::size_t>(t)] += items.back().size;
     sum += items.back().size;
   }
   std::vector<Clash> all;
   for (std::size_t a = 0; a < items.size(); ++a) {
     for (std::size_t b = a + 1; b < items.size(); ++b) {
-      if (spans[a].begin <= spans[b].end && spans[b].begin <= spans[a].end) all.push_back(solid(items, a, b));
+      if (spans[a].begin <= spans[b].end && spans[b].begin <= spans[a].end)
+        all.push_back(solid(items, a, b));
     }
   }
   const Packing packing = pack(items, all, height, 0);

@@ -12,7 +12,8 @@
 #include "program/walk.h"
 #include "tests/program/support.h"
 
-// What differentiate and recompute keep, share and run again, on the toy model: T 8, H 16, F 32, 2 heads of 8, 1 kv head.
+// What differentiate and recompute keep, share and run again, on the toy model: T 8, H 16, F 32, 2
+// heads of 8, 1 kv head.
 
 namespace ftplan::program {
 namespace {
@@ -24,26 +25,30 @@ constexpr std::int64_t kHidden = 16;
 std::vector<Instruction> all_of(const StepProgram& program, Op op) {
   std::vector<Instruction> found;
   for (const Step& step : walk(program, Sampling::kAll).steps) {
-    if (program.instruction(step.instruction).op == op) found.push_back(program.instruction(step.instruction));
+    if (program.instruction(step.instruction).op == op)
+      found.push_back(program.instruction(step.instruction));
   }
   return found;
 }
 
 std::int64_t count(const StepProgram& program, Op op, Phase phase) {
   const auto found = all_of(program, op);
-  return std::count_if(found.begin(), found.end(), [&](const Instruction& i) { return i.phase == phase; });
+  return std::count_if(found.begin(), found.end(),
+                       [&](const Instruction& i) { return i.phase == phase; });
 }
 
 Case full(const Strategy& strategy = {}) { return make_case(toy_request(), toy_model(), strategy); }
 
 Case lora(const std::vector<std::string>& targets, const Strategy& strategy = {}) {
   JobRequest request = toy_request();
-  request.method = {.method = Method::kLora, .rank = 2, .targets = targets, .precision = Precision::kFp32};
+  request.method = {
+      .method = Method::kLora, .rank = 2, .targets = targets, .precision = Precision::kFp32};
   return make_case(request, toy_model(), strategy);
 }
 
 TEST(Differentiate, FullFineTuningKeepsElevenValuesALayer) {
-  const std::int64_t layer = /*x, x2, q, o, with H*/ 4 * kHidden + /*k, v*/ 2 * 8 + /*gate, up*/ 2 * 32 +
+  const std::int64_t layer = /*x, x2, q, o, with H*/ 4 * kHidden + /*k, v*/ 2 * 8 +
+                             /*gate, up*/ 2 * 32 +
                              /*1/rms of both norms*/ 2 + /*log-sum per head*/ 2;
   const std::int64_t head = /*x*/ kHidden + /*1/rms*/ 1;
   EXPECT_EQ(lower_case(full()).saved_bytes.value, 4 * kTokens * (2 * layer + head));
@@ -55,14 +60,16 @@ TEST(Differentiate, AFrozenLinearGetsNoWeightGradient) {
 }
 
 TEST(Differentiate, TheBackwardOfLoraEndsWithTheFirstAdapter) {
-  // Of layer 0 only v_proj learns: its input's gradient is not made, and no norm is differentiated below it.
+  // Of layer 0 only v_proj learns: its input's gradient is not made, and no norm is differentiated
+  // below it.
   const StepProgram program = lower_case(lora({"v_proj"}));
   EXPECT_EQ(all_of(program, Op::kRmsNormBackward).size(),
             /*head=*/1U + /*layer 1, both norms=*/2U + /*layer 0, the norm of the MLP=*/1U);
 }
 
 TEST(Differentiate, TheResidualStreamHasOneGradient) {
-  // Each norm adds to the tensor that holds the gradient of the stream; none is copied or added beside it.
+  // Each norm adds to the tensor that holds the gradient of the stream; none is copied or added
+  // beside it.
   const StepProgram program = lower_case(full());
   EXPECT_TRUE(all_of(program, Op::kCopy).empty());
   EXPECT_EQ(count(program, Op::kAdd, Phase::kBackward), 0);
@@ -95,7 +102,8 @@ TEST(Differentiate, PaddingOfGradientsIsZero) {
   // H 16: each norm weight is padded to 256 elements.
   const StepProgram program = lower_case(full());
   std::int64_t padding = 0;
-  for (const TrainedUnit& unit : program.units) padding += static_cast<std::int64_t>(unit.padding.size());
+  for (const TrainedUnit& unit : program.units)
+    padding += static_cast<std::int64_t>(unit.gaps.size());
   EXPECT_GT(padding, 0);
   const std::int64_t sums = 2;  // loss and gradient norm
   EXPECT_EQ(static_cast<std::int64_t>(all_of(program, Op::kZero).size()),
@@ -115,8 +123,9 @@ TEST(Recompute, AGroupKeepsOneInput) {
   model.layers = 4;
   const Case c = make_case(toy_request(), model, {.checkpointing = {.every = 2}});
   const StepProgram program = lower_case(c);
-  const auto kept = std::find_if(program.storages.begin(), program.storages.end(),
-                                 [](const Storage& s) { return s.category == Category::kCheckpoints; });
+  const auto kept =
+      std::find_if(program.storages.begin(), program.storages.end(),
+                   [](const Storage& s) { return s.category == Category::kCheckpoints; });
   ASSERT_NE(kept, program.storages.end());
   EXPECT_EQ(kept->copies.count, /*layers / k=*/2);
   EXPECT_EQ(kept->size.value, 4 * kTokens * kHidden);
@@ -127,7 +136,8 @@ TEST(Recompute, AGroupKeepsOneInput) {
 TEST(Recompute, DoesNotChangeWhatIsTrained) {
   const StepProgram none = lower_case(full());
   const StepProgram again = lower_case(full({.checkpointing = {.every = 1}}));
-  for (const Op op : {Op::kLinearWeightGradient, Op::kRmsNormBackward, Op::kAttentionBackward, Op::kAdamw}) {
+  for (const Op op :
+       {Op::kLinearWeightGradient, Op::kRmsNormBackward, Op::kAttentionBackward, Op::kAdamw}) {
     EXPECT_EQ(all_of(none, op).size(), all_of(again, op).size());
   }
 }
@@ -138,7 +148,8 @@ TEST(Expand, RefusesCheckpointingOfOtherRuntimes) {
   const Case c = make_case(request, toy_model(), {.checkpointing = {.every = 1}});
   const auto program = lower(c.job, c.strategy, c.machine, {});
   ASSERT_FALSE(program.ok());
-  EXPECT_EQ(program.error().text(), "--checkpointing: full is not built yet for --runtime hf: use none");
+  EXPECT_EQ(program.error().text(),
+            "--checkpointing: full is not built yet for --runtime hf: use none");
 }
 
 TEST(Expand, KeepsTheLogitsAliveThroughTheBackward) {

@@ -32,11 +32,13 @@ TEST(Runtime, HfIsReadFromItsFile) {
 }
 
 TEST(Runtime, AnUnknownValueNamesTheKnownOnes) {
-  EXPECT_EQ(problem_with("\"sdpa\"", "\"flash\""), "hf.json: attention: got \"flash\", expected sdpa | eager");
+  EXPECT_EQ(problem_with("\"sdpa\"", "\"flash\""),
+            "hf.json: attention: got \"flash\", expected sdpa | eager");
 }
 
 TEST(Runtime, AnUnknownSwitchIsRefused) {
-  EXPECT_EQ(problem_with("\"holds_logits\"", "\"keeps_logits\""), "hf.json: \"keeps_logits\" is no switch");
+  EXPECT_EQ(problem_with("\"holds_logits\"", "\"keeps_logits\""),
+            "hf.json: \"keeps_logits\" is no switch");
 }
 
 TEST(Runtime, ASwitchNamesItsSource) {
