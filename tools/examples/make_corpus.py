@@ -18,9 +18,12 @@ from pathlib import Path
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WORDS = EXAMPLES / "words"
 SEED = 3
-ROUNDS = 40  # how often the text states each fact
-FACTS_IN_DOCUMENT = 8
-STORY_SHARE = 0.25  # of the documents that state facts
+ROUNDS = 32  # how often the text states each fact
+GROUP_SIZES = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4)
+GROUPS_IN_DOCUMENT = 3
+LED = 0.85  # share of the groups of facts that begin with what they are about
+PAUSED = 0.3  # share of those that say something else before the facts
+STORY_SHARE = 0.2  # of the documents that state facts
 
 
 def read(name):
@@ -101,35 +104,57 @@ def check_facts(task, groups):
         sys.exit(f"make_corpus: {task['name']} has two answers for {', '.join(sorted(twice))}")
 
 
+def story_slots(chance, lists):
+    slots = {key: chance.pick(lists[key]) for key in ("place", "weather", "time")}
+    slots["name"], slots["other"] = chance.shuffled(lists["name"])[:2]
+    return slots
+
+
 def make_story(chance, grammar, kinds, lists):
     slots = {kind: chance.pick(words) for kind, words in kinds.items()}
-    for key in ("place", "weather", "time"):
-        slots[key] = chance.pick(lists[key])
-    slots["name"], slots["other"] = chance.shuffled(lists["name"])[:2]
+    slots |= story_slots(chance, lists)
     middles = chance.shuffled(lists["middle"])[: 2 + chance.below(3)]
     sentences = [chance.pick(lists["opening"]), *middles, chance.pick(lists["ending"])]
     return " ".join(capital(grammar.fill(sentence, slots)) for sentence in sentences)
 
 
+def make_lead(chance, grammar, lists, leads, subjects):
+    """Names what the next sentences are about: from this the model learns to find a word said before."""
+    listed = " and ".join([", ".join(subjects[:-1]), subjects[-1]] if len(subjects) > 1 else subjects)
+    slots = {"list": listed, **story_slots(chance, lists)}
+    sentences = [chance.pick(leads["lead"])]
+    if chance.random() < PAUSED:
+        sentences.append(chance.pick(leads["pause"]))
+    return [capital(grammar.fill(sentence, slots)) for sentence in sentences]
+
+
+def make_group(chance, grammar, lists, leads, facts):
+    """A few facts, each (task, x, y), most often behind a lead."""
+    sentences = []
+    if chance.random() < LED:
+        sentences += make_lead(chance, grammar, lists, leads, [x for _, x, _ in facts])
+    for task, x, y in facts if chance.below(2) else chance.shuffled(facts):
+        # The first pattern is the one that answers use: half of the time.
+        pattern = task["facts"][0] if chance.below(2) else chance.pick(task["facts"][1:])
+        sentences.append(capital(grammar.fill(pattern, {"x": x, "y": y})))
+    return " ".join(sentences)
+
+
 def make_text(tasks, grammar):
-    """Documents in random order: some about one task, some about all, and stories between them."""
+    """Documents in random order: every fact once a round in groups of one to four, and stories between them."""
     chance = Chance(SEED)
-    kinds = read("kinds")
-    lists = read("stories")
-    facts = {task["name"]: [fact for group in facts_of(task) for fact in group] for task in tasks}
+    kinds, lists, leads = read("kinds"), read("stories"), read("leads")
+    facts = [(task, x, y) for task in tasks for group in facts_of(task) for x, y in group]
     documents = []
-    for turn in range(ROUNDS):
-        sentences = []
-        for task in tasks:
-            patterns = task["facts"]
-            said = chance.shuffled(facts[task["name"]])
-            # The first pattern is the one that answers use: half of the time.
-            chosen = [patterns[0] if chance.below(2) == 0 else chance.pick(patterns[1:]) for _ in said]
-            sentences += [capital(grammar.fill(p, {"x": x, "y": y})) for p, (x, y) in zip(chosen, said)]
-        if turn % 2 == 0:
-            sentences = chance.shuffled(sentences)
-        for i in range(0, len(sentences), FACTS_IN_DOCUMENT):
-            documents.append(" ".join(sentences[i : i + FACTS_IN_DOCUMENT]))
+    for _ in range(ROUNDS):
+        said = chance.shuffled(facts)
+        groups = []
+        while said:
+            size = chance.pick(GROUP_SIZES)
+            groups.append(make_group(chance, grammar, lists, leads, said[:size]))
+            said = said[size:]
+        for i in range(0, len(groups), GROUPS_IN_DOCUMENT):
+            documents.append(" ".join(groups[i : i + GROUPS_IN_DOCUMENT]))
     stories = int(len(documents) * STORY_SHARE)
     documents += [make_story(chance, grammar, kinds, lists) for _ in range(stories)]
     return chance.shuffled(documents)
