@@ -154,7 +154,7 @@ def make_text(tasks, grammar):
             groups.append(make_group(chance, grammar, lists, leads, said[:size]))
             said = said[size:]
         for i in range(0, len(groups), GROUPS_IN_DOCUMENT):
-            documents.append(" ".join(groups[i : i + GROUPS_IN_DOCUMENT]))
+            documents.append("\n\n".join(groups[i : i + GROUPS_IN_DOCUMENT]))
     stories = int(len(documents) * STORY_SHARE)
     documents += [make_story(chance, grammar, kinds, lists) for _ in range(stories)]
     return chance.shuffled(documents)
@@ -162,10 +162,9 @@ def make_text(tasks, grammar):
 
 def make_record(chance, grammar, task, fact):
     slots = dict(zip(("x", "y"), fact))
-    instruction, given = chance.pick(task["questions"])
     return {
-        "instruction": grammar.fill(instruction, slots),
-        "input": grammar.fill(given, slots),
+        "instruction": grammar.fill(chance.pick(task["questions"]), slots),
+        "input": "",
         "output": capital(grammar.fill(task["facts"][0], slots)),
     }
 
