@@ -191,7 +191,7 @@ def check(training, held_out):
     for name, records in (("instructions", training), ("held_out", held_out)):
         path = EXAMPLES / f"{name}.json"
         if path.read_text(encoding="utf-8") != as_json(records):
-            sys.exit(f"make_corpus: {path} is not what the word lists give: run tools/examples/make_corpus.py --instructions")
+            sys.exit(f"make_corpus: {path} is not what the word lists give: run make_corpus.py --instructions")
     prompts = {(record["instruction"], record["input"]) for record in training}
     outputs = {record["output"] for record in training}
     shared = [r for r in held_out if (r["instruction"], r["input"]) in prompts or r["output"] in outputs]

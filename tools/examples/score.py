@@ -4,8 +4,8 @@
     tools/examples/score.py MODEL [--adapter FOLDER] [--examples N] [--json]
 
 MODEL is a model folder, FOLDER an adapter for it. The answers come from `ftplan generate`, greedy, at most 24 tokens;
-an answer counts when it equals the record's output, white space around it left out. The percentage is
-printed first, then a few prompts with what was said.
+an answer counts when it equals the record's output, white space around it left out. The percentage is printed
+first, then a few prompts with what was said.
 """
 
 import argparse
