@@ -119,17 +119,19 @@ Call Session::call_of(std::int32_t index, Scalars& scalars, Scratch& scratch) co
 
 void Session::observe(std::int32_t step, const Call& call, Observer& observer) const {
   const std::int32_t until = held_until_[static_cast<std::size_t>(step)];
-  const auto each = [&](const std::array<View, 8>& views, const auto& access) {
-    for (std::size_t i = 0; i < views.size(); ++i) {
-      if (!views[i]) continue;
-      const auto& storage = program_.storages[static_cast<std::size_t>(views[i].tensor->storage)];
-      observer.touch(step, until, storage, views[i].data, views[i].tensor->extent(), access(static_cast<int>(i)));
+  const auto each = [&](const program::Operands& operands, const std::array<View, 8>& views, const auto& access) {
+    for (int i = 0; i < operands.size(); ++i) {
+      const View& view = views[static_cast<std::size_t>(i)];
+      if (!view) continue;
+      observer.touch(step, until, view.tensor->storage, program::copy_of(program_, operands[i], call.layer), view.data,
+                     view.tensor->extent(), access(i));
     }
   };
-  each(call.in, [](int) { return Access::kRead; });
-  each(call.update, [](int) { return Access::kUpdate; });
-  each(call.out, [&](int i) { return call.accumulates(i) ? Access::kUpdate : Access::kDefine; });
-  observer.scratch(call.instruction.stream, call.scratch.used());
+  const program::Instruction& at = call.instruction;
+  each(at.in, call.in, [](int) { return Access::kRead; });
+  each(at.update, call.update, [](int) { return Access::kUpdate; });
+  each(at.out, call.out, [&](int i) { return call.accumulates(i) ? Access::kUpdate : Access::kDefine; });
+  observer.scratch(at.stream, call.scratch.used());
 }
 
 Result<void> Session::dispatch(const Step& step, Call& call) {

@@ -51,8 +51,9 @@ class Observer {
   Observer& operator=(const Observer&) = delete;
 
   /// @param begin,end steps between which the bytes are in use, both included
-  virtual void touch(std::int32_t begin, std::int32_t end, const program::Storage& storage, const std::byte* data,
-                     Bytes size, Access access) = 0;
+  /// @param storage,copy whose bytes the program says they are
+  virtual void touch(std::int32_t begin, std::int32_t end, program::StorageId storage, std::int32_t copy,
+                     const std::byte* data, Bytes size, Access access) = 0;
   virtual void scratch(program::Stream stream, Bytes used) = 0;
 };
 

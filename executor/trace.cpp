@@ -16,15 +16,35 @@ namespace {
 
 constexpr std::int64_t kLine = program::kAlignment.value;
 
+// Lines [from, to) that hold a value from step `begin` to step `end`.
+struct Held {
+  std::int32_t begin = 0;
+  std::int32_t end = 0;
+  std::int64_t from = 0;
+  std::int64_t to = 0;
+};
+
+// Lines that the ranges cover together.
+std::int64_t covered(std::vector<Held>::iterator first, std::vector<Held>::iterator last) {
+  std::sort(first, last, [](const Held& a, const Held& b) { return a.from < b.from; });
+  std::int64_t sum = 0;
+  std::int64_t end = 0;
+  for (auto held = first; held != last; ++held) {
+    sum += std::max<std::int64_t>(0, held->to - std::max(held->from, end));
+    end = std::max(end, held->to);
+  }
+  return sum;
+}
+
 }  // namespace
 
-void Trace::touch(std::int32_t begin, std::int32_t end, const program::Storage& storage, const std::byte* data,
-                  Bytes size, Access access) {
+void Trace::touch(std::int32_t begin, std::int32_t end, program::StorageId storage, std::int32_t copy,
+                  const std::byte* data, Bytes size, Access access) {
   if (size.value == 0) return;
   const std::lock_guard lock(mutex_);
-  const std::int64_t from = data - arenas_.of(storage.place).base();
-  const Event event{begin, end, from / kLine * kLine, round_up(from + size.value, kLine), storage.category, access};
-  (storage.place == Place::kDevice ? device_ : host_).push_back(event);
+  const Place place = program_.storages[static_cast<std::size_t>(storage)].place;
+  const std::int64_t from = data - arenas_.of(place).base();
+  events_[{storage, copy}].push_back({begin, end, from / kLine * kLine, round_up(from + size.value, kLine), access});
   last_ = std::max(last_, end);
 }
 
@@ -34,53 +54,62 @@ void Trace::scratch(program::Stream stream, Bytes used) {
   most = std::max(most, used);
 }
 
-PlaceBytes Trace::at_peak(Place place) const {
-  std::vector<Event> events = events_of(place);
-  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.begin < b.begin; });
-  // Bytes with equal history lie between neighbouring ends of ranges.
+namespace {
+
+// From accesses to values, cut where ranges begin and end.
+template <class Events>
+std::vector<Held> values_of(Events events, bool across_runs, std::int32_t last) {
+  std::stable_sort(events.begin(), events.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
   std::vector<std::int64_t> cuts;
-  for (const Event& event : events) {
+  for (const auto& event : events) {
     cuts.push_back(event.from);
     cuts.push_back(event.to);
   }
   std::sort(cuts.begin(), cuts.end());
   cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
-
-  struct Value {
-    std::int32_t begin = -1;  // -1: nothing yet
-    std::int32_t end = -1;
-    Category category = Category::kActivations;
-  };
-  std::vector<Value> values(cuts.size());
-  std::vector<std::array<std::int64_t, kCategories>> change(static_cast<std::size_t>(last_) + 2);
-  const auto live = [&](std::size_t cut, const Value& value) {
-    if (value.begin < 0) return;
-    const std::int64_t bytes = cuts[cut + 1] - cuts[cut];
-    const auto category = static_cast<std::size_t>(value.category);
-    change[static_cast<std::size_t>(value.begin)][category] += bytes;
-    change[static_cast<std::size_t>(value.end) + 1][category] -= bytes;
-  };
-  std::vector<bool> across(cuts.size(), false);
-  for (const Event& event : events) {
-    const auto first = static_cast<std::size_t>(std::lower_bound(cuts.begin(), cuts.end(), event.from) - cuts.begin());
-    for (std::size_t cut = first; cuts[cut] < event.to; ++cut) {
-      Value& value = values[cut];
-      if (across[cut]) continue;
-      if (value.begin < 0 && event.access != Access::kDefine) {
-        across[cut] = true;
-        value = {0, last_, event.category};
-        continue;
+  std::vector<Held> values;
+  for (std::size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
+    Held value{-1, -1, cuts[cut], cuts[cut + 1]};
+    for (const auto& event : events) {
+      if (event.from > value.from || event.to < value.to) continue;
+      if (across_runs || (value.begin < 0 && event.access != Access::kDefine)) {
+        value.begin = 0;
+        value.end = last;
+        break;
       }
-      // Several outputs of one step may share lines; the same step never ends its own value.
       if (event.access == Access::kDefine && value.begin != event.begin) {
-        live(cut, value);
-        value = {event.begin, event.end, event.category};
+        if (value.begin >= 0) values.push_back(value);
+        value.begin = event.begin;
+        value.end = event.end;
       }
       value.end = std::max(value.end, event.end);
     }
+    if (value.begin >= 0) values.push_back(value);
   }
-  for (std::size_t cut = 0; cut + 1 < cuts.size(); ++cut) live(cut, values[cut]);
+  return values;
+}
 
+}  // namespace
+
+PlaceBytes Trace::at_peak(Place place) const {
+  std::vector<std::array<std::int64_t, kCategories>> change(static_cast<std::size_t>(last_) + 2);
+  for (const auto& [owner, events] : events_) {
+    const program::Storage& storage = program_.storages[static_cast<std::size_t>(owner.first)];
+    if (storage.place != place) continue;
+    const auto category = static_cast<std::size_t>(storage.category);
+    std::vector<Held> values = values_of(events, storage.region == program::Region::kPersistent, last_);
+    std::sort(values.begin(), values.end(), [](const Held& a, const Held& b) { return a.begin < b.begin; });
+    for (auto first = values.begin(); first != values.end();) {
+      auto end = first->end;
+      auto next = first + 1;
+      for (; next != values.end() && next->begin <= end; ++next) end = std::max(end, next->end);
+      const std::int32_t begin = first->begin;
+      const std::int64_t bytes = covered(first, next);
+      change[static_cast<std::size_t>(begin)][category] += bytes;
+      change[static_cast<std::size_t>(end) + 1][category] -= bytes;
+      first = next;
+    }
+  }
   std::array<std::int64_t, kCategories> now{};
   std::array<std::int64_t, kCategories> most{};
   std::int64_t largest = -1;
@@ -101,7 +130,10 @@ PlaceBytes Trace::at_peak(Place place) const {
 
 Bytes Trace::highest(Place place) const {
   Bytes most;
-  for (const Event& event : events_of(place)) most = std::max(most, Bytes{event.to});
+  for (const auto& [owner, events] : events_) {
+    if (program_.storages[static_cast<std::size_t>(owner.first)].place != place) continue;
+    for (const Event& event : events) most = std::max(most, Bytes{event.to});
+  }
   return most;
 }
 

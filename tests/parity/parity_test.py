@@ -78,6 +78,19 @@ def compare_gradients(ours, theirs):
             raise Mismatch(f"gradient of {name}: distance {distance}, allowed {limit}")
 
 
+def compare_bytes(ours):
+    """Predicted equals measured, category by category, on device and host."""
+    for rank, (predicted, measured) in enumerate(zip(ours["predicted"], ours["measured"])):
+        for place in ("device", "host"):
+            for key, value in measured[place].items():
+                if predicted[place][key] != value:
+                    raise Mismatch(f"rank {rank} {place} {key}: predicted {predicted[place][key]}, measured {value}")
+            if measured[place]["peak"] <= 0:
+                raise Mismatch(f"{place}: nothing was measured")
+    if ours["outside_arena_bytes"] != 0:
+        raise Mismatch(f"{ours['outside_arena_bytes']} bytes outside the arena")
+
+
 def peer_name(name, method):
     return name.replace(".default.", ".") if method == "lora" else name
 
@@ -100,6 +113,7 @@ def run_setting(binary, name, s):
         case = peer.write_case(s, folder, model_folder, adapter, tokens, gradients=gradient_file)
         ours = probe(binary, case)
         compare_losses(ours["losses"], losses)
+        compare_bytes(ours)
         if gradient_file:
             compare_gradients(load_file(gradient_file), {peer_name(n, s.method): g for n, g in gradients.items()})
         noticed = 0

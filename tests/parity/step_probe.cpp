@@ -24,6 +24,7 @@
 #include "core/run_result.h"
 #include "core/strategy.h"
 #include "data/data_set.h"
+#include "estimator/predict.h"
 #include "executor/communicator.h"
 #include "executor/feeding.h"
 #include "executor/kernels.h"
@@ -151,6 +152,7 @@ struct RankReport {
   Json losses = Json::array();
   Json norms = Json::array();
   RankBytes measured;
+  RankPrediction prediction;
 };
 
 RankReport run_rank(const Case& c, const Job& job, const Machine& machine, const data::DataSet& data,
@@ -182,6 +184,7 @@ RankReport run_rank(const Case& c, const Job& job, const Machine& machine, const
     report.norms.push_back(output.gradient_norm);
   }
   report.measured = run->measured();
+  report.prediction = need(estimator::predict_rank({job, c.strategy, machine, data.facts, c.steps}, rank));
   return report;
 }
 
@@ -224,7 +227,12 @@ int main_of(const std::string& path) {
   out["losses"] = losses;
   out["norms"] = reports[0].norms;
   out["measured"] = Json::array();
-  for (const RankReport& report : reports) out["measured"].push_back(to_json(report.measured));
+  out["predicted"] = Json::array();
+  for (const RankReport& report : reports) {
+    out["measured"].push_back(to_json(report.measured));
+    out["predicted"].push_back(to_json(report.prediction));
+  }
+  out["outside_arena_bytes"] = executor::outside_bytes().value;
   std::cout << render_json(out) << "\n";
   return 0;
 }
