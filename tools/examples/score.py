@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many of the held-out prompts a model answers exactly.
 
-    tools/examples/score.py MODEL [--adapter FOLDER] [--examples N] [--json]
+    tools/examples/score.py MODEL [--adapter FOLDER] [--precision P] [--examples N] [--json]
 
 MODEL is a model folder, FOLDER an adapter for it. The answers come from `ftplan generate`, greedy, at most 24 tokens;
 an answer counts when it equals the record's output, white space around it left out. The percentage is printed
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def answers_of(arguments):
     command = [arguments.ftplan, "generate", "--model", arguments.model, "--prompts", arguments.prompts]
-    command += ["--max-new-tokens", "24", "--json"]
+    command += ["--max-new-tokens", "24", "--precision", arguments.precision, "--json"]
     if arguments.adapter:
         command += ["--adapter", arguments.adapter]
     try:
@@ -41,6 +41,7 @@ def main():
     parser.add_argument("--adapter")
     parser.add_argument("--prompts", default=str(ROOT / "examples/held_out.json"), help="default: examples/held_out.json")
     parser.add_argument("--ftplan", default=str(ROOT / "build/release/bin/ftplan"), help="default: build/release/bin/ftplan")
+    parser.add_argument("--precision", default="fp32", help="default: fp32, as the example is trained")
     parser.add_argument("--examples", type=int, default=4, help="how many to print (default: 4)")
     parser.add_argument("--json", action="store_true", help="print numbers only, as JSON")
     arguments = parser.parse_args()
