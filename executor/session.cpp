@@ -136,6 +136,8 @@ void Session::observe(std::int32_t step, const Call& call, Observer& observer) c
 
 Result<void> Session::dispatch(const Step& step, Call& call) {
   const auto& at = call.instruction;
+  // Batches, files and collectives have no scratch: they take nothing at all.
+  const NoAllocation forbidden;
   switch (at.op) {
     case Op::kMark: return {};
     case Op::kBatch: return host_.batch(step.micro_step, call.out);
@@ -157,7 +159,6 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
   const Kernel kernel = kernels_.of(at.op);
   FTPLAN_CHECK(kernel != nullptr);
   const ScratchScope scope(call.scratch);
-  const NoAllocation forbidden;
   kernel(call);
   return {};
 }
