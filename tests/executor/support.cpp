@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <span>
 #include <string>
@@ -170,6 +171,12 @@ std::span<const std::byte> bytes_of(const View& view) {
 
 void need(const Result<void>& result) {
   if (!result) check_failed(result.error().text().c_str(), __FILE__, __LINE__);
+}
+
+void PrintTo(const Setting& setting, std::ostream* out) {
+  *out << to_text(setting.method) << " " << to_text(setting.precision) << " ranks " << setting.ranks
+       << " accumulation " << setting.accumulation << " threads " << setting.threads
+       << " checkpointing " << to_text(setting.checkpointing);
 }
 
 TempFolder::TempFolder() {

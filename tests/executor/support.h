@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,6 +66,9 @@ struct Setting {
   std::int64_t longest = 14;  ///< tokens; rows are padded to multiples of 8
   std::vector<MeasuredScratch> scratch;
 };
+
+/// For the names of tests.
+void PrintTo(const Setting& setting, std::ostream* out);
 
 /// A model folder and data for a setting. ZeRO-1 where there is more than one rank.
 class World {
