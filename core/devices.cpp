@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -14,12 +15,12 @@ namespace {
 
 constexpr std::int64_t kMostDevices = 65536;
 
-// Reads `8x` off the front of `text`; leaves `text` alone and returns 0 when there is no count.
-std::int64_t take_count(std::string_view& text) {
+// Reads `8x` off the front of `text`; leaves `text` alone when there is no count.
+std::optional<std::int64_t> take_count(std::string_view& text) {
   std::int64_t count = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   const auto used = static_cast<std::size_t>(end - text.data());
-  if (error != std::errc() || used + 1 >= text.size() || text[used] != 'x') return 0;
+  if (error != std::errc() || used + 1 >= text.size() || text[used] != 'x') return std::nullopt;
   text.remove_prefix(used + 1);
   return count;
 }
@@ -28,18 +29,20 @@ std::int64_t take_count(std::string_view& text) {
 
 Result<DeviceLayout> parse_devices(const std::string& text) {
   std::string_view rest = text;
-  std::int64_t first = take_count(rest);
-  std::int64_t second = first == 0 ? 0 : take_count(rest);
+  const std::optional<std::int64_t> first = take_count(rest);
+  const std::optional<std::int64_t> second = first ? take_count(rest) : std::nullopt;
   DeviceLayout layout{.name = std::string(rest)};
-  if (first != 0) layout.per_node = first;
-  if (second != 0) {
-    layout.nodes = first;
-    layout.per_node = second;
+  if (first) layout.per_node = *first;
+  if (second) {
+    layout.nodes = *first;
+    layout.per_node = *second;
   }
   const bool counts_fit = layout.nodes >= 1 && layout.per_node >= 1 &&
                           layout.nodes <= kMostDevices && layout.per_node <= kMostDevices;
   if (rest.empty() || !counts_fit) {
-    return bad_input("--gpus", "got \"" + text + "\", expected NAME, COUNTxNAME or NODESxCOUNTxNAME, such as 8xT4");
+    return bad_input(
+        "--gpus",
+        "got \"" + text + "\", expected NAME, COUNTxNAME or NODESxCOUNTxNAME, such as 8xT4");
   }
   return layout;
 }

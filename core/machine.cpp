@@ -8,8 +8,8 @@
 namespace ftplan {
 
 std::string machine_digest(const Machine& machine) {
-  return digest(std::string(to_text(machine.backend)) + "\n" + std::to_string(machine.threads) + "\n" +
-                machine.instruction_set + "\n" + machine.torch);
+  return digest(std::string(to_text(machine.backend)) + "\n" + std::to_string(machine.threads) +
+                "\n" + machine.instruction_set + "\n" + machine.torch);
 }
 
 }  // namespace ftplan

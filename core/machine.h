@@ -13,9 +13,11 @@ namespace ftplan {
 
 enum class Backend : std::uint8_t { kCpu, kCuda };
 template <>
-inline constexpr auto names<Backend> = std::array{Name{Backend::kCpu, "cpu"}, Name{Backend::kCuda, "cuda"}};
+inline constexpr auto names<Backend> =
+    std::array{Name{Backend::kCpu, "cpu"}, Name{Backend::kCuda, "cuda"}};
 
-/// Scratch that one operation was measured to need. `operation` is the key that `scratch_key` makes.
+/// Scratch that one operation was measured to need. `operation` is the key that `scratch_key`
+/// makes.
 struct MeasuredScratch {
   std::string operation;
   Bytes bytes;
@@ -30,8 +32,9 @@ inline constexpr auto fields<MeasuredScratch> = std::tuple{
 struct Machine {
   std::string name = "cpu";
   Backend backend = Backend::kCpu;
-  std::optional<Bytes> device_memory;  ///< usable, after what other processes hold; empty: not known
-  std::optional<Bytes> host_memory;    ///< usable; on `cpu` device and host share it
+  std::optional<Bytes>
+      device_memory;                 ///< usable, after what other processes hold; empty: not known
+  std::optional<Bytes> host_memory;  ///< usable; on `cpu` device and host share it
   std::int64_t threads = 1;
   std::string instruction_set;  ///< "avx2" or "avx512"; empty for GPUs
   std::string torch;            ///< version of LibTorch; empty where there is none
@@ -53,12 +56,13 @@ inline constexpr auto fields<Machine> = std::tuple{
     Field{"instruction_set", &Machine::instruction_set, "Vector instructions of the kernels."},
     Field{"torch", &Machine::torch, "Version of LibTorch."},
     Field{"runtime", &Machine::runtime, "Bytes that libraries and contexts hold."},
-    Field{"runtime_interval", &Machine::runtime_interval, "", Range{0, 10}, "Half-width of runtime as a share."},
+    Field{"runtime_interval", &Machine::runtime_interval, "", Range{0, 10},
+          "Half-width of runtime as a share."},
     Field{"native_bf16", &Machine::native_bf16, "The device computes in bf16."},
     Field{"scratch", &Machine::scratch, "Measured scratch of operations."}};
 
-/// Digest of what kernels and their scratch depend on: backend, threads, instructions and LibTorch. Free memory and what
-/// was measured may change without making a plan wrong.
+/// Digest of what kernels and their scratch depend on: backend, threads, instructions and LibTorch.
+/// Free memory and what was measured may change without making a plan wrong.
 std::string machine_digest(const Machine& machine);
 
 }  // namespace ftplan

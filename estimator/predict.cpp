@@ -18,6 +18,7 @@
 #include "core/result.h"
 #include "core/timeline.h"
 #include "core/units.h"
+#include "models/family.h"
 #include "program/lifetimes.h"
 #include "program/lower.h"
 #include "program/lowering.h"
@@ -34,8 +35,8 @@ namespace {
 using program::ProgramKind;
 using program::StepProgram;
 
-// Half-width of the scratch that no one measured on a GPU, as a share of it: cuBLAS and the attention kernels choose
-// their algorithm, and with it their workspace, at run time.
+// Half-width of the scratch that no one measured on a GPU, as a share of it: cuBLAS and the
+// attention kernels choose their algorithm, and with it their workspace, at run time.
 constexpr double kScratchInterval = 0.5;
 
 struct Lowered {
@@ -56,7 +57,8 @@ void set_categories(PlaceBytes& bytes, const program::CategoryCounts& counts) {
 }
 
 // `live` inside a mapped region of `mapped` bytes of which `scratch` are the scratch region's.
-PlaceBytes mapped_bytes(const program::CategoryCounts& live, Bytes scratch, Bytes runtime, Bytes mapped) {
+PlaceBytes mapped_bytes(const program::CategoryCounts& live, Bytes scratch, Bytes runtime,
+                        Bytes mapped) {
   PlaceBytes bytes;
   set_categories(bytes, live);
   bytes.scratch += scratch;
@@ -68,8 +70,11 @@ PlaceBytes mapped_bytes(const program::CategoryCounts& live, Bytes scratch, Byte
 }
 
 std::size_t fullest(const std::vector<program::CategoryCounts>& instants) {
-  const auto more = [](const auto& a, const auto& b) { return program::sum_of(a) < program::sum_of(b); };
-  return static_cast<std::size_t>(std::max_element(instants.begin(), instants.end(), more) - instants.begin());
+  const auto more = [](const auto& a, const auto& b) {
+    return program::sum_of(a) < program::sum_of(b);
+  };
+  return static_cast<std::size_t>(std::max_element(instants.begin(), instants.end(), more) -
+                                  instants.begin());
 }
 
 std::string describe(const Lowered& lowered, const program::Step& step) {
@@ -120,11 +125,13 @@ const Lowered& largest(const std::vector<Lowered>& all, Place place) {
   });
 }
 
-void predict_device(const std::vector<Lowered>& all, const Machine& machine, RankPrediction& prediction) {
+void predict_device(const std::vector<Lowered>& all, const Machine& machine,
+                    RankPrediction& prediction) {
   const Lowered& lowered = largest(all, Place::kDevice);
   const StepProgram& program = lowered.program;
   const program::Walk walk = program::walk(program, program::Sampling::kEnds);
-  const auto instants = program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
+  const auto instants =
+      program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
   const std::size_t peak = fullest(instants);
   prediction.arena = program.arena[index(Place::kDevice)];
   prediction.persistent = program.persistent[index(Place::kDevice)];
@@ -138,13 +145,15 @@ void predict_device(const std::vector<Lowered>& all, const Machine& machine, Ran
 void predict_host(const std::vector<Lowered>& all, RankPrediction& prediction) {
   const StepProgram& program = largest(all, Place::kHost).program;
   const program::Walk walk = program::walk(program, program::Sampling::kEnds);
-  const auto instants = program::occupancy(program, walk, program::lives_of(program, walk), Place::kHost);
-  prediction.host =
-      mapped_bytes(instants[fullest(instants)], Bytes{}, Bytes{}, program.arena[index(Place::kHost)]);
+  const auto instants =
+      program::occupancy(program, walk, program::lives_of(program, walk), Place::kHost);
+  prediction.host = mapped_bytes(instants[fullest(instants)], Bytes{}, Bytes{},
+                                 program.arena[index(Place::kHost)]);
 }
 
 // How sure the device's peak is.
-void set_basis(const std::vector<Lowered>& all, const Machine& machine, RankPrediction& prediction) {
+void set_basis(const std::vector<Lowered>& all, const Machine& machine,
+               RankPrediction& prediction) {
   bool exact = true;
   Bytes guessed;
   for (const Lowered& lowered : all) {
@@ -167,10 +176,12 @@ std::int64_t steps_per_epoch(const RunSpec& spec) {
   return spec.facts ? divide_up(spec.facts->rows, spec.job.global_batch) : 0;
 }
 
-void predict_disk(const std::vector<Lowered>& all, const RunSpec& spec, RankPrediction& prediction) {
+void predict_disk(const std::vector<Lowered>& all, const RunSpec& spec,
+                  RankPrediction& prediction) {
   for (const Lowered& lowered : all) {
     if (lowered.kind != ProgramKind::kTrain) continue;
-    const std::int64_t saves = program::checkpoint_count(spec.job, spec.steps, steps_per_epoch(spec));
+    const std::int64_t saves =
+        program::checkpoint_count(spec.job, spec.steps, steps_per_epoch(spec));
     prediction.disk = program::disk_bytes(spec.job, lowered.program, saves);
     return;
   }
@@ -208,29 +219,42 @@ Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std:
   return keys;
 }
 
+std::int64_t trainable_parameters(const Job& job) {
+  if (!job.lora()) return models::count_parameters(job.model);
+  std::int64_t of_a_layer = 0;
+  for (const models::Weight& weight : models::make_blueprint(job.model).layer) {
+    if (weight.linear < 0 || weight.kind != models::WeightKind::kMatrix) continue;
+    if (!job.adapted[static_cast<std::size_t>(weight.linear)]) continue;
+    of_a_layer += job.request.method.rank * (weight.shape[0] + weight.shape[1]);
+  }
+  return of_a_layer * job.model.layers;
+}
+
 Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
   const program::Walk walk = program::walk(program, program::Sampling::kAll);
-  const auto counts = program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
+  const auto counts =
+      program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
   const Bytes scratch = scratch_region(program);
   Timeline timeline{.rank = rank, .peak = static_cast<std::int64_t>(fullest(counts))};
   timeline.instants.reserve(counts.size());
   for (std::size_t i = 0; i < counts.size(); ++i) {
     const program::Step& step = walk.steps[i];
     const program::Instruction& instruction = program.instruction(step.instruction);
-    timeline.instants.push_back(
-        {.phase = program::phase_name(instruction.phase),
-         .operation = program::name_of(instruction.op),
-         .micro_step = step.micro_step,
-         .layer = step.layer,
-         .device = mapped_bytes(counts[i], scratch, Bytes{}, program.arena[index(Place::kDevice)])});
+    timeline.instants.push_back({.phase = program::phase_name(instruction.phase),
+                                 .operation = program::name_of(instruction.op),
+                                 .micro_step = step.micro_step,
+                                 .layer = step.layer,
+                                 .device = mapped_bytes(counts[i], scratch, Bytes{},
+                                                        program.arena[index(Place::kDevice)])});
   }
   return timeline;
 }
 
 Judgement judge(const RankPrediction& prediction, const Machine& machine) {
-  const bool shared = machine.backend == Backend::kCpu;
-  const Bytes peak = prediction.device.peak + (shared ? prediction.host.peak : Bytes{});
-  Judgement judgement{.need = peak + prediction.uncertainty, .limit = machine.device_memory};
+  const bool cpu = machine.backend == Backend::kCpu;
+  const Bytes peak = prediction.device.peak + (cpu ? prediction.host.peak : Bytes{});
+  Judgement judgement{.need = cpu ? peak : peak + prediction.uncertainty,
+                      .limit = machine.device_memory};
   if (!judgement.limit) return judgement;
   judgement.headroom = *judgement.limit - judgement.need;
   if (judgement.need <= *judgement.limit) {
@@ -238,7 +262,8 @@ Judgement judge(const RankPrediction& prediction, const Machine& machine) {
   } else {
     judgement.fits = peak - prediction.uncertainty <= *judgement.limit ? Fits::kTight : Fits::kNo;
   }
-  if (!shared && machine.host_memory && prediction.host.peak > *machine.host_memory) judgement.fits = Fits::kNo;
+  if (!cpu && machine.host_memory && prediction.host.peak > *machine.host_memory)
+    judgement.fits = Fits::kNo;
   return judgement;
 }
 

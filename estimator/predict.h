@@ -29,30 +29,38 @@ struct RunSpec {
 
 /// Bytes that `rank` will use, from its programs lowered and laid out.
 ///
-/// Device: `peak` is the mapped arena, that of the run's largest program, and on GPUs `Machine::runtime`; the categories
-/// are those at the instant of that program with most live bytes; `scratch` is the whole scratch region; `unused` is the
-/// rest, so that the lines add up to `peak`. Host: the arena of the host. Disk: the run's files.
-/// On `cpu` the device line has no runtime: what the process holds beside the arena is measured and reported apart.
+/// Device: `peak` is the mapped arena, that of the run's largest program, and on GPUs
+/// `Machine::runtime`; the categories are those at the instant of that program with most live
+/// bytes; `scratch` is the whole scratch region; `unused` is the rest, so that the lines add up to
+/// `peak`. Host: the arena of the host. Disk: the run's files. On `cpu` the device line has no
+/// runtime: what the process holds beside the arena is measured and reported apart; and
+/// `uncertainty` is by how much measured scratch may lower the peak, which is exact or a bound.
 /// @error what lowering refuses
 Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank);
 
-/// Keys of the operations of a run whose scratch no formula knows exactly, sorted: what calibration measures and what a
-/// plan keeps of `Machine::scratch`. Empty on GPUs, where ftplan does not measure yet.
+/// Keys of the operations of a run whose scratch no formula knows exactly, sorted: what calibration
+/// measures and what a plan keeps of `Machine::scratch`. Empty on GPUs, where ftplan does not
+/// measure yet.
 Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std::int64_t rank);
 
-/// The memory of every instruction of `program`, each repetition on its own. In each instant `peak` is the arena.
+/// Parameters that the job trains: all of the model's, or those of the LoRA matrices.
+std::int64_t trainable_parameters(const Job& job);
+
+/// The memory of every instruction of `program`, each repetition on its own. In each instant `peak`
+/// is the arena.
 Timeline simulate(const program::StepProgram& program, std::int64_t rank);
 
 /// A prediction held against what a device has.
 struct Judgement {
   Fits fits = Fits::kUnknown;
-  Bytes need;                  ///< the upper end
+  Bytes need;  ///< the upper end; on `cpu` the peak itself, because scratch is a bound there
   std::optional<Bytes> limit;  ///< empty: not known
   /// What is left at the upper end; negative when it does not fit, 0 when the limit is not known.
   Bytes headroom;
 };
 
-/// On `cpu` device and host bytes share `Machine::device_memory`; on GPUs a known host memory must hold the host's.
+/// On `cpu` device and host bytes share `Machine::device_memory`; on GPUs a known host memory must
+/// hold the host's. `tight` on `cpu`: measuring the scratch may make it fit.
 Judgement judge(const RankPrediction& prediction, const Machine& machine);
 
 }  // namespace ftplan::estimator

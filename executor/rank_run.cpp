@@ -36,7 +36,9 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
   std::unique_ptr<RankRun> run(new RankRun(std::move(setup)));
   const RankSetup& s = run->setup_;
   std::array<Bytes, kPlaces> size{};
-  for (const auto& request : program::run_programs(s.job, s.strategy, s.rank, s.facts)) {
+  const auto requests =
+      s.programs.empty() ? program::run_programs(s.job, s.strategy, s.rank, s.facts) : s.programs;
+  for (const auto& request : requests) {
     auto program = program::lower(s.job, s.strategy, s.machine, request);
     if (!program) return program.error();
     for (std::size_t p = 0; p < kPlaces; ++p) size[p] = std::max(size[p], program->arena[p]);
@@ -44,25 +46,38 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
     entry->program = std::move(*program);
     run->entries_.emplace(Key{request.kind, request.sequence}, std::move(entry));
   }
-  for (const auto& [key, entry] : run->entries_) {
-    FTPLAN_CHECK(entry->program.persistent == run->train_program().persistent);
-  }
+  run->check_shared_state();
   auto device = Arena::map(size[static_cast<std::size_t>(Place::kDevice)]);
   if (!device) return device.error();
   auto host = Arena::map(size[static_cast<std::size_t>(Place::kHost)]);
   if (!host) return host.error();
   run->arenas_ = {std::move(*device), std::move(*host)};
-  run->states_ = program::checkpoint_tensors(run->train_program());
+  const auto trained = run->entries_.lower_bound({ProgramKind::kTrain, 0});
+  if (trained != run->entries_.end() && trained->first.first == ProgramKind::kTrain) {
+    run->states_ = program::checkpoint_tensors(trained->second->program);
+  }
   run->options_ = {.threads = static_cast<int>(s.machine.threads), .communicator = s.communicator};
   install_allocator();
   return run;
 }
 
-const program::StepProgram& RankRun::train_program() const {
-  // All lengths have the same units and persistent region.
-  const auto found = entries_.lower_bound({ProgramKind::kTrain, 0});
-  FTPLAN_CHECK(found != entries_.end() && found->first.first == ProgramKind::kTrain);
-  return found->second->program;
+// What one program leaves in place the next finds there.
+void RankRun::check_shared_state() const {
+  const program::StepProgram& first = entries_.begin()->second->program;
+  for (const auto& [key, entry] : entries_) {
+    const auto& storages = entry->program.storages;
+    for (std::size_t i = 0; i < first.storages.size(); ++i) {
+      if (first.storages[i].region != program::Region::kPersistent) continue;
+      FTPLAN_CHECK(storages[i].region == program::Region::kPersistent && storages[i].size == first.storages[i].size);
+      FTPLAN_CHECK(storages[i].offset == first.storages[i].offset && storages[i].stride == first.storages[i].stride);
+    }
+  }
+}
+
+std::vector<RankRun::Key> RankRun::keys() const {
+  std::vector<Key> keys;
+  for (const auto& [key, entry] : entries_) keys.push_back(key);
+  return keys;
 }
 
 Session& RankRun::session(Key key) {
@@ -129,7 +144,7 @@ Result<StepOutput> RankRun::train(std::int64_t length, const StepInput& input, c
   auto ok = run({ProgramKind::kTrain, length}, scalars);
   fill_ = nullptr;
   if (!ok) return ok.error();
-  const auto& interface = train_program().interface;
+  const auto& interface = some_program().interface;
   const double sum = *view(interface.loss, 0).as<double>();
   return StepOutput{.loss = sum / static_cast<double>(input.target_tokens),
                     .gradient_norm = std::sqrt(*view(interface.gradient_norm, 0).as<double>()),
@@ -142,11 +157,24 @@ Result<double> RankRun::evaluate(std::int64_t length, const FillBatch& fill) {
   auto ok = run({ProgramKind::kEvaluate, length}, scalars);
   fill_ = nullptr;
   if (!ok) return ok.error();
-  return *view(train_program().interface.loss, 0).as<double>();
+  return *view(some_program().interface.loss, 0).as<double>();
 }
 
-View RankRun::view(program::TensorId id, std::int32_t layer) const {
-  const program::StepProgram& program = train_program();
+Result<std::vector<std::int32_t>> RankRun::generate(Key key, std::int64_t cache_length, const FillBatch& fill) {
+  Scalars scalars{};
+  scalars[static_cast<std::size_t>(Scalar::kCacheLength)] = static_cast<double>(cache_length);
+  fill_ = &fill;
+  auto ok = run(key, scalars);
+  fill_ = nullptr;
+  if (!ok) return ok.error();
+  const program::StepProgram& generating = entries_.at(key)->program;
+  const View next = view_of(generating, generating.interface.next_ids, 0);
+  return std::vector<std::int32_t>(next.as<std::int32_t>(), next.as<std::int32_t>() + next.elements());
+}
+
+View RankRun::view(program::TensorId id, std::int32_t layer) const { return view_of(some_program(), id, layer); }
+
+View RankRun::view_of(const program::StepProgram& program, program::TensorId id, std::int32_t layer) const {
   const program::Tensor& tensor = program.tensor(id);
   const program::Storage& storage = program.storage_of(id);
   const Bytes offset = storage.offset + storage.copies.index(layer) * storage.stride + tensor.offset;
@@ -154,7 +182,7 @@ View RankRun::view(program::TensorId id, std::int32_t layer) const {
 }
 
 std::span<std::byte> RankRun::state(const program::StateTensor& tensor) const {
-  const program::TrainedUnit& unit = train_program().units[static_cast<std::size_t>(tensor.unit)];
+  const program::TrainedUnit& unit = some_program().units[static_cast<std::size_t>(tensor.unit)];
   const program::TensorId values = unit.master == program::kNone ? unit.weights : unit.master;
   const program::TensorId id = tensor.part == program::StatePart::kValues    ? values
                                : tensor.part == program::StatePart::kMoment1 ? unit.moment1
@@ -164,7 +192,7 @@ std::span<std::byte> RankRun::state(const program::StateTensor& tensor) const {
 }
 
 void RankRun::restore_weights() {
-  for (const program::TrainedUnit& unit : train_program().units) {
+  for (const program::TrainedUnit& unit : some_program().units) {
     if (unit.master == program::kNone) continue;
     for (std::int32_t layer = 0; layer < unit.layers; ++layer) {
       const View master = view(unit.master, layer);

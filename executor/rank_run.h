@@ -32,6 +32,7 @@ struct RankSetup {
   std::int64_t rank = 0;
   std::optional<DataFacts> facts;
   Communicator* communicator = nullptr;
+  std::vector<program::ProgramRequest> programs{};  ///< empty: those of a fine-tuning run
 };
 
 /// Fills the arrays of one micro-step; see `program::Interface` for their shapes.
@@ -53,6 +54,8 @@ struct StepOutput {
 /// One rank: its programs, its memory, its model.
 class RankRun final : public Host {
  public:
+  using Key = std::pair<program::ProgramKind, std::int64_t>;  ///< and length of its rows
+
   /// Lowers all programs of the run and maps their arenas.
   /// @error infeasible: there is not enough memory
   static Result<std::unique_ptr<RankRun>> create(RankSetup setup);
@@ -62,6 +65,8 @@ class RankRun final : public Host {
 
   /// One optimizer step on rows padded to `length`. @pre `load`, and a length of the facts
   Result<StepOutput> train(std::int64_t length, const StepInput& input, const FillBatch& fill);
+  /// Runs a prompt (kPrefill) or one token (kDecode) and returns the next id of each row.
+  Result<std::vector<std::int32_t>> generate(Key key, std::int64_t cache_length, const FillBatch& fill);
   /// Sum of the losses of one batch of held-out rows.
   Result<double> evaluate(std::int64_t length, const FillBatch& fill);
 
@@ -73,7 +78,8 @@ class RankRun final : public Host {
   /// A trained half of a LoRA pair.
   [[nodiscard]] View adapter(const program::AdapterBinding& binding, std::int32_t layer) const;
   [[nodiscard]] View weight(const program::WeightBinding& binding, std::int32_t layer) const;
-  [[nodiscard]] const program::StepProgram& train_program() const;
+  /// Any of the programs: they agree on weights, units and all that lives across them.
+  [[nodiscard]] const program::StepProgram& some_program() const { return entries_.rbegin()->second->program; }
   [[nodiscard]] const Arenas& arenas() const { return arenas_; }
   [[nodiscard]] const RankSetup& setup() const { return setup_; }
 
@@ -81,7 +87,7 @@ class RankRun final : public Host {
   [[nodiscard]] RankBytes measured() const;
 
   // For tests that change programs or choose the order of steps: before `load`.
-  using Key = std::pair<program::ProgramKind, std::int64_t>;
+  [[nodiscard]] std::vector<Key> keys() const;
   [[nodiscard]] program::StepProgram& program(Key key) { return entries_.at(key)->program; }
   [[nodiscard]] Session& session(Key key);
   [[nodiscard]] SessionOptions& session_options() { return options_; }
@@ -100,8 +106,10 @@ class RankRun final : public Host {
   };
 
   explicit RankRun(RankSetup setup) : setup_(std::move(setup)) {}
+  void check_shared_state() const;
   Result<void> run(Key key, Scalars& scalars);
   [[nodiscard]] View view(program::TensorId tensor, std::int32_t layer) const;
+  [[nodiscard]] View view_of(const program::StepProgram& program, program::TensorId id, std::int32_t layer) const;
 
   RankSetup setup_;
   SessionOptions options_;

@@ -49,8 +49,9 @@ Edit shorter_rows(std::int64_t seq) {
 
 void add_layout_edits(const Job& job, std::vector<Edit>& edits) {
   if (job.request.layout.checkpointing && job.request.layout.checkpointing->every != 1) {
-    edits.push_back({"--checkpointing", "full",
-                     [](Change& c) { c.request.layout.checkpointing = Checkpointing{.every = 1}; }});
+    edits.push_back({"--checkpointing", "full", [](Change& c) {
+                       c.request.layout.checkpointing = Checkpointing{.every = 1};
+                     }});
   }
   if (job.micro_batch_choices.back() > 1) {
     edits.push_back({"--micro-batch", "1", [batch = job.global_batch](Change& c) {
@@ -75,11 +76,14 @@ std::vector<Edit> edits_of(const Job& job) {
   const std::vector<std::string> few = {"q_proj", "v_proj"};
   const auto adapted = std::count(job.adapted.begin(), job.adapted.end(), true);
   if (job.lora() && adapted > static_cast<std::ptrdiff_t>(few.size())) {
-    edits.push_back({"--targets", "q_proj,v_proj", [few](Change& c) { c.request.method.targets = few; }});
+    edits.push_back(
+        {"--targets", "q_proj,v_proj", [few](Change& c) { c.request.method.targets = few; }});
   }
-  for (std::int64_t seq = job.sequence / 2; seq >= kShortest; seq /= 2) edits.push_back(shorter_rows(seq));
+  for (std::int64_t seq = job.sequence / 2; seq >= kShortest; seq /= 2)
+    edits.push_back(shorter_rows(seq));
   if (!job.lora()) {
-    edits.push_back({"--method", "lora", [](Change& c) { c.request.method.method = Method::kLora; }});
+    edits.push_back(
+        {"--method", "lora", [](Change& c) { c.request.method.method = Method::kLora; }});
   }
   return edits;
 }

@@ -48,7 +48,7 @@ class Knobs {
       if (other == plan_.strategy.checkpointing || every > plan_.model.layers) continue;
       const bool more = plan_.strategy.checkpointing.every == 0;
       add("--checkpointing " + to_text(other), every == 0 ? "no recomputation"
-                                                : more    ? "one more forward pass"
+                                               : more     ? "one more forward pass"
                                                           : "")
           .strategy.checkpointing = other;
     }
@@ -57,12 +57,14 @@ class Knobs {
   void micro_batch() {
     const Strategy& s = plan_.strategy;
     if (s.accumulation % 2 == 0) {
-      Strategy& other = add("--micro-batch " + std::to_string(s.micro_batch * 2), "half the passes").strategy;
+      Strategy& other =
+          add("--micro-batch " + std::to_string(s.micro_batch * 2), "half the passes").strategy;
       other.micro_batch *= 2;
       other.accumulation /= 2;
     }
     if (s.micro_batch % 2 == 0) {
-      Strategy& other = add("--micro-batch " + std::to_string(s.micro_batch / 2), "twice the passes").strategy;
+      Strategy& other =
+          add("--micro-batch " + std::to_string(s.micro_batch / 2), "twice the passes").strategy;
       other.micro_batch /= 2;
       other.accumulation *= 2;
     }

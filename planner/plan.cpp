@@ -33,22 +33,33 @@ namespace {
 
 constexpr std::size_t kRunnersUp = 4;
 
+// Memory that was read off this host changes from moment to moment: it decides, but it does not
+// belong into a plan.
+bool memory_is_momentary(const Setting& setting) {
+  return setting.machine.backend == Backend::kCpu && setting.job.request.devices.memory.empty() &&
+         !setting.job.request.devices.host_memory;
+}
+
 std::vector<std::string> explain_choice(const Setting& setting, const Evaluation& chosen) {
   const Job& job = setting.job;
-  std::vector<std::string> why = {std::string("Precision ") + to_text(job.request.method.precision) +
-                                  (chosen.strategy.checkpointing.every == 0
-                                       ? ", and nothing is recomputed: that fits."
-                                       : ", with checkpointing " + to_text(chosen.strategy.checkpointing) +
-                                             ": the least recomputation that fits.")};
-  std::string batch = "Micro-batch " + std::to_string(chosen.strategy.micro_batch) + " x accumulation " +
-                      std::to_string(chosen.strategy.accumulation) + " x " + std::to_string(job.ranks()) +
-                      (job.ranks() == 1 ? " rank" : " ranks") + ": ";
-  batch += chosen.strategy.micro_batch == job.micro_batch_choices.front() ? "the largest that was allowed."
-                                                                         : "the largest that fits.";
+  std::vector<std::string> why = {
+      std::string("Precision ") + to_text(job.request.method.precision) +
+      (chosen.strategy.checkpointing.every == 0
+           ? ", and nothing is recomputed: that fits."
+           : ", with checkpointing " + to_text(chosen.strategy.checkpointing) +
+                 ": the least recomputation that fits.")};
+  std::string batch = "Micro-batch " + std::to_string(chosen.strategy.micro_batch) +
+                      " x accumulation " + std::to_string(chosen.strategy.accumulation) + " x " +
+                      std::to_string(job.ranks()) + (job.ranks() == 1 ? " rank" : " ranks") + ": ";
+  batch += chosen.strategy.micro_batch == job.micro_batch_choices.front()
+               ? "the largest that was allowed."
+               : "the largest that fits.";
   why.push_back(std::move(batch));
-  if (chosen.judgement.limit) {
-    why.push_back(format_bytes(chosen.judgement.headroom) + " of " + format_bytes(*chosen.judgement.limit) +
-                  " stay free.");
+  if (memory_is_momentary(setting) && chosen.judgement.limit) {
+    why.emplace_back("It fits into the memory that this host had free.");
+  } else if (chosen.judgement.limit) {
+    why.push_back(format_bytes(chosen.judgement.headroom) + " of " +
+                  format_bytes(*chosen.judgement.limit) + " stay free.");
   } else {
     why.emplace_back("The memory of the device is not known: nothing was held against it.");
   }
@@ -59,8 +70,10 @@ std::vector<std::string> explain_choice(const Setting& setting, const Evaluation
 Result<std::vector<RunnerUp>> runners_up(const Setting& setting, const SearchResult& found) {
   std::vector<RunnerUp> list;
   for (const Evaluation& lost : found.rejected) {
-    list.push_back({lost.strategy, lost.prediction.device.peak,
-                    "does not fit: short by " + format_bytes(Bytes{} - lost.judgement.headroom)});
+    std::string lost_by = "does not fit";
+    if (!memory_is_momentary(setting))
+      lost_by += ": short by " + format_bytes(Bytes{} - lost.judgement.headroom);
+    list.push_back({lost.strategy, lost.prediction.device.peak, std::move(lost_by)});
   }
   const Strategy& chosen = found.chosen->strategy;
   const auto& choices = setting.job.checkpointing_choices;
@@ -73,7 +86,8 @@ Result<std::vector<RunnerUp>> runners_up(const Setting& setting, const SearchRes
     list.push_back({more, next->prediction.device.peak, "fits too, but recomputes more"});
   }
   // The nearest misses tell most.
-  if (list.size() > kRunnersUp) list.erase(list.begin(), list.end() - static_cast<std::ptrdiff_t>(kRunnersUp));
+  if (list.size() > kRunnersUp)
+    list.erase(list.begin(), list.end() - static_cast<std::ptrdiff_t>(kRunnersUp));
   return list;
 }
 
@@ -99,7 +113,7 @@ Result<std::string> smallest_change(const Setting& setting, const Evaluation& sm
     if (!fits) return fits.error();
     if (*fits) return change.flags;
   }
-  return "no flag is enough: this model needs " + format_bytes(smallest.judgement.need) + " here";
+  return "none of the flags is enough: take devices with " + format_bytes(smallest.judgement.need);
 }
 
 Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found) {
@@ -114,31 +128,39 @@ Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found)
                     *std::move(change)};
 }
 
-Result<Machine> with_used_scratch(const Setting& setting, const Strategy& strategy, std::int64_t steps) {
-  auto keys =
-      estimator::operations_to_measure({setting.job, strategy, setting.machine, setting.facts, steps}, 0);
+// The machine as a plan keeps it.
+Result<Machine> lasting_machine(const Setting& setting, const Strategy& strategy,
+                                std::int64_t steps) {
+  auto keys = estimator::operations_to_measure(
+      {setting.job, strategy, setting.machine, setting.facts, steps}, 0);
   if (!keys) return keys.error();
   Machine machine = setting.machine;
   std::erase_if(machine.scratch, [&](const MeasuredScratch& entry) {
     return !std::binary_search(keys->begin(), keys->end(), entry.operation);
   });
+  if (machine.backend == Backend::kCpu) {
+    const DeviceOptions& asked = setting.job.request.devices;
+    if (memory_is_momentary(setting)) machine.device_memory.reset();
+    if (!asked.host_memory) machine.host_memory.reset();
+  }
   return machine;
 }
 
 Result<Plan> lay_out_in_full(const Setting& setting, const SearchResult& found) {
   const Evaluation& chosen = *found.chosen;
   const Job& job = setting.job;
-  Plan plan{.job = job.request, .model = job.model, .data = setting.facts, .strategy = chosen.strategy};
+  Plan plan{
+      .job = job.request, .model = job.model, .data = setting.facts, .strategy = chosen.strategy};
   plan.layout = place_ranks(job.devices);
   plan.fits = chosen.judgement.fits;
   plan.steps = count_steps(job, setting.facts);
   plan.why = explain_choice(setting, chosen);
-  auto machine = with_used_scratch(setting, chosen.strategy, plan.steps);
+  auto machine = lasting_machine(setting, chosen.strategy, plan.steps);
   if (!machine) return machine.error();
   plan.machine = *std::move(machine);
   for (const std::int64_t rank : distinct_ranks(job, chosen.strategy)) {
-    auto prediction =
-        estimator::predict_rank({job, chosen.strategy, plan.machine, setting.facts, plan.steps}, rank);
+    auto prediction = estimator::predict_rank(
+        {job, chosen.strategy, plan.machine, setting.facts, plan.steps}, rank);
     if (!prediction) return prediction.error();
     plan.predicted.push_back(*std::move(prediction));
   }
@@ -188,11 +210,12 @@ std::vector<std::int64_t> distinct_ranks(const Job& job, const Strategy& strateg
   return ranks;
 }
 
-Result<std::vector<std::string>> program_digests(const Job& job, const Strategy& strategy, const Machine& machine) {
+Result<std::vector<std::string>> program_digests(const Job& job, const Strategy& strategy,
+                                                 const Machine& machine) {
   std::vector<std::string> digests;
   for (const std::int64_t rank : distinct_ranks(job, strategy)) {
-    auto program =
-        program::lower(job, strategy, machine, {.kind = program::ProgramKind::kTrain, .rank = rank});
+    auto program = program::lower(job, strategy, machine,
+                                  {.kind = program::ProgramKind::kTrain, .rank = rank});
     if (!program) return program.error();
     digests.push_back(program::program_digest(*program));
   }

@@ -17,8 +17,10 @@
 /// Job -> Plan, or why there is none.
 namespace ftplan::planner {
 
-/// The first strategy of the fixed order that fits (`search`), laid out in full, with what it was preferred to.
-/// `Plan::machine` keeps of the measured scratch only what the run's programs use. "It does not fit" is a value.
+/// The first strategy of the fixed order that fits (`search`), laid out in full, with what it was
+/// preferred to. `Plan::machine` keeps of the measured scratch only what the run's programs use,
+/// and of memory only what the request or the catalogue says: the same request is the same plan.
+/// "It does not fit" is a value.
 /// @error what lowering refuses
 Result<std::variant<Plan, Infeasible>> make_plan(const Setting& setting);
 
@@ -29,7 +31,8 @@ std::vector<RankPlace> place_ranks(const DeviceLayout& devices);
 std::vector<std::int64_t> distinct_ranks(const Job& job, const Strategy& strategy);
 
 /// Digest of the training program of rows of `job.sequence` tokens, for each distinct rank.
-Result<std::vector<std::string>> program_digests(const Job& job, const Strategy& strategy, const Machine& machine);
+Result<std::vector<std::string>> program_digests(const Job& job, const Strategy& strategy,
+                                                 const Machine& machine);
 
 /// The largest of the lines that make up `bytes`.
 Category biggest_category(const PlaceBytes& bytes);

@@ -40,7 +40,8 @@ class FamilySearch {
     std::ptrdiff_t failing = -1;
     Evaluation best = *std::move(low);
     while (static_cast<std::ptrdiff_t>(fitting) - failing > 1) {
-      const auto middle = static_cast<std::size_t>((static_cast<std::ptrdiff_t>(fitting) + failing) / 2);
+      const auto middle =
+          static_cast<std::size_t>((static_cast<std::ptrdiff_t>(fitting) + failing) / 2);
       auto tried = try_choice(middle);
       if (!tried) return tried.error();
       if (tried->fits()) {
@@ -57,7 +58,8 @@ class FamilySearch {
  private:
   Result<Evaluation> try_choice(std::size_t choice) {
     const std::int64_t micro_batch = setting_.job.micro_batch_choices[choice];
-    auto tried = evaluate(setting_, strategy_of(setting_.job, family_.checkpointing, family_.zero, micro_batch));
+    auto tried = evaluate(
+        setting_, strategy_of(setting_.job, family_.checkpointing, family_.zero, micro_batch));
     if (!tried) return tried;
     std::optional<Evaluation>& smallest = result_.smallest;
     if (!smallest || tried->judgement.need < smallest->judgement.need) smallest = *tried;
@@ -81,7 +83,8 @@ Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy) {
   return Evaluation{strategy, *std::move(prediction), judgement};
 }
 
-Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t zero, std::int64_t micro_batch) {
+Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t zero,
+                     std::int64_t micro_batch) {
   Strategy strategy{.micro_batch = micro_batch, .checkpointing = checkpointing, .zero = zero};
   strategy.accumulation = job.global_batch / (job.ranks() * micro_batch);
   if (job.request.layout.loss_chunk) strategy.loss_chunk = *job.request.layout.loss_chunk;
@@ -93,7 +96,8 @@ Result<SearchResult> search(const Setting& setting) {
   SearchResult result;
   for (const Checkpointing checkpointing : setting.job.checkpointing_choices) {
     for (const std::int64_t zero : setting.job.zero_choices) {
-      if (auto ok = FamilySearch(setting, {checkpointing, zero}, result).run(); !ok) return ok.error();
+      if (auto ok = FamilySearch(setting, {checkpointing, zero}, result).run(); !ok)
+        return ok.error();
       if (result.chosen) return result;
     }
   }

@@ -22,18 +22,23 @@ struct Setting {
   const std::optional<DataFacts>& facts;
 };
 
-/// A strategy with what it needs. Every rank of a layout needs the same bytes, so rank 0 stands for all.
+/// A strategy with what it needs. Every rank of a layout needs the same bytes, so rank 0 stands for
+/// all.
 struct Evaluation {
   Strategy strategy;
   RankPrediction prediction;
   estimator::Judgement judgement;
-  [[nodiscard]] bool fits() const { return judgement.fits == Fits::kYes || judgement.fits == Fits::kUnknown; }
+  [[nodiscard]] bool fits() const {
+    return judgement.fits == Fits::kYes || judgement.fits == Fits::kUnknown;
+  }
 };
 
 Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy);
 
-/// The strategy of a micro-batch of `job.micro_batch_choices`; the accumulation follows from the global batch.
-Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t zero, std::int64_t micro_batch);
+/// The strategy of a micro-batch of `job.micro_batch_choices`; the accumulation follows from the
+/// global batch.
+Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t zero,
+                     std::int64_t micro_batch);
 
 struct SearchResult {
   std::optional<Evaluation> chosen;
@@ -41,12 +46,14 @@ struct SearchResult {
   std::vector<Evaluation> rejected;  ///< what was tried and preferred to `chosen`, but does not fit
 };
 
-/// Least recomputation first, then least sharding, then the largest micro-batch that fits. Where the memory is not known
-/// everything fits.
-/// @complexity per checkpointing and ZeRO choice, the logarithm of the number of micro-batches: their need is monotone
+/// Least recomputation first, then least sharding, then the largest micro-batch that fits. Where
+/// the memory is not known everything fits.
+/// @complexity per checkpointing and ZeRO choice, the logarithm of the number of micro-batches:
+/// their need is monotone
 Result<SearchResult> search(const Setting& setting);
 
-/// Optimizer steps of the run: `--steps`, or what the epochs of the data come to; 0 when the data is not known.
+/// Optimizer steps of the run: `--steps`, or what the epochs of the data come to; 0 when the data
+/// is not known.
 std::int64_t count_steps(const Job& job, const std::optional<DataFacts>& facts);
 
 }  // namespace ftplan::planner

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <variant>
 
@@ -29,7 +30,8 @@ struct AttentionAttributes {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_size = 0;
-  std::int64_t cache = 0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
+  std::int64_t cache =
+      0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
 };
 
 struct LossAttributes {
@@ -75,9 +77,45 @@ struct FileAttributes {
   std::int64_t binding = 0;  ///< index in `weights`, `adapters` or `units`
 };
 
+/// What an eager operation is, see `ops/eager.h`.
+enum class EagerKind : std::uint8_t {
+  kEmbedding,  ///< ids, table -> rows
+  kLinear,     ///< x, w, bias -> y
+  kMatmul,     ///< a, b -> product
+  kAdd,        ///< a, b -> sum
+  kMul,        ///< a, b -> product by element, b broadcast
+  kScale,      ///< x -> x with a constant applied
+  kTo,         ///< x -> x in another type or place
+  kRowScale,   ///< x -> rsqrt(mean(x^2) + eps)
+  kSilu,
+  kRotateHalf,
+  kRotaryTables,  ///< positions -> cos, sin
+  kRepeatHeads,   ///< keys or values -> one copy for each query head
+  kSoftmax,
+  kSdpa,     ///< q, k, v -> o, log-sum
+  kDropout,  ///< x -> y, mask
+  kContiguous,
+  kLogSoftmax,
+  kNllLoss,  ///< log-probabilities, targets -> total weight; the backward begins here
+};
+
+constexpr std::uint8_t saved_in(int i) {
+  return static_cast<std::uint8_t>(1U << static_cast<unsigned>(i));
+}
+constexpr std::uint8_t saved_out(int i) {
+  return static_cast<std::uint8_t>(16U << static_cast<unsigned>(i));
+}
+
+struct EagerAttributes {
+  EagerKind kind = EagerKind::kTo;
+  /// By input: what its gradient needs, a sum of `saved_in` and `saved_out`.
+  std::array<std::uint8_t, 3> saves{};
+  std::int64_t inner = 0;  ///< products: terms of one element of the result
+};
+
 using Attributes =
     std::variant<NormAttributes, LinearAttributes, RotateAttributes, AttentionAttributes,
                  LossAttributes, DropoutAttributes, AdamwAttributes, ClipAttributes,
-                 CollectiveAttributes, RopeAttributes, FileAttributes>;
+                 CollectiveAttributes, RopeAttributes, FileAttributes, EagerAttributes>;
 
 }  // namespace ftplan::program

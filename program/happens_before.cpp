@@ -1,10 +1,12 @@
 #include "program/happens_before.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "program/step_program.h"
 #include "program/walk.h"
@@ -52,7 +54,7 @@ class Clocks {
 
   const StepProgram& program_;
   const Walk& walk_;
-  std::array<Clock, kStreams> now_{};                                // what has ended when the stream's next step begins
+  std::array<Clock, kStreams> now_{};  // what has ended when the stream's next step begins
   std::map<std::pair<EventId, std::int32_t>, Clock> signalled_;  // by event and layer
 };
 
@@ -60,16 +62,21 @@ class Clocks {
 
 HappensBefore::HappensBefore(const StepProgram& program, const Walk& walk) {
   clocks_.reserve(walk.steps.size());
-  for (const Step& step : walk.steps) stream_.push_back(program.instruction(step.instruction).stream);
-  Clocks(program, walk).run([](InstructionId, int, bool) {}, [&](const Clock& clock) { clocks_.push_back(clock); });
+  for (const Step& step : walk.steps)
+    stream_.push_back(program.instruction(step.instruction).stream);
+  Clocks(program, walk)
+      .run([](InstructionId, int, bool) {}, [&](const Clock& clock) { clocks_.push_back(clock); });
 }
 
 std::vector<std::uint8_t> useful_waits(const StepProgram& program, const Walk& walk) {
   std::vector<std::uint8_t> useful(program.instructions.size(), 0);
   Clocks(program, walk)
-      .run([&](InstructionId id, int wait,
-               bool raised) { useful[static_cast<std::size_t>(id)] |= static_cast<std::uint8_t>((raised ? 1U : 0U) << static_cast<unsigned>(wait)); },
-           [](const Clock&) {});
+      .run(
+          [&](InstructionId id, int wait, bool raised) {
+            useful[static_cast<std::size_t>(id)] |=
+                static_cast<std::uint8_t>((raised ? 1U : 0U) << static_cast<unsigned>(wait));
+          },
+          [](const Clock&) {});
   return useful;
 }
 

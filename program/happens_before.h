@@ -11,8 +11,8 @@ namespace ftplan::program {
 
 /// The order that streams and events guarantee between the steps of a walk.
 ///
-/// A step follows the one before it on its stream, and all that had ended when an event it waits for was signalled. An
-/// event that no step signalled guarantees nothing and holds nobody up.
+/// A step follows the one before it on its stream, and all that had ended when an event it waits
+/// for was signalled. An event that no step signalled guarantees nothing and holds nobody up.
 class HappensBefore {
  public:
   HappensBefore(const StepProgram& program, const Walk& walk);

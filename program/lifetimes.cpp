@@ -19,7 +19,7 @@ std::vector<std::int32_t> settled_steps(const StepProgram& program, const Walk& 
   std::vector<std::int32_t> settled(walk.steps.size());
   for (std::int32_t i = 0; i < count; ++i) settled[static_cast<std::size_t>(i)] = i;
   std::map<std::pair<EventId, std::int32_t>, std::int32_t> signalled;  // (event, layer) -> step
-  std::vector<std::int32_t> unsettled;                                // of other streams, in order
+  std::vector<std::int32_t> unsettled;                                 // of other streams, in order
   for (std::int32_t i = 0; i < count; ++i) {
     const Step& step = walk.steps[static_cast<std::size_t>(i)];
     const Instruction& instruction = program.instruction(step.instruction);
@@ -41,7 +41,6 @@ std::vector<std::int32_t> settled_steps(const StepProgram& program, const Walk& 
   }
   return settled;
 }
-
 
 class LifeFinder {
  public:
@@ -83,7 +82,8 @@ class LifeFinder {
     const Storage& storage = program_.storages[static_cast<std::size_t>(tensor.storage)];
     if (storage.region == Region::kPersistent) return;
     const std::int32_t copy = compact_copy(program_, operand, step);
-    std::int32_t& open = open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)] + copy)];
+    std::int32_t& open =
+        open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)] + copy)];
     const bool whole = tensor.extent() == storage.size;
     const auto begin = static_cast<std::int32_t>(at);
     if (open == kNone || (defines && whole)) {
@@ -108,16 +108,25 @@ std::vector<Life> lives_of(const StepProgram& program, const Walk& walk) {
   return LifeFinder(program, walk).run();
 }
 
+void mark_positions(const Walk& walk, std::int32_t begin, std::int32_t end, std::uint64_t* row) {
+  for (std::int32_t i = begin; i <= end;) {
+    // Steps in a row have positions in a row: a whole word at a time.
+    const std::int32_t position = walk.steps[static_cast<std::size_t>(i)].position;
+    const std::int32_t run = walk.steps[static_cast<std::size_t>(i)].run;
+    const std::int32_t count = std::min({run, end - i + 1, 64 - position % 64});
+    const std::uint64_t bits = count == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+    row[position / 64] |= bits << (position % 64);
+    i += count;
+  }
+}
+
 LiveSets live_sets(const StepProgram& program, const Walk& walk, const std::vector<Life>& lives) {
   LiveSets sets{.words = (walk.positions + 63) / 64};
   sets.bits.assign(program.storages.size() * static_cast<std::size_t>(sets.words), 0);
   for (const Life& life : lives) {
     if (program.storages[static_cast<std::size_t>(life.storage)].region != Region::kWork) continue;
     auto* row = sets.bits.data() + static_cast<std::ptrdiff_t>(life.storage) * sets.words;
-    for (std::int32_t i = life.begin; i <= life.end; ++i) {
-      const std::int32_t position = walk.steps[static_cast<std::size_t>(i)].position;
-      row[position / 64] |= std::uint64_t{1} << (position % 64);
-    }
+    mark_positions(walk, life.begin, life.end, row);
   }
   return sets;
 }

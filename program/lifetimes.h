@@ -17,9 +17,13 @@ struct Life {
   std::int32_t end = 0;
 };
 
-/// Lives of all storages outside the persistent region, in order of `begin`. Copies are counted without the layers that
-/// the walk leaves out. A use on another stream lasts until the compute stream has waited for it.
+/// Lives of all storages outside the persistent region, in order of `begin`. Copies are counted
+/// without the layers that the walk leaves out. A use on another stream lasts until the compute
+/// stream has waited for it.
 std::vector<Life> lives_of(const StepProgram& program, const Walk& walk);
+
+/// Sets, in one row of `LiveSets`, the positions of steps [begin, end] of `walk`.
+void mark_positions(const Walk& walk, std::int32_t begin, std::int32_t end, std::uint64_t* row);
 
 /// Positions at which each storage of the work region lives.
 LiveSets live_sets(const StepProgram& program, const Walk& walk, const std::vector<Life>& lives);

@@ -13,31 +13,39 @@
 #include "core/result.h"
 #include "core/strategy.h"
 #include "models/family.h"
+#include "program/load_program.h"
 #include "program/lowering.h"
 #include "program/model_state.h"
 #include "program/passes/passes.h"
 #include "program/print.h"
+#include "program/runtime.h"
 #include "program/step_program.h"
-#include "program/load_program.h"
 
 namespace ftplan::program {
 
 Lowering begin_lowering(const Job& job, const Strategy& strategy, const Machine& machine,
-                        const ProgramRequest& request) {
+                        const ProgramRequest& request, const RuntimeProfile* runtime) {
   Lowering lowering{.job = job,
                     .strategy = strategy,
                     .machine = machine,
                     .request = request,
                     .blueprint = models::make_blueprint(job.model),
-                    .compute = job.request.method.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16,
+                    .runtime = runtime != nullptr ? *runtime : runtime_profile(job.request.runtime),
                     .rows = request.rows > 0 ? request.rows : strategy.micro_batch,
                     .sequence = request.sequence > 0 ? request.sequence : job.sequence};
+  // More than most steps have, so that lists do not move while they grow.
+  lowering.program.storages.reserve(256);
+  lowering.program.tensors.reserve(512);
+  lowering.program.instructions.reserve(768);
+  const bool in_f32 = job.request.method.precision == Precision::kFp32 || lowering.autocasts();
+  lowering.compute = in_f32 ? DType::kF32 : DType::kBf16;
   declare_state(lowering);
   return lowering;
 }
 
 const std::vector<Pass>& passes() {
   static const std::vector<Pass> all = {{"build_forward", build_forward},
+                                        {"expand", expand},
                                         {"differentiate", differentiate},
                                         {"recompute", recompute},
                                         {"accumulate", accumulate},

@@ -18,9 +18,10 @@ namespace ftplan::program {
 Result<StepProgram> lower(const Job& job, const Strategy& strategy, const Machine& machine,
                           const ProgramRequest& request);
 
-/// The state before the passes: for tests that run some of them.
+/// The state before the passes: for tests that run some of them, or with a runtime that has no
+/// name.
 Lowering begin_lowering(const Job& job, const Strategy& strategy, const Machine& machine,
-                        const ProgramRequest& request);
+                        const ProgramRequest& request, const RuntimeProfile* runtime = nullptr);
 
 struct Pass {
   const char* name;
@@ -29,7 +30,8 @@ struct Pass {
 /// The passes of a training, evaluation or generation program, in their order.
 const std::vector<Pass>& passes();
 
-/// Digest of a laid-out program: equal when and only when estimate and run are about the same thing.
+/// Digest of a laid-out program: equal when and only when estimate and run are about the same
+/// thing.
 std::string program_digest(const StepProgram& program);
 
 }  // namespace ftplan::program

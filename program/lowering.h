@@ -10,6 +10,8 @@
 #include "core/strategy.h"
 #include "models/family.h"
 #include "program/emitter.h"
+#include "program/lifetimes.h"
+#include "program/runtime.h"
 #include "program/step_program.h"
 #include "program/walk.h"
 
@@ -31,8 +33,8 @@ struct ProgramRequest {
   std::int64_t rank = 0;
   std::int64_t rows = 0;
   std::int64_t sequence = 0;
-  std::int64_t cache = 0;       ///< capacity of the key and value cache, for prefill and decode
-  bool training_state = true;   ///< gradients, moments and masters belong to the persistent region
+  std::int64_t cache = 0;      ///< capacity of the key and value cache, for prefill and decode
+  bool training_state = true;  ///< gradients, moments and masters belong to the persistent region
 };
 
 /// The two halves of one adapted linear, and their casts are made where they are used.
@@ -46,8 +48,10 @@ struct ModelTensors {
   TensorId embedding = kNone, final_norm = kNone, head = kNone;
   std::vector<TensorId> layer;  ///< by index in `Blueprint::layer`
   std::array<LoraPair, kLinears> adapters{};
-  std::vector<TensorId> gradients;  ///< by weight tensor: where its gradient goes, kNone when frozen
-  TensorId residual = kNone;        ///< a layer's input at shift 0 and output at shift 1
+  std::vector<TensorId>
+      gradients;              ///< by weight tensor: where its gradient goes, kNone when frozen
+  TensorId held = kNone;      ///< what the runtime keeps alive through the backward
+  TensorId residual = kNone;  ///< a layer's input at shift 0 and output at shift 1
 };
 
 struct Lowering {
@@ -56,16 +60,24 @@ struct Lowering {
   const Machine& machine;
   ProgramRequest request;
   models::Blueprint blueprint;
+  const RuntimeProfile& runtime;
   DType compute = DType::kF32;  ///< of weights and activations
   std::int64_t rows = 0;
   std::int64_t sequence = 0;
-  Sampling sampling = Sampling::kEnds;  ///< what free_dead and lay_out walk; tests compare it with kAll
+  Sampling sampling =
+      Sampling::kEnds;  ///< what free_dead and lay_out walk; tests compare it with kAll
   StepProgram program;
+  Walk steps;               ///< made by free_dead, for lay_out
+  std::vector<Life> lives;  ///< of `steps`
   ModelTensors tensors;
 
   [[nodiscard]] std::int64_t tokens() const { return rows * sequence; }
   [[nodiscard]] std::int64_t layers() const { return job.model.layers; }
   [[nodiscard]] bool trains() const { return request.kind == ProgramKind::kTrain; }
+  /// Weights and residual stream in f32, products in bf16.
+  [[nodiscard]] bool autocasts() const {
+    return runtime.autocast_full && !job.lora() && job.request.method.precision == Precision::kBf16;
+  }
   [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.ranks() > 1; }
   [[nodiscard]] bool generates() const {
     return request.kind == ProgramKind::kPrefill || request.kind == ProgramKind::kDecode;
@@ -75,7 +87,8 @@ struct Lowering {
   }
 };
 
-/// Elements to which every tensor of a unit is aligned, so that states do not depend on how a unit is cut.
+/// Elements to which every tensor of a unit is aligned, so that states do not depend on how a unit
+/// is cut.
 inline constexpr std::int64_t kUnitAlignment = 256;
 
 }  // namespace ftplan::program

@@ -43,7 +43,9 @@ enum class Op : std::uint8_t {
   kRopeTable,
   kLoad,
   kInitAdapter,
+  kEager,
+  kEagerBackward,
 };
-inline constexpr int kOps = 37;
+inline constexpr int kOps = 39;
 
 }  // namespace ftplan::program

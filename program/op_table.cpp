@@ -13,6 +13,7 @@
 #include "program/ops/attention.h"
 #include "program/ops/collective.h"
 #include "program/ops/dropout.h"
+#include "program/ops/eager.h"
 #include "program/ops/elementwise.h"
 #include "program/ops/embed.h"
 #include "program/ops/gated_silu.h"
@@ -68,6 +69,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kRopeTable, rope_table_row());
   set(Op::kLoad, load_row());
   set(Op::kInitAdapter, init_adapter_row());
+  set(Op::kEager, eager_row());
+  set(Op::kEagerBackward, eager_backward_row());
   return table;
 }
 
@@ -109,7 +112,8 @@ std::string scratch_key(const OpView& view) {
     if (in) append_tensor(key, view.program.tensor(in), false);
   }
   key += " ->";
-  for (const Operand& both : instruction.update) append_tensor(key, view.program.tensor(both), true);
+  for (const Operand& both : instruction.update)
+    append_tensor(key, view.program.tensor(both), true);
   for (int i = 0; i < instruction.out.size(); ++i) {
     if (!instruction.out[i]) continue;
     append_tensor(key, view.out(i), ((instruction.accumulate >> i) & 1) != 0);
@@ -118,9 +122,10 @@ std::string scratch_key(const OpView& view) {
 }
 
 const MeasuredScratch* find_scratch(const Machine& machine, const std::string& key) {
-  const auto found = std::lower_bound(
-      machine.scratch.begin(), machine.scratch.end(), key,
-      [](const MeasuredScratch& entry, const std::string& wanted) { return entry.operation < wanted; });
+  const auto found = std::lower_bound(machine.scratch.begin(), machine.scratch.end(), key,
+                                      [](const MeasuredScratch& entry, const std::string& wanted) {
+                                        return entry.operation < wanted;
+                                      });
   return found != machine.scratch.end() && found->operation == key ? &*found : nullptr;
 }
 

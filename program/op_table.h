@@ -62,7 +62,8 @@ struct OpRow {
   void (*differentiate)(const Instruction& forward, Backward& backward);
   /// How `out[0]` is had again.
   Recall recall = Recall::kKept;
-  /// Emits what makes out[0] again and yields it: for kRepeat, and for kYielded where the producer is not differentiated.
+  /// Emits what makes out[0] again and yields it: for kRepeat, and for kYielded where the producer has no
+  /// backward.
   void (*repeat)(const Instruction& forward, Backward& backward) = nullptr;
 };
 

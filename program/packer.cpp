@@ -22,7 +22,8 @@ struct Neighbours {
   std::vector<std::size_t> first;
   std::vector<Neighbour> all;
 
-  Neighbours(std::size_t items, const std::vector<Clash>& clashes) : first(items + 1), all(2 * clashes.size()) {
+  Neighbours(std::size_t items, const std::vector<Clash>& clashes)
+      : first(items + 1), all(2 * clashes.size()) {
     for (const Clash& clash : clashes) {
       ++first[clash.a + 1];
       ++first[clash.b + 1];
@@ -36,7 +37,8 @@ struct Neighbours {
   }
 };
 
-// Puts each item at the lowest offset that is free beside those of its neighbours that stand already.
+// Puts each item at the lowest offset that is free beside those of its neighbours that stand
+// already.
 class FirstFit {
  public:
   FirstFit(const std::vector<PackItem>& items, const Neighbours& neighbours)
@@ -102,7 +104,9 @@ Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clash
     best = std::move(packing);
   };
   const auto by_size = [&](std::size_t a, std::size_t b) { return items[a].size > items[b].size; };
-  const auto by_duration = [&](std::size_t a, std::size_t b) { return items[a].duration > items[b].duration; };
+  const auto by_duration = [&](std::size_t a, std::size_t b) {
+    return items[a].duration > items[b].duration;
+  };
   const auto long_ones_first = [&](std::size_t a, std::size_t b) {
     const bool a_long = 4 * items[a].duration > longest;
     const bool b_long = 4 * items[b].duration > longest;
@@ -119,7 +123,8 @@ Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clash
   by(long_ones_first);
   by(by_duration);
   by(by_crowd);
-  if (std::none_of(items.begin(), items.end(), [](const PackItem& item) { return item.high; })) return best;
+  if (std::none_of(items.begin(), items.end(), [](const PackItem& item) { return item.high; }))
+    return best;
   by(high_last(by_size));
   by(high_last(long_ones_first));
   by(high_last(by_duration));

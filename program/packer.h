@@ -14,8 +14,8 @@ struct PackItem {
   bool high = false;          ///< orders exist in which it stands above all others
 };
 
-/// Distances at which two items would overlap: `offset[b] - offset[a]` is not in the open interval (low, high). Two
-/// solid items have one of (-size[b], size[a]); items with holes may have several.
+/// Distances at which two items would overlap: `offset[b] - offset[a]` is not in the open interval
+/// (low, high). Two solid items have one of (-size[b], size[a]); items with holes may have several.
 struct Clash {
   std::size_t a = 0;
   std::size_t b = 0;
@@ -28,8 +28,8 @@ struct Packing {
   std::int64_t height = 0;
 };
 
-/// First fit of `items` in a few orders, so that nothing clashes. Every candidate is given to `cost`; the first cheapest
-/// wins, and the search ends with one that costs no more than `enough`.
+/// First fit of `items` in a few orders, so that nothing clashes. Every candidate is given to
+/// `cost`; the first cheapest wins, and the search ends with one that costs no more than `enough`.
 /// @complexity O(c log c) in the clashes for each order
 Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clashes,
              const std::function<std::int64_t(const Packing&)>& cost, std::int64_t enough);

@@ -9,6 +9,7 @@
 #include "core/enums.h"
 #include "core/text.h"
 #include "program/op_table.h"
+#include "program/ops/eager.h"
 #include "program/step_program.h"
 
 namespace ftplan::program {
@@ -61,6 +62,7 @@ struct AttributePrinter {
     return "theta=" + format_number(a.theta) + " scaling=" + to_text(a.scaling) +
            " factor=" + format_number(a.factor);
   }
+  std::string operator()(const EagerAttributes& a) const { return name_of(a.kind); }
   std::string operator()(const FileAttributes& a) const { return "binding=" + std::to_string(a.binding); }
 };
 

@@ -284,6 +284,10 @@ struct StepProgram {
   std::vector<TrainedUnit> units;
   Interface interface;
 
+  /// What the forward of a micro-step keeps on the device for its backward when nothing is recomputed; weights are
+  /// left out.
+  Bytes saved_bytes;
+
   // Decided by lay_out, per place.
   std::array<Bytes, kPlaces> arena{};
   std::array<Bytes, kPlaces> persistent{};

@@ -29,11 +29,11 @@ namespace {
 struct Owner {
   std::int64_t end = 0;
   StorageId storage = kNone;
-  std::int64_t value = 0;                // which of the storage's values, see Verifier::Range
-  std::int32_t writer = kNone;           // step of the last write
-  std::vector<std::int32_t> readers;     // steps since
-  bool made = false;                     // that write was a result, not a change in place
-  bool spoiled = false;                  // written by the backward since the forward defined it
+  std::int64_t value = 0;             // which of the storage's values, see Verifier::Range
+  std::int32_t writer = kNone;        // step of the last write
+  std::vector<std::int32_t> readers;  // steps since
+  bool made = false;                  // that write was a result, not a change in place
+  bool spoiled = false;               // written by the backward since the forward defined it
 };
 
 // The bytes of one place as runs of equal history, keyed by their begin.
@@ -95,12 +95,13 @@ class Verifier {
   void fail(std::int32_t at, const std::string& what) {
     if (!problem_.empty()) return;
     const Step& step = walk_.steps[static_cast<std::size_t>(at)];
-    problem_ = "step " + std::to_string(at) + " (layer " + std::to_string(step.layer) + "): " + what + ": " +
-               print(program_, program_.instruction(step.instruction));
+    problem_ = "step " + std::to_string(at) + " (layer " + std::to_string(step.layer) +
+               "): " + what + ": " + print(program_, program_.instruction(step.instruction));
   }
 
   void step(std::int32_t at) {
-    const Instruction& instruction = program_.instruction(walk_.steps[static_cast<std::size_t>(at)].instruction);
+    const Instruction& instruction =
+        program_.instruction(walk_.steps[static_cast<std::size_t>(at)].instruction);
     const std::string mismatch = row_of(instruction.op).check({program_, instruction});
     if (!mismatch.empty()) fail(at, mismatch);
     for (int i = 0; i < instruction.in.size(); ++i) {
@@ -122,13 +123,17 @@ class Verifier {
   struct Range {
     std::int64_t begin, end;
     StorageId storage;
-    // Tells apart what a storage holds for different layers and, unless it lives across them, micro-steps.
+    // Tells apart what a storage holds for different layers and, unless it lives across them,
+    // micro-steps.
     std::int64_t value;
   };
 
-  [[nodiscard]] std::int64_t value_of(const Storage& storage, const Step& step, std::int32_t layer) const {
-    const bool across = storage.region == Region::kPersistent || storage.category == Category::kGradients;
-    const std::int64_t turn = storage.copies.count == 1 ? 0 : (layer - storage.copies.first) / storage.copies.every;
+  [[nodiscard]] std::int64_t value_of(const Storage& storage, const Step& step,
+                                      std::int32_t layer) const {
+    const bool across =
+        storage.region == Region::kPersistent || storage.category == Category::kGradients;
+    const std::int64_t turn =
+        storage.copies.count == 1 ? 0 : (layer - storage.copies.first) / storage.copies.every;
     return turn + (across ? 0 : (std::int64_t{step.micro_step} << 32));
   }
 
@@ -138,12 +143,16 @@ class Verifier {
     const Step& step = walk_.steps[static_cast<std::size_t>(at)];
     const std::int32_t layer = step.layer + operand.shift;
     const std::int32_t copy = storage.copies.index(layer);
-    if (copy < 0 || copy >= storage.copies.count) fail(at, "no copy of " + std::string(storage.name) + " for the layer");
-    if (tensor.offset + tensor.extent() > storage.size) fail(at, "view outside " + std::string(storage.name));
-    const std::int64_t base =
-        laid_out_ ? storage.offset.value + copy * storage.stride.value
-                  : apart_[static_cast<std::size_t>(tensor.storage)] + copy * accounted(storage).value;
-    if (laid_out_ && (base < 0 || base + storage.size.value > program_.arena[static_cast<std::size_t>(storage.place)].value)) {
+    if (copy < 0 || copy >= storage.copies.count)
+      fail(at, "no copy of " + std::string(storage.name) + " for the layer");
+    if (tensor.offset + tensor.extent() > storage.size)
+      fail(at, "view outside " + std::string(storage.name));
+    const std::int64_t base = laid_out_ ? storage.offset.value + copy * storage.stride.value
+                                        : apart_[static_cast<std::size_t>(tensor.storage)] +
+                                              copy * accounted(storage).value;
+    if (laid_out_ &&
+        (base < 0 || base + storage.size.value >
+                         program_.arena[static_cast<std::size_t>(storage.place)].value)) {
       fail(at, std::string(storage.name) + " outside the arena");
     }
     const std::int64_t begin = base + tensor.offset.value;
@@ -160,14 +169,18 @@ class Verifier {
     bytes_of(range.storage).visit(range.begin, range.end, [&](Owner& owner) {
       const std::string name = storage.name;
       if (owner.storage == kNone) {
-        if (storage.region != Region::kPersistent) return fail(at, name + " is read before it is defined");
+        if (storage.region != Region::kPersistent)
+          return fail(at, name + " is read before it is defined");
         owner.storage = range.storage;
         owner.value = range.value;
       }
       if (owner.storage != range.storage || owner.value != range.value) {
-        return fail(at, name + " is read after " + program_.storages[static_cast<std::size_t>(owner.storage)].name + " took its bytes");
+        return fail(at, name + " is read after " +
+                            program_.storages[static_cast<std::size_t>(owner.storage)].name +
+                            " took its bytes");
       }
-      if (saved && owner.spoiled) return fail(at, name + " is kept for the backward, but was overwritten");
+      if (saved && owner.spoiled)
+        return fail(at, name + " is kept for the backward, but was overwritten");
       if (owner.writer != kNone && owner.writer != at && !before_(owner.writer, at)) {
         return fail(at, name + " may be read before its definition has ended");
       }
@@ -181,19 +194,26 @@ class Verifier {
     const bool defines = kind == Write::kDefine;
     const Range range = range_of(at, operand);
     const Storage& storage = program_.storages[static_cast<std::size_t>(range.storage)];
-    const Phase phase = program_.instruction(walk_.steps[static_cast<std::size_t>(at)].instruction).phase;
+    const Phase phase =
+        program_.instruction(walk_.steps[static_cast<std::size_t>(at)].instruction).phase;
     bytes_of(range.storage).visit(range.begin, range.end, [&](Owner& owner) {
       const std::string name = storage.name;
       const bool same = owner.storage == range.storage && owner.value == range.value;
-      if (owner.storage != kNone && !same && !defines) return fail(at, name + " is updated after others took its bytes");
+      if (owner.storage != kNone && !same && !defines)
+        return fail(at, name + " is updated after others took its bytes");
       if (owner.storage != kNone && !same &&
-          program_.storages[static_cast<std::size_t>(owner.storage)].region == Region::kPersistent) {
+          program_.storages[static_cast<std::size_t>(owner.storage)].region ==
+              Region::kPersistent) {
         return fail(at, name + " overwrites what lives across steps");
       }
       const bool reads_it = !owner.readers.empty() && owner.readers.back() == at;
-      if (owner.storage != kNone && !same && reads_it) return fail(at, name + " overwrites an input of its own instruction");
-      const auto unordered = [&](std::int32_t use) { return use != kNone && use != at && !before_(use, at); };
-      if (unordered(owner.writer) || std::any_of(owner.readers.begin(), owner.readers.end(), unordered)) {
+      if (owner.storage != kNone && !same && reads_it)
+        return fail(at, name + " overwrites an input of its own instruction");
+      const auto unordered = [&](std::int32_t use) {
+        return use != kNone && use != at && !before_(use, at);
+      };
+      if (unordered(owner.writer) ||
+          std::any_of(owner.readers.begin(), owner.readers.end(), unordered)) {
         return fail(at, name + " may be written while its bytes are in use");
       }
       if (defines && same && owner.readers.empty() && is_gradient(owner)) {
@@ -212,8 +232,10 @@ class Verifier {
   // Whether bytes hold a result of the backward.
   [[nodiscard]] bool is_gradient(const Owner& owner) const {
     if (owner.writer == kNone || !owner.made) return false;
-    if (program_.storages[static_cast<std::size_t>(owner.storage)].category == Category::kGradients) return true;
-    return program_.instruction(walk_.steps[static_cast<std::size_t>(owner.writer)].instruction).phase == Phase::kBackward;
+    if (program_.storages[static_cast<std::size_t>(owner.storage)].category == Category::kGradients)
+      return true;
+    return program_.instruction(walk_.steps[static_cast<std::size_t>(owner.writer)].instruction)
+               .phase == Phase::kBackward;
   }
 
   using Ranges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // of elements, [begin, end)
@@ -240,14 +262,17 @@ class Verifier {
       const StorageId gradients = program_.tensor(unit.gradients).storage;
       const StorageId weights = program_.tensor(unit.weights).storage;
       UnitWork& work = work_[{u, unit.per_layer ? step.layer : 0}];
-      if (instruction.op == Op::kReduceScatter && program_.tensor(instruction.in[0]).storage == gradients) {
+      if (instruction.op == Op::kReduceScatter &&
+          program_.tensor(instruction.in[0]).storage == gradients) {
         work.reductions.push_back(at);
         continue;
       }
-      if (instruction.op == Op::kAdamw && program_.tensor(instruction.update[0]).storage == weights) {
+      if (instruction.op == Op::kAdamw &&
+          program_.tensor(instruction.update[0]).storage == weights) {
         work.updated.push_back(elements_of(program_.tensor(instruction.update[0])));
       }
-      if (instruction.op == Op::kSquareSum && program_.tensor(instruction.in[0]).storage == program_.tensor(unit.update_gradients).storage) {
+      if (instruction.op == Op::kSquareSum && program_.tensor(instruction.in[0]).storage ==
+                                                  program_.tensor(unit.update_gradients).storage) {
         work.summed.push_back(elements_of(program_.tensor(instruction.in[0])));
       }
       for (const Operand& in : instruction.in) {
@@ -255,7 +280,9 @@ class Verifier {
         work.uses[step.micro_step].push_back(elements_of(program_.tensor(in)));
       }
       for (const Operand& out : instruction.out) {
-        if (!out || program_.tensor(out).storage != gradients || instruction.op == Op::kReduceScatter) continue;
+        if (!out || program_.tensor(out).storage != gradients ||
+            instruction.op == Op::kReduceScatter)
+          continue;
         work.last_contribution = at;
         if (instruction.op != Op::kZero) {
           work.contributions[step.micro_step].push_back(elements_of(program_.tensor(out)));
@@ -267,14 +294,17 @@ class Verifier {
   void check_updates() {
     for (auto& [key, work] : work_) {
       const TrainedUnit& unit = program_.units[key.first];
-      if (work.last_contribution == kNone && work.updated.empty() && work.reductions.empty()) continue;
+      if (work.last_contribution == kNone && work.updated.empty() && work.reductions.empty())
+        continue;
       const std::string name = std::string(unit.name) + " of layer " + std::to_string(key.second);
       for (auto* by_micro_step : {&work.uses, &work.contributions}) {
         for (auto& [micro_step, ranges] : *by_micro_step) std::sort(ranges.begin(), ranges.end());
       }
-      if (work.uses != work.contributions) problem_ = "the gradient of " + name + " does not get one contribution per use";
+      if (work.uses != work.contributions)
+        problem_ = "the gradient of " + name + " does not get one contribution per use";
       const bool sharded = unit.update_gradients != unit.gradients;
-      if (work.reductions.size() != (sharded ? 1 : 0)) problem_ = "the gradient of " + name + " is not reduced exactly once";
+      if (work.reductions.size() != (sharded ? 1 : 0))
+        problem_ = "the gradient of " + name + " is not reduced exactly once";
       if (sharded && problem_.empty() && work.reductions[0] < work.last_contribution) {
         problem_ = "the gradient of " + name + " is reduced before it is complete";
       }
@@ -285,7 +315,8 @@ class Verifier {
       std::sort(work.updated.begin(), work.updated.end());
       std::int64_t covered = 0;
       for (std::size_t i = 0; i < work.updated.size(); ++i) {
-        if (i > 0 && work.updated[i].first != work.updated[i - 1].second) problem_ = "weights of " + name + " are updated twice or not at all";
+        if (i > 0 && work.updated[i].first != work.updated[i - 1].second)
+          problem_ = "weights of " + name + " are updated twice or not at all";
         covered += work.updated[i].second - work.updated[i].first;
       }
       if (covered != elements) problem_ = "not all weights of " + name + " are updated once";
@@ -312,8 +343,9 @@ std::vector<std::string> collectives_of(const StepProgram& program) {
     const Operand whole = instruction.in.empty() ? instruction.update[0] : instruction.in[0];
     const Tensor& tensor = program.tensor(whole);
     const auto& attributes = program.attributes_of<CollectiveAttributes>(instruction);
-    lines.push_back(std::string(name_of(instruction.op)) + " " + std::to_string(tensor.shape.elements()) + " " +
-                    to_text(tensor.dtype) + " of " + std::to_string(attributes.ranks));
+    lines.push_back(std::string(name_of(instruction.op)) + " " +
+                    std::to_string(tensor.shape.elements()) + " " + to_text(tensor.dtype) + " of " +
+                    std::to_string(attributes.ranks));
   }
   return lines;
 }
@@ -327,13 +359,16 @@ std::string verify_ranks(const std::vector<StepProgram>& ranks) {
     const std::string problem = verify_program(ranks[rank]);
     if (!problem.empty()) return "rank " + std::to_string(rank) + ": " + problem;
   }
-  const std::vector<std::string> first = ranks.empty() ? std::vector<std::string>{} : collectives_of(ranks[0]);
+  const std::vector<std::string> first =
+      ranks.empty() ? std::vector<std::string>{} : collectives_of(ranks[0]);
   for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
     const std::vector<std::string> other = collectives_of(ranks[rank]);
-    if (other.size() != first.size()) return "rank " + std::to_string(rank) + " issues another number of collectives than rank 0";
+    if (other.size() != first.size())
+      return "rank " + std::to_string(rank) + " issues another number of collectives than rank 0";
     const auto differs = std::mismatch(first.begin(), first.end(), other.begin());
     if (differs.first != first.end()) {
-      return "rank " + std::to_string(rank) + " issues " + *differs.second + " where rank 0 issues " + *differs.first;
+      return "rank " + std::to_string(rank) + " issues " + *differs.second +
+             " where rank 0 issues " + *differs.first;
     }
   }
   return {};

@@ -1,21 +1,28 @@
 #include "program/walk.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "program/step_program.h"
 
 // Note [Sampling]
-// All loops over layers leave out the same layers [low, high), a whole number of the longest stride and an even one, so
-// that rings of two copies keep their turn. With the layers after `high` renumbered, what is walked is a program of fewer
-// layers with every flow between neighbours intact. Loops over micro-steps leave out equal middle ones.
+// All loops over layers leave out the same layers [low, high), a whole number of the longest stride
+// and an even one, so that rings of two copies keep their turn. With the layers after `high`
+// renumbered, what is walked is a program of fewer layers with every flow between neighbours
+// intact. Loops over micro-steps leave out equal middle ones.
 
 namespace ftplan::program {
 namespace {
 
-constexpr std::int32_t kLowLayers = 3;
-constexpr std::int32_t kHighLayers = 4;  // the backward begins there, and a ring of two copies fills before all is steady
-constexpr std::int32_t kMicroStepsAtStart = 2;
+// Iterations that are walked at the two ends. The backward begins at the high one, and there a ring
+// of two copies fills before all is steady; the layers of one group are enough for that.
+struct Ends {
+  std::int32_t low, high;
+};
+constexpr Ends kLayers{3, 4};
+constexpr Ends kGroups{2, 3};
+constexpr std::int32_t kMicroStepsAtStart = 1;
 
 struct LayerInterval {
   std::int32_t low = 0;
@@ -46,8 +53,9 @@ LayerInterval left_out(const StepProgram& program) {
   find_longest(program, program.root, longest);
   if (longest == nullptr) return {};
   const std::int32_t stride = longest->stride;
-  const std::int32_t low = longest->first + kLowLayers * stride;
-  std::int32_t count = (longest->repeat - kLowLayers - kHighLayers) / 2 * 2 * stride;
+  const Ends ends = stride > 1 ? kGroups : kLayers;
+  const std::int32_t low = longest->first + ends.low * stride;
+  std::int32_t count = (longest->repeat - ends.low - ends.high) / 2 * 2 * stride;
   count = std::max(count, 0);
   return {low, low + count};
 }
@@ -75,7 +83,8 @@ struct Walker {
       result.positions = begin;
       if (s.axis == Axis::kLayer) {
         const std::int32_t compact_run = outermost ? hidden.compact(run) : run;
-        this->body(s, (layer < 0 ? 0 : layer) + run, (layer < 0 ? 0 : compact) + compact_run, micro_step);
+        this->body(s, (layer < 0 ? 0 : layer) + run, (layer < 0 ? 0 : compact) + compact_run,
+                   micro_step);
       } else {
         this->body(s, layer, compact, s.axis == Axis::kMicroStep ? run : micro_step);
       }
@@ -114,6 +123,10 @@ Walk walk(const StepProgram& program, Sampling sampling) {
     walker.result.hidden = walker.hidden.high - walker.hidden.low;
   }
   walker.segment(program.root, -1, -1, 0);
+  auto& steps = walker.result.steps;
+  for (std::size_t i = steps.size(); i-- > 1;) {
+    if (steps[i].position == steps[i - 1].position + 1) steps[i - 1].run = steps[i].run + 1;
+  }
   return walker.result;
 }
 

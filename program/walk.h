@@ -11,9 +11,11 @@ namespace ftplan::program {
 /// One run of an instruction.
 struct Step {
   InstructionId instruction = kNone;
-  std::int32_t position = 0;    ///< of the instruction in program order; equal for all its runs
-  std::int32_t layer = -1;      ///< sum over the enclosing layer segments; -1 outside
-  std::int32_t compact = -1;    ///< the layer when the left-out ones are not counted
+  std::int32_t position = 0;  ///< of the instruction in program order; equal for all its runs
+  std::int32_t run =
+      1;  ///< steps from here on, this one included, that follow each other in program order
+  std::int32_t layer = -1;    ///< sum over the enclosing layer segments; -1 outside
+  std::int32_t compact = -1;  ///< the layer when the left-out ones are not counted
   std::int32_t micro_step = 0;
   /// Equal iterations that were left out before this step, each like the one that began at `like`.
   std::int32_t skipped = 0;

@@ -114,8 +114,9 @@ Scratch product_scratch(const OpView& view, const Machine& machine, std::int64_t
     return {.bytes = {8'519'680}, .exact = false};
   }
   if (dtype == DType::kF32) return {};
-  if (const MeasuredScratch* measured = find_scratch(machine, scratch_key(view))) {
-    return {measured->bytes};
+  if (!machine.scratch.empty()) {
+    const MeasuredScratch* measured = find_scratch(machine, scratch_key(view));
+    if (measured != nullptr) return {measured->bytes};
   }
   // oneDNN may reorder both factors and accumulate the product in f32 beside it.
   const std::int64_t reordered = 2 * (round_up(m, 64) * round_up(k, 64) + round_up(k, 64) * round_up(n, 64));

@@ -29,7 +29,8 @@ void drop_zeros(StepProgram& program, std::vector<Node>& nodes) {
     return !node.is_segment && program.instruction(node.id).op == Op::kZero;
   });
   for (const Node& node : std::vector<Node>(nodes)) {
-    if (node.is_segment) drop_zeros(program, program.segments[static_cast<std::size_t>(node.id)].body);
+    if (node.is_segment)
+      drop_zeros(program, program.segments[static_cast<std::size_t>(node.id)].body);
   }
 }
 

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "core/category.h"
+#include "core/check.h"
 #include "core/result.h"
 #include "program/backward.h"
 #include "program/clone.h"
@@ -30,17 +32,19 @@ void keep_until_backward(Lowering& lowering, const std::vector<StorageId>& kept)
   const auto layers = static_cast<std::int32_t>(lowering.layers());
   for (const StorageId id : kept) {
     Storage& storage = lowering.program.storages[static_cast<std::size_t>(id)];
-    if (storage.place != Place::kDevice) continue;
+    // Inputs are made once, before the layers.
+    if (storage.place != Place::kDevice || storage.category == Category::kInputs) continue;
     storage.region = Region::kStack;
     storage.copies = {.count = id == residual ? layers + 1 : layers};
   }
 }
 
-// Whole units are summed, reduced and updated, so the padding of their gradients is zero. It is made where the gradient
-// is: by the first segment that writes the unit's copy.
+// Whole units are summed, reduced and updated, so the padding of their gradients is zero. It is
+// made where the gradient is: by the first segment that writes the unit's copy.
 class Padder {
  public:
-  explicit Padder(Emitter& emitter) : emitter_(emitter), padded_(emitter.program().units.size(), false) {}
+  explicit Padder(Emitter& emitter)
+      : emitter_(emitter), padded_(emitter.program().units.size(), false) {}
 
   void pad(const std::vector<InstructionId>& forward, SegmentId backward) {
     StepProgram& program = emitter_.program();
@@ -48,7 +52,9 @@ class Padder {
     written_by.insert(written_by.end(), forward.begin(), forward.end());
     for (std::size_t u = 0; u < program.units.size(); ++u) {
       const TrainedUnit unit = program.units[u];
-      if (unit.gaps.empty() || padded_[u] || !writes(written_by, program.tensor(unit.gradients).storage)) continue;
+      if (unit.gaps.empty() || padded_[u] ||
+          !writes(written_by, program.tensor(unit.gradients).storage))
+        continue;
       for (const TensorId gap : emitter_.gaps(unit, unit.gradients)) {
         emitter_.emit({.op = Op::kZero, .out = {{gap}}});
       }
@@ -69,6 +75,29 @@ class Padder {
   std::vector<bool> padded_;
 };
 
+// Counts what backwards read of forwards: inputs once, everything else in each layer.
+class SavedBytes {
+ public:
+  explicit SavedBytes(const StepProgram& program) : program_(program) {}
+
+  void add(const std::vector<StorageId>& kept, std::int32_t layers) {
+    for (const StorageId id : kept) {
+      const Storage& storage = program_.storages[static_cast<std::size_t>(id)];
+      if (storage.place != Place::kDevice) continue;
+      const bool input = storage.category == Category::kInputs;
+      if (input && std::find(inputs_.begin(), inputs_.end(), id) != inputs_.end()) continue;
+      if (input) inputs_.push_back(id);
+      bytes_ += (input ? 1 : layers) * storage.size;
+    }
+  }
+  [[nodiscard]] Bytes bytes() const { return bytes_; }
+
+ private:
+  const StepProgram& program_;
+  std::vector<StorageId> inputs_;
+  Bytes bytes_;
+};
+
 }  // namespace
 
 Result<void> differentiate(Lowering& lowering) {
@@ -79,6 +108,7 @@ Result<void> differentiate(Lowering& lowering) {
   const std::vector<Node> forward = program.segment(micro).body;
   Backward backward(emitter, lowering.tensors.gradients);
   Padder padder(emitter);
+  SavedBytes saved(program);
   const TensorId residual = lowering.tensors.residual;
   const bool embedding_learns = !lowering.job.lora();
 
@@ -94,11 +124,12 @@ Result<void> differentiate(Lowering& lowering) {
     if (span.role != Role::kEmbed && !first_alone) entering.push_back({residual, 0});
     if (span.role == Role::kLayers) leaving.push_back({{residual, 1}, gradient});
     if (span.role == Role::kEmbed) leaving.push_back({{residual, 0}, gradient});
-    const SegmentId opened = emitter.open({.first = span.first,
-                  .repeat = span.repeat,
-                  .axis = span.axis,
-                  .descending = true,
-                  .role = span.role == Role::kLayers ? Role::kBackwardLayers : Role::kOther});
+    const SegmentId opened =
+        emitter.open({.first = span.first,
+                      .repeat = span.repeat,
+                      .axis = span.axis,
+                      .descending = true,
+                      .role = span.role == Role::kLayers ? Role::kBackwardLayers : Role::kOther});
     backward.begin(instructions_of(span), entering, leaving);
     backward.run();
     padder.pad(instructions_of(span), opened);
@@ -107,9 +138,13 @@ Result<void> differentiate(Lowering& lowering) {
     // A layer ends with its input's gradient where its output's was, so that layers repeat.
     FTPLAN_CHECK(span.role != Role::kLayers || first_alone || left == gradient);
     emitter.close_or_drop();
+    saved.add(backward.kept(), span.repeat);
     if (span.role == Role::kLayers) keep_until_backward(lowering, backward.kept());
   }
+  if (lowering.tensors.held != kNone)
+    emitter.emit({.op = Op::kMark, .in = {{lowering.tensors.held}}});
   emitter.close();
+  program.saved_bytes = saved.bytes();
   return {};
 }
 

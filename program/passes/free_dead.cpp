@@ -7,8 +7,9 @@
 namespace ftplan::program {
 
 Result<void> free_dead(Lowering& lowering) {
-  const Walk sampled = walk(lowering.program, lowering.sampling);
-  lowering.program.live = live_sets(lowering.program, sampled, lives_of(lowering.program, sampled));
+  lowering.steps = walk(lowering.program, lowering.sampling);
+  lowering.lives = lives_of(lowering.program, lowering.steps);
+  lowering.program.live = live_sets(lowering.program, lowering.steps, lowering.lives);
   return {};
 }
 

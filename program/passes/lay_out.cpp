@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "core/category.h"
-#include "core/check.h"
 #include "core/result.h"
 #include "core/units.h"
 #include "program/lifetimes.h"
@@ -24,9 +23,10 @@
 //   | persistent | scratch | work region, packed | stack of kept values ->   <- gradients |
 //                                                 layer 0, 1, 2 ...      ... layer 1, 2 ... edges
 //
-// The forward pushes what each layer keeps; the backward pops it while gradients grow into what it frees. The arena ends
-// where, at the worst instant, both meet. Where the stack is small beside the work region it stands below it instead.
-// Everything of a layer has an offset that is affine in the layer.
+// The forward pushes what each layer keeps; the backward pops it while gradients grow into what it
+// frees. The arena ends where, at the worst instant, both meet. Where the stack is small beside the
+// work region it stands below it instead. Everything of a layer has an offset that is affine in the
+// layer.
 
 namespace ftplan::program {
 namespace {
@@ -34,8 +34,7 @@ namespace {
 class Layouter {
  public:
   explicit Layouter(Lowering& lowering)
-      : low_(lowering), program_(lowering.program), walk_(walk(program_, lowering.sampling)),
-        lives_(lives_of(program_, walk_)) {
+      : low_(lowering), program_(lowering.program), walk_(lowering.steps), lives_(lowering.lives) {
     find_group_lives();
     stack_gradients();
     find_depths();
@@ -57,9 +56,7 @@ class Layouter {
   }
 
  private:
-  std::int64_t& arena(Place place) {
-    return program_.arena[static_cast<std::size_t>(place)].value;
-  }
+  std::int64_t& arena(Place place) { return program_.arena[static_cast<std::size_t>(place)].value; }
   Storage& storage(StorageId id) { return program_.storages[static_cast<std::size_t>(id)]; }
 
   void place_persistent() {
@@ -101,11 +98,13 @@ class Layouter {
     const std::int64_t stack_end = place_stack(stack_low ? base : base + packing.height);
     set_offsets(packing, stack_low ? stack_end : base);
     const std::int64_t top = lowest_top(base);
-    for (std::size_t i = 0; i < blocks_.size(); ++i) storage(blocks_[i]).offset = {top - depth_of_[i]};
+    for (std::size_t i = 0; i < blocks_.size(); ++i)
+      storage(blocks_[i]).offset = {top - depth_of_[i]};
     return top;
   }
 
-  // What the packer moves as one: a storage with its copies, or all that the layers of a recomputed group keep.
+  // What the packer moves as one: a storage with its copies, or all that the layers of a recomputed
+  // group keep.
   struct Item {
     std::vector<StorageId> members;
     std::int64_t stride = 0;  // from one copy of all members to the next
@@ -165,12 +164,14 @@ class Layouter {
     return found;
   }
 
-  // Layers of a group free what they kept one after the other: beside an item that lives late there is room in it.
+  // Layers of a group free what they kept one after the other: beside an item that lives late there
+  // is room in it.
   void add_clashes_with_group(std::size_t a, std::size_t group, std::vector<Clash>& found) const {
     const Item& g = items_[group];
     std::int64_t begin = 0;
     for (const StorageId member : g.members) {
-      const std::int64_t size = accounted(program_.storages[static_cast<std::size_t>(member)]).value;
+      const std::int64_t size =
+          accounted(program_.storages[static_cast<std::size_t>(member)]).value;
       for (std::int32_t copy = 0; copy < g.copies; ++copy) {
         if (!live_together(items_[a].members[0], member, copy)) continue;
         const std::int64_t low = begin + copy * g.stride;
@@ -184,7 +185,8 @@ class Layouter {
   [[nodiscard]] bool live_together(StorageId id, StorageId member, std::int32_t copy) const {
     const LiveSets& sets = program_.live;
     const auto* left = sets.bits.data() + static_cast<std::ptrdiff_t>(id) * sets.words;
-    const auto* right = group_lives_.data() + (first_of_member_[static_cast<std::size_t>(member)] + copy) * sets.words;
+    const auto* right = group_lives_.data() +
+                        (first_of_member_[static_cast<std::size_t>(member)] + copy) * sets.words;
     for (std::int32_t w = 0; w < sets.words; ++w) {
       if ((left[w] & right[w]) != 0) return true;
     }
@@ -203,11 +205,10 @@ class Layouter {
     group_lives_.assign(static_cast<std::size_t>(rows * sets.words), 0);
     for (const Life& life : lives_) {
       if (!is_kept_by_group(storage(life.storage))) continue;
-      auto* row = group_lives_.data() + (first_of_member_[static_cast<std::size_t>(life.storage)] + life.copy) * sets.words;
-      for (std::int32_t i = life.begin; i <= life.end; ++i) {
-        const std::int32_t position = walk_.steps[static_cast<std::size_t>(i)].position;
-        row[position / 64] |= std::uint64_t{1} << (position % 64);
-      }
+      auto* row =
+          group_lives_.data() +
+          (first_of_member_[static_cast<std::size_t>(life.storage)] + life.copy) * sets.words;
+      mark_positions(walk_, life.begin, life.end, row);
     }
   }
 
@@ -226,8 +227,9 @@ class Layouter {
   [[nodiscard]] std::int64_t duration(StorageId id) const {
     const LiveSets& sets = program_.live;
     const auto* row = sets.bits.data() + static_cast<std::ptrdiff_t>(id) * sets.words;
-    return std::accumulate(row, row + sets.words, std::int64_t{0},
-                           [](std::int64_t sum, std::uint64_t word) { return sum + std::popcount(word); });
+    return std::accumulate(
+        row, row + sets.words, std::int64_t{0},
+        [](std::int64_t sum, std::uint64_t word) { return sum + std::popcount(word); });
   }
 
   // What one layer keeps stands side by side, layer after layer. Returns the end of the last.
@@ -247,7 +249,8 @@ class Layouter {
     return end;
   }
 
-  // Blocks of gradients from the top down, in order of their birth; offsets are below the top until it is known.
+  // Blocks of gradients from the top down, in order of their birth; offsets are below the top until
+  // it is known.
   void stack_gradients() {
     std::vector<bool> seen(program_.storages.size(), false);
     std::int64_t below = 0;
@@ -265,13 +268,14 @@ class Layouter {
 
   // The gradients' depth below the top, as steps at which it changes.
   void find_depths() {
-    std::vector<std::pair<std::int32_t, std::int64_t>> changes;  // (step, depth that begins, or minus one that ends)
+    std::vector<std::pair<std::int32_t, std::int64_t>>
+        changes;  // (step, depth that begins, or minus one that ends)
     for (const Life& life : lives_) {
       const Storage& s = storage(life.storage);
       if (s.region != Region::kGradients) continue;
       const auto block = std::find(blocks_.begin(), blocks_.end(), life.storage) - blocks_.begin();
-      const std::int64_t depth =
-          depth_of_[static_cast<std::size_t>(block)] - true_copy(s.copies, life.copy) * s.stride.value;
+      const std::int64_t depth = depth_of_[static_cast<std::size_t>(block)] -
+                                 true_copy(s.copies, life.copy) * s.stride.value;
       changes.emplace_back(life.begin, depth);
       changes.emplace_back(life.end + 1, -depth);
     }
@@ -290,10 +294,13 @@ class Layouter {
   }
 
   [[nodiscard]] std::int64_t greatest_depth(std::int32_t begin, std::int32_t end) const {
-    const auto after = [](std::int32_t step, const std::pair<std::int32_t, std::int64_t>& change) { return step < change.first; };
+    const auto after = [](std::int32_t step, const std::pair<std::int32_t, std::int64_t>& change) {
+      return step < change.first;
+    };
     auto change = std::upper_bound(depths_.begin(), depths_.end(), begin, after) - 1;
     std::int64_t greatest = 0;
-    for (; change != depths_.end() && change->first <= end; ++change) greatest = std::max(greatest, change->second);
+    for (; change != depths_.end() && change->first <= end; ++change)
+      greatest = std::max(greatest, change->second);
     return greatest;
   }
 
@@ -306,19 +313,23 @@ class Layouter {
 
   void find_low_copies() {
     std::vector<std::int32_t> first(program_.storages.size() + 1, 0);
-    for (std::size_t i = 0; i < program_.storages.size(); ++i) first[i + 1] = first[i] + program_.storages[i].copies.count;
+    for (std::size_t i = 0; i < program_.storages.size(); ++i)
+      first[i + 1] = first[i] + program_.storages[i].copies.count;
     std::vector<std::int32_t> known(static_cast<std::size_t>(first.back()), kNone);
     for (const Life& life : lives_) {
       const Storage& s = storage(life.storage);
       if (s.place != Place::kDevice || s.region == Region::kGradients) continue;
-      const std::int32_t copy = s.region == Region::kWork ? life.copy : true_copy(s.copies, life.copy);
+      const std::int32_t copy =
+          s.region == Region::kWork ? life.copy : true_copy(s.copies, life.copy);
       const std::int64_t depth = greatest_depth(life.begin, life.end);
-      std::int32_t& at = known[static_cast<std::size_t>(first[static_cast<std::size_t>(life.storage)] + copy)];
+      const std::int32_t slot = first[static_cast<std::size_t>(life.storage)] + copy;
+      std::int32_t& at = known[static_cast<std::size_t>(slot)];
       if (at == kNone) {
         at = static_cast<std::int32_t>(low_copies_.size());
         low_copies_.push_back({life.storage, copy, depth});
       } else {
-        low_copies_[static_cast<std::size_t>(at)].depth = std::max(low_copies_[static_cast<std::size_t>(at)].depth, depth);
+        low_copies_[static_cast<std::size_t>(at)].depth =
+            std::max(low_copies_[static_cast<std::size_t>(at)].depth, depth);
       }
     }
   }
@@ -328,7 +339,8 @@ class Layouter {
     std::int64_t top = base + greatest_depth(0, static_cast<std::int32_t>(walk_.steps.size()));
     for (const LowCopy& low : low_copies_) {
       const Storage& s = program_.storages[static_cast<std::size_t>(low.storage)];
-      top = std::max(top, s.offset.value + low.copy * s.stride.value + accounted(s).value + low.depth);
+      top = std::max(top,
+                     s.offset.value + low.copy * s.stride.value + accounted(s).value + low.depth);
     }
     return top;
   }
@@ -341,8 +353,8 @@ class Layouter {
 
   Lowering& low_;
   StepProgram& program_;
-  Walk walk_;
-  std::vector<Life> lives_;
+  const Walk& walk_;
+  const std::vector<Life>& lives_;
   std::vector<Item> items_;
   std::vector<StorageId> blocks_;       // of gradients, from the top down
   std::vector<std::int64_t> depth_of_;  // of each block's first copy

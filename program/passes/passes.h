@@ -9,6 +9,10 @@ namespace ftplan::program {
 /// The family's layer ops with plain or LoRA linears, and the loss, the evaluation or the next token.
 Result<void> build_forward(Lowering& lowering);
 
+/// Replaces ops by the sub-ops of the runtime profile; nothing for `ftplan`.
+/// @error bad input for what the profile does not describe
+Result<void> expand(Lowering& lowering);
+
 /// Backward ops, only where a gradient is needed; what they read of the forward is kept.
 Result<void> differentiate(Lowering& lowering);
 

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "core/result.h"
@@ -15,9 +16,9 @@
 #include "program/walk.h"
 
 // Note [Streams]
-// Collectives run on a stream of their own. Each waits for what the compute stream was given before it, and signals when
-// it is done. What reads its result waits for the signal of its own layer; what overwrites its input waits for the signal
-// of the layer whose copy it takes over.
+// Collectives run on a stream of their own. Each waits for what the compute stream was given before
+// it, and signals when it is done. What reads its result waits for the signal of its own layer;
+// what overwrites its input waits for the signal of the layer whose copy it takes over.
 
 namespace ftplan::program {
 namespace {
@@ -76,16 +77,17 @@ class Scheduler {
     if (!follows_compute) {
       program_.instructions.push_back({.op = Op::kMark, .phase = Phase::kReduce});
     }
-    const Node node = follows_compute
-                          ? nodes.back()
-                          : Node{static_cast<std::int32_t>(program_.instructions.size()) - 1, false};
+    const Node node =
+        follows_compute ? nodes.back()
+                        : Node{static_cast<std::int32_t>(program_.instructions.size()) - 1, false};
     if (at(node.id).signals == kNone) at(node.id).signals = program_.events++;
     return node;
   }
 
   // Layers in different segments whose copies of one storage travel signal the same event.
   EventId event_of(const Instruction& collective) {
-    const TensorId result = collective.out.empty() ? collective.update[0].tensor : collective.out[0].tensor;
+    const TensorId result =
+        collective.out.empty() ? collective.update[0].tensor : collective.out[0].tensor;
     const auto [entry, added] = events_.try_emplace(result, program_.events);
     if (added) ++program_.events;
     return entry->second;
@@ -93,7 +95,8 @@ class Scheduler {
 
   void add_wait(InstructionId id, EventUse use) {
     Instruction& instruction = at(id);
-    if (std::find(instruction.waits.begin(), instruction.waits.end(), use) == instruction.waits.end()) {
+    if (std::find(instruction.waits.begin(), instruction.waits.end(), use) ==
+        instruction.waits.end()) {
       instruction.waits.push_back(use);
     }
   }
@@ -110,10 +113,11 @@ class Scheduler {
     const Storage& s = program_.storages[static_cast<std::size_t>(storage)];
     if (s.region != Region::kWork || s.copies.count < 2) return;
     for (const Segment& segment : program_.segments) {
-      const auto writer = std::find_if(segment.body.begin(), segment.body.end(), [&](const Node& node) {
-        return !node.is_segment && at(node.id).stream == Stream::kCompute &&
-               (touches(at(node.id).out, storage) || touches(at(node.id).update, storage));
-      });
+      const auto writer =
+          std::find_if(segment.body.begin(), segment.body.end(), [&](const Node& node) {
+            return !node.is_segment && at(node.id).stream == Stream::kCompute &&
+                   (touches(at(node.id).out, storage) || touches(at(node.id).update, storage));
+          });
       if (writer != segment.body.end()) add_wait(writer->id, {event, s.copies.count});
     }
   }
@@ -146,10 +150,12 @@ class Scheduler {
   void drop_idle_signals() {
     std::vector<bool> awaited(static_cast<std::size_t>(program_.events), false);
     for (const Instruction& instruction : program_.instructions) {
-      for (const EventUse& wait : instruction.waits) awaited[static_cast<std::size_t>(wait.event)] = true;
+      for (const EventUse& wait : instruction.waits)
+        awaited[static_cast<std::size_t>(wait.event)] = true;
     }
     for (Instruction& instruction : program_.instructions) {
-      if (instruction.signals != kNone && !awaited[static_cast<std::size_t>(instruction.signals)]) instruction.signals = kNone;
+      if (instruction.signals != kNone && !awaited[static_cast<std::size_t>(instruction.signals)])
+        instruction.signals = kNone;
     }
   }
 

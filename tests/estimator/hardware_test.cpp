@@ -54,6 +54,13 @@ TEST(Hardware, AnUnknownNameIsRefusedWithTheNearest) {
             "--gpus: got \"A100\", known are cpu, A100-80GB, T4; did you mean A100-80GB?");
 }
 
+TEST(Hardware, OfOtherGpusTheOneWithTheLongestCommonPartIsNamed) {
+  EXPECT_NE(machine_of({.name = "H100"}, {}, host()).error().text().find("did you mean A100-80GB?"),
+            std::string::npos);
+  EXPECT_NE(machine_of({.name = "t4"}, {}, host()).error().text().find("did you mean T4?"),
+            std::string::npos);
+}
+
 TEST(Hardware, MemoriesMustMatchTheDevices) {
   const DeviceLayout three{.name = "T4", .per_node = 3};
   EXPECT_FALSE(machine_of(three, {.memory = {14, 14}}, host()).ok());

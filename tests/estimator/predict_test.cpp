@@ -72,7 +72,8 @@ TEST_P(Methods, LinesAddUpToThePeakInEveryPlace) {
   request.method.method = GetParam();
   const Job job = job_of(request, toy_model());
   for (const std::int64_t every : {0, 1, 2}) {
-    const RankPrediction p = predict(job, {.micro_batch = 2, .checkpointing = {every}, .loss_chunk = 8});
+    const RankPrediction p =
+        predict(job, {.micro_batch = 2, .checkpointing = {every}, .loss_chunk = 8});
     EXPECT_EQ(sum_of_lines(p.device), p.device.peak);
     EXPECT_EQ(sum_of_lines(p.host), p.host.peak);
     EXPECT_EQ(sum_of_lines(p.disk), p.disk.peak);
@@ -110,7 +111,8 @@ TEST(PredictRank, OnAGpuTheRuntimeIsALineWithAnInterval) {
 TEST(PredictRank, ACpuHasNoRuntimeLine) {
   Machine cpu;
   cpu.runtime = Bytes{1000};
-  EXPECT_EQ(predict(job_of(toy_request(), toy_model()), {.loss_chunk = 8}, cpu).device.runtime, Bytes{});
+  EXPECT_EQ(predict(job_of(toy_request(), toy_model()), {.loss_chunk = 8}, cpu).device.runtime,
+            Bytes{});
 }
 
 TEST(PredictRank, Llama2Of7BillionHoldsItsWeightsInTwoBytesEach) {
@@ -128,7 +130,8 @@ TEST(PredictRank, Llama2Of7BillionHoldsItsWeightsInTwoBytesEach) {
 }
 
 TEST(PredictRank, NamesTheLayerAndTheOperationOfThePeak) {
-  const RankPrediction p = predict(job_of(toy_request(), toy_model()), {.micro_batch = 2, .loss_chunk = 8});
+  const RankPrediction p =
+      predict(job_of(toy_request(), toy_model()), {.micro_batch = 2, .loss_chunk = 8});
   EXPECT_NE(p.peak_instruction.find(", "), std::string::npos) << p.peak_instruction;
 }
 
@@ -137,7 +140,8 @@ TEST(PredictRank, LongerRowsOfTheDataDecideTheArena) {
   const Strategy strategy{.loss_chunk = 8};
   const Machine machine;
   const auto peak = [&](std::vector<LengthCount> lengths) {
-    const std::optional<DataFacts> facts = DataFacts{.rows = 4, .longest = 64, .lengths = std::move(lengths)};
+    const std::optional<DataFacts> facts =
+        DataFacts{.rows = 4, .longest = 64, .lengths = std::move(lengths)};
     return predict_rank({job, strategy, machine, facts, 2}, 0)->device.peak;
   };
   EXPECT_EQ(peak({{16, 2}, {64, 2}}), peak({{64, 4}}));
@@ -147,7 +151,8 @@ TEST(PredictRank, LongerRowsOfTheDataDecideTheArena) {
 TEST(Simulate, PeaksWhereThePredictionSays) {
   const Job job = job_of(toy_request(), toy_model());
   for (const std::int64_t every : {0, 1}) {
-    const Strategy strategy{.micro_batch = 1, .accumulation = 2, .checkpointing = {every}, .loss_chunk = 8};
+    const Strategy strategy{
+        .micro_batch = 1, .accumulation = 2, .checkpointing = {every}, .loss_chunk = 8};
     const auto program = program::lower(job, strategy, {}, {});
     ASSERT_TRUE(program.ok()) << program.error().text();
     const Timeline timeline = simulate(*program, 0);
@@ -185,6 +190,14 @@ TEST(Judge, OnCpuDeviceAndHostShareTheMemory) {
   cpu.device_memory = Bytes{100};
   EXPECT_EQ(judge(with_bytes(60, 40, 0), cpu).fits, Fits::kYes);
   EXPECT_EQ(judge(with_bytes(60, 41, 0), cpu).fits, Fits::kNo);
+}
+
+TEST(Judge, OnCpuScratchIsABoundThatMeasuringMayLower) {
+  Machine cpu;
+  cpu.device_memory = Bytes{100};
+  EXPECT_EQ(judge(with_bytes(60, 40, 30), cpu).fits, Fits::kYes);
+  EXPECT_EQ(judge(with_bytes(90, 40, 30), cpu).fits, Fits::kTight);
+  EXPECT_EQ(judge(with_bytes(91, 40, 30), cpu).fits, Fits::kNo);
 }
 
 TEST(Judge, OnAGpuAKnownHostMustHoldItsBytes) {

@@ -13,7 +13,8 @@
 #include "tests/program/support.h"
 
 // Note [Bar]
-// (arena - persistent - scratch) / (lower bound - persistent): what the layout adds to the largest sum of live bytes.
+// (arena - persistent - scratch) / (lower bound - persistent): what the layout adds to the largest
+// sum of live bytes.
 
 namespace ftplan::program {
 namespace {
@@ -25,7 +26,8 @@ double excess(const StepProgram& program) {
   const std::int64_t persistent = program.persistent[kDevice].value;
   std::int64_t arena = program.arena[kDevice].value - persistent;
   for (const Bytes scratch : program.scratch) arena -= scratch.value;
-  return static_cast<double>(arena) / static_cast<double>(lower_bound_of(program, Sampling::kEnds) - persistent);
+  return static_cast<double>(arena) /
+         static_cast<double>(lower_bound_of(program, Sampling::kEnds) - persistent);
 }
 
 TEST(LayoutBar, ArenasOfAllPresetsAreWithinFivePercentOfTheirLowerBounds) {
@@ -38,8 +40,9 @@ TEST(LayoutBar, ArenasOfAllPresetsAreWithinFivePercentOfTheirLowerBounds) {
           JobRequest request;
           request.method.method = method;
           request.data.seq = 2048;
-          const Case c = make_case(request, preset.config,
-                                   {.accumulation = accumulation, .checkpointing = {.every = every}});
+          const Case c =
+              make_case(request, preset.config,
+                        {.accumulation = accumulation, .checkpointing = {.every = every}});
           const double ratio = excess(lower_case(c));
           const std::string name = preset.name + " " + describe(c);
           EXPECT_LE(ratio, kBar) << name;

@@ -9,7 +9,8 @@
 #include "program/walk.h"
 #include "tests/program/support.h"
 
-// A program stores equal layers and micro-steps once, and sizes are found from a few of them. Both must not be seen.
+// A program stores equal layers and micro-steps once, and sizes are found from a few of them. Both
+// must not be seen.
 
 namespace ftplan::program {
 namespace {
@@ -26,7 +27,8 @@ TEST_P(RandomCase, PeaksOfRepeatedSegmentsEqualThoseOfUnrolledOnes) {
     EXPECT_EQ(sampled.arena, unrolled.arena);
     EXPECT_EQ(sampled.persistent, unrolled.persistent);
     for (const Place place : {Place::kDevice, Place::kHost}) {
-      EXPECT_EQ(lower_bound_of(sampled, Sampling::kEnds, place), lower_bound_of(unrolled, Sampling::kAll, place));
+      EXPECT_EQ(lower_bound_of(sampled, Sampling::kEnds, place),
+                lower_bound_of(unrolled, Sampling::kAll, place));
     }
   }
 }
@@ -34,6 +36,18 @@ TEST_P(RandomCase, PeaksOfRepeatedSegmentsEqualThoseOfUnrolledOnes) {
 TEST_P(RandomCase, ProgramsOfAllRanksAreWhatTheyMustBe) {
   const Case c = random_case(GetParam());
   EXPECT_EQ(verify_ranks(lower_ranks(c)), "") << "seed " << GetParam() << ": " << describe(c);
+}
+
+// The same for the sub-ops of another trainer.
+TEST_P(RandomCase, ExpandedProgramsAreWhatTheyMustBe) {
+  Case c = random_case(GetParam());
+  c.job.request.runtime = "hf";
+  c.strategy.checkpointing = {};
+  SCOPED_TRACE("seed " + std::to_string(GetParam()) + ": " + describe(c));
+  EXPECT_EQ(verify_ranks(lower_ranks(c)), "");
+  const StepProgram sampled = lower_case(c, 0, Sampling::kEnds);
+  EXPECT_EQ(sampled.arena, lower_case(c, 0, Sampling::kAll).arena);
+  EXPECT_EQ(lower_bound_of(sampled, Sampling::kEnds), lower_bound_of(sampled, Sampling::kAll));
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ struct Case {
   Machine machine;
 };
 
-/// A two-layer model whose sizes can be multiplied by hand: 16 hidden, 32 intermediate, 2 heads of 8, 64 tokens known.
+/// A two-layer model whose sizes can be multiplied by hand: 16 hidden, 32 intermediate, 2 heads of
+/// 8, 64 tokens known.
 ModelConfig toy_model();
 
 /// The request's choices are those of `strategy`; aborts when `validate` refuses it.
@@ -43,6 +44,7 @@ StepProgram lower_case(const Case& c, std::int64_t rank = 0, Sampling sampling =
 std::vector<StepProgram> lower_ranks(const Case& c);
 
 /// The largest sum of live bytes over all steps: no layout can need less.
-std::int64_t lower_bound_of(const StepProgram& program, Sampling sampling, Place place = Place::kDevice);
+std::int64_t lower_bound_of(const StepProgram& program, Sampling sampling,
+                            Place place = Place::kDevice);
 
 }  // namespace ftplan::program

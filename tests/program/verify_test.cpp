@@ -39,12 +39,13 @@ std::vector<Case> layouts() {
   tied.tied_embeddings = true;
   tied.attention_bias = true;
   full.method.precision = Precision::kBf16;
-  return {make_case(full, tied, {.accumulation = 2, .loss_chunk = 4}),
-          make_case(full, tied, {.checkpointing = {.every = 1}}),
-          make_case(full_on_two, tied, {.zero = 1}),
-          make_case(full_on_two, model, {.accumulation = 3, .checkpointing = {.every = 1}, .zero = 1}),
-          make_case(lora, model, {.accumulation = 2, .checkpointing = {.every = 2}}),
-          make_case(lora_on_two, model, {.zero = 1})};
+  return {
+      make_case(full, tied, {.accumulation = 2, .loss_chunk = 4}),
+      make_case(full, tied, {.checkpointing = {.every = 1}}),
+      make_case(full_on_two, tied, {.zero = 1}),
+      make_case(full_on_two, model, {.accumulation = 3, .checkpointing = {.every = 1}, .zero = 1}),
+      make_case(lora, model, {.accumulation = 2, .checkpointing = {.every = 2}}),
+      make_case(lora_on_two, model, {.zero = 1})};
 }
 
 class Verify : public testing::TestWithParam<std::size_t> {
@@ -63,7 +64,9 @@ class Verify : public testing::TestWithParam<std::size_t> {
     ++broken_;
   }
 
-  [[nodiscard]] std::string text(std::size_t id) const { return print(good_, good_.instructions[id]); }
+  [[nodiscard]] std::string text(std::size_t id) const {
+    return print(good_, good_.instructions[id]);
+  }
 
   // Instructions that run.
   [[nodiscard]] std::vector<std::size_t> running() const {
@@ -132,7 +135,8 @@ TEST_P(Verify, ReportsEachPairOfStoragesThatAreLiveTogetherAndOverlap) {
   for (const auto& [a, b] : pairs) {
     const auto& first = good_.storages[static_cast<std::size_t>(a)];
     const auto& second = good_.storages[static_cast<std::size_t>(b)];
-    expect_report(std::string(first.name) + " #" + std::to_string(a) + " on " + second.name + " #" + std::to_string(b),
+    expect_report(std::string(first.name) + " #" + std::to_string(a) + " on " + second.name + " #" +
+                      std::to_string(b),
                   [&](StepProgram& program) {
                     program.storages[static_cast<std::size_t>(a)].offset = second.offset;
                     program.storages[static_cast<std::size_t>(a)].stride = second.stride;
@@ -202,16 +206,17 @@ TEST_P(Verify, ReportsEachWrongShape) {
   }
   for (std::size_t t = 0; t < used.size(); ++t) {
     if (!used[t] || good_.tensors[t].shape.elements() < 2) continue;
-    expect_report("one column less: tensor " + std::to_string(t) + " of " +
-                      good_.storage_of(static_cast<TensorId>(t)).name + " " + good_.tensors[t].shape.text(),
-                  [&](StepProgram& program) {
-                    Tensor& tensor = program.tensors[t];
-                    Shape shape;
-                    for (int axis = 0; axis < tensor.shape.rank(); ++axis) {
-                      shape.push_back(tensor.shape[axis] - (axis + 1 == tensor.shape.rank() ? 1 : 0));
-                    }
-                    tensor.shape = shape;
-                  });
+    expect_report(
+        "one column less: tensor " + std::to_string(t) + " of " +
+            good_.storage_of(static_cast<TensorId>(t)).name + " " + good_.tensors[t].shape.text(),
+        [&](StepProgram& program) {
+          Tensor& tensor = program.tensors[t];
+          Shape shape;
+          for (int axis = 0; axis < tensor.shape.rank(); ++axis) {
+            shape.push_back(tensor.shape[axis] - (axis + 1 == tensor.shape.rank() ? 1 : 0));
+          }
+          tensor.shape = shape;
+        });
   }
   EXPECT_GT(broken_, 50);
 }

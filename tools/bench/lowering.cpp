@@ -14,8 +14,8 @@
 #include "models/presets.h"
 #include "program/lower.h"
 
-// Evaluations per second: one job and strategy lowered through lay_out, nothing cached. The two ratios at the end say
-// that the cost does not depend on the number of layers and micro-steps.
+// Evaluations per second: one job and strategy lowered through lay_out, nothing cached. The two
+// ratios at the end say that the cost does not depend on the number of layers and micro-steps.
 
 namespace ftplan {
 namespace {
@@ -26,7 +26,8 @@ struct Evaluation {
   Strategy strategy;
 };
 
-Evaluation evaluation(const std::string& preset, std::int64_t layers, Method method, const Strategy& strategy) {
+Evaluation evaluation(const std::string& preset, std::int64_t layers, Method method,
+                      const Strategy& strategy) {
   const models::Preset* found = models::find_preset(preset);
   FTPLAN_CHECK(found != nullptr);
   ModelConfig model = found->config;
@@ -39,8 +40,9 @@ Evaluation evaluation(const std::string& preset, std::int64_t layers, Method met
   request.training.accumulation = strategy.accumulation;
   auto job = validate(request, model, std::nullopt);
   FTPLAN_CHECK(job.ok());
-  const std::string name = preset + " " + std::to_string(model.layers) + " layers " + to_text(method) + " " +
-                           to_text(strategy.checkpointing) + " x" + std::to_string(strategy.accumulation) + " ZeRO-" +
+  const std::string name = preset + " " + std::to_string(model.layers) + " layers " +
+                           to_text(method) + " " + to_text(strategy.checkpointing) + " x" +
+                           std::to_string(strategy.accumulation) + " ZeRO-" +
                            std::to_string(strategy.zero);
   return {name, *job, strategy};
 }
@@ -71,14 +73,17 @@ double print(const Evaluation& e) {
 int run() {
   for (const Method method : {Method::kFull, Method::kLora}) {
     for (const std::int64_t every : {0, 1, 2, 4}) {
-      print(evaluation("llama2-70b", 0, method, {.accumulation = 4, .checkpointing = {.every = every}}));
+      print(evaluation("llama2-70b", 0, method,
+                       {.accumulation = 4, .checkpointing = {.every = every}}));
     }
     print(evaluation("llama2-70b", 0, method, {.checkpointing = {.every = 1}, .zero = 1}));
     const double few = print(evaluation("llama2-70b", 3, method, {.checkpointing = {.every = 1}}));
-    const double many = print(evaluation("llama2-70b", 80, method, {.checkpointing = {.every = 1}}));
+    const double many =
+        print(evaluation("llama2-70b", 80, method, {.checkpointing = {.every = 1}}));
     const double one = print(evaluation("llama2-70b", 0, method, {.accumulation = 1}));
     const double sixteen = print(evaluation("llama2-70b", 0, method, {.accumulation = 16}));
-    std::printf("80 layers cost %.2f times 3 layers, 16 micro-steps %.2f times one\n\n", many / few, sixteen / one);
+    std::printf("80 layers cost %.2f times 3 layers, 16 micro-steps %.2f times one\n\n", many / few,
+                sixteen / one);
   }
   return 0;
 }

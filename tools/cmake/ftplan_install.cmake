@@ -1,12 +1,12 @@
 # `cmake --install`: the libraries of the planner with their headers, and a package for find_package(ftplan).
-# The executor stays out: it is a program's part, and its LibTorch lives in the build tree.
+# The executor stays out: it is a program's part, and its LibTorch lives in the build tree. So do the tools.
 
 include(CMakePackageConfigHelpers)
 
 # ftplan_install_library(<target>), called for each room.
 function(ftplan_install_library target)
   cmake_path(GET CMAKE_CURRENT_SOURCE_DIR FILENAME room)
-  if(room STREQUAL "executor")
+  if(room MATCHES "^(executor|tools)$")
     return()
   endif()
   install(TARGETS ${target} EXPORT ftplan_targets

@@ -1,0 +1,118 @@
+#include "executor/results.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <system_error>
+
+#include "core/category.h"
+#include "core/dtype.h"
+#include "core/job.h"
+#include "core/result.h"
+#include "core/units.h"
+#include "executor/rank_run.h"
+#include "models/adapter.h"
+#include "models/adapter_config.h"
+#include "models/family.h"
+#include "models/safetensors.h"
+#include "models/shards.h"
+#include "program/run_files.h"
+#include "program/step_program.h"
+
+namespace ftplan::executor {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::span<const std::byte> bytes_of(const View& view) {
+  return {view.data, static_cast<std::size_t>((view.elements() * size_of(view.dtype())).value)};
+}
+
+Result<void> write_adapter(const RankRun& run, const std::string& folder) {
+  const Job& job = run.setup().job;
+  auto writer =
+      models::AdapterWriter::create(folder, program::adapter_config_of(job), job.model, DType::kF32);
+  if (!writer) return writer.error();
+  for (std::int32_t layer = 0; layer < job.model.layers; ++layer) {
+    for (const program::AdapterBinding& binding : run.some_program().adapters) {
+      const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
+      const View values = run.adapter(binding, layer);
+      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes_of(values)); !ok) return ok.error();
+    }
+  }
+  return writer->finish();
+}
+
+Result<void> write_model(const RankRun& run, const std::string& folder) {
+  const Job& job = run.setup().job;
+  const auto blueprint = models::make_blueprint(job.model);
+  auto writer = models::ShardedWriter::create(folder, program::model_shards(job));
+  if (!writer) return writer.error();
+  for (const program::WeightBinding& binding : run.some_program().weights) {
+    const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
+    for (std::int32_t layer = 0; layer < layers; ++layer) {
+      const std::string name =
+          binding.per_layer ? models::layer_weight_name(
+                                  blueprint.layer[static_cast<std::size_t>(binding.table_index)], layer)
+                            : binding.name;
+      if (auto ok = writer->write(name, bytes_of(run.weight(binding, layer))); !ok) return ok.error();
+    }
+  }
+  return writer->finish();
+}
+
+// Everything of the model that is not weights: configuration, tokenizer, templates.
+Result<void> copy_companions(const std::string& from, const std::string& to) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(from, error)) {
+    const std::string name = entry.path().filename().string();
+    const bool wanted = name.ends_with(".json") || name == "tokenizer.model" || name.ends_with(".jinja");
+    if (!entry.is_regular_file() || !wanted || name == models::kIndexFile) continue;
+    fs::copy_file(entry.path(), fs::path(to) / name, fs::copy_options::overwrite_existing, error);
+    if (error) return run_failed(to + "/" + name, "cannot be written: " + error.message());
+  }
+  return {};
+}
+
+std::string folder_of(const RankRun& run, const std::string& output) {
+  return output + (run.setup().job.lora() ? "/adapter" : "/model");
+}
+
+}  // namespace
+
+Result<std::string> write_result(const RankRun& run, const std::string& output, const std::string& model_folder) {
+  const std::string folder = folder_of(run, output);
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return run_failed(folder, "cannot be made: " + error.message());
+  const bool adapter = run.setup().job.lora();
+  if (auto ok = adapter ? write_adapter(run, folder) : write_model(run, folder); !ok) return ok.error();
+  if (!adapter) {
+    if (auto ok = copy_companions(model_folder, folder); !ok) return ok.error();
+  }
+  return folder;
+}
+
+PlaceBytes result_disk_bytes(const RankRun& run, const std::string& output) {
+  PlaceBytes bytes;
+  const Category values = run.setup().job.lora() ? Category::kAdapters : Category::kWeights;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder_of(run, output), error)) {
+    const std::string name = entry.path().filename().string();
+    const bool weights = name.ends_with(".safetensors");
+    if (!weights && name != models::kAdapterConfigFile && name != models::kIndexFile) continue;
+    bytes.peak += Bytes{static_cast<std::int64_t>(entry.file_size(error))};
+    if (!weights) continue;
+    const auto file = models::SafetensorsFile::open(entry.path().string());
+    if (!file) continue;
+    for (const models::TensorView& tensor : file->tensors()) {
+      bytes[values] += Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
+    }
+  }
+  bytes.unused = bytes.peak - bytes.live();
+  return bytes;
+}
+
+}  // namespace ftplan::executor

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+
+#include "core/category.h"
+#include "core/result.h"
+#include "executor/rank_run.h"
+
+/// What a run leaves behind: `adapter/` that PEFT loads, or `model/` that transformers loads.
+namespace ftplan::executor {
+
+/// @param model_folder whose configuration and tokenizer go into `model/`
+/// @return the folder
+Result<std::string> write_result(const RankRun& run, const std::string& output, const std::string& model_folder);
+
+/// Bytes of a result's weights and adapter configuration, read from its files.
+PlaceBytes result_disk_bytes(const RankRun& run, const std::string& output);
+
+}  // namespace ftplan::executor

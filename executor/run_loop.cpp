@@ -1,0 +1,341 @@
+#include "executor/run_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "core/category.h"
+#include "core/job.h"
+#include "core/json.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "core/run_result.h"
+#include "core/training.h"
+#include "data/data_set.h"
+#include "executor/calibrate.h"
+#include "executor/checkpointing.h"
+#include "executor/feeding.h"
+#include "executor/kernels.h"
+#include "executor/loader.h"
+#include "executor/process_memory.h"
+#include "executor/rank_run.h"
+#include "executor/results.h"
+#include "executor/torch_runtime.h"
+#include "models/family.h"
+#include "models/files.h"
+#include "program/lower.h"
+#include "program/run_programs.h"
+
+namespace ftplan::executor {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// What the plan was made for must be what is here.
+Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet& data, const Machine& machine) {
+  const std::string again = ": plan again with ftplan plan";
+  if (job.ranks() > 1) {
+    return bad_input("--gpus", "running " + plan.job.devices.gpus + " is not built yet: plan with --gpus cpu");
+  }
+  if (machine.backend != Backend::kCpu) {
+    return bad_input("--gpus", "running on " + machine.name + " is not built yet: plan with --gpus cpu");
+  }
+  if (plan.job.runtime != "ftplan") {
+    return bad_input("--runtime", "a plan for " + plan.job.runtime + " is an estimate of another trainer" + again);
+  }
+  if (models::weight_table_digest(job.model) != plan.digests.model) {
+    return bad_input("plan", "its model's table of weights is not that of this version" + again);
+  }
+  if (plan.data && data.facts.digest != plan.data->digest) {
+    return bad_input("plan", "the data has changed since it was made" + again);
+  }
+  if (machine.instruction_set != best_instruction_set()) {
+    return bad_input("plan", "was made for " + machine.instruction_set + ", this machine has " + best_instruction_set() +
+                                 again);
+  }
+  if (machine.torch != torch_version()) {
+    return bad_input("plan", "was made for LibTorch " + machine.torch + ", this is " + torch_version() + again);
+  }
+  return {};
+}
+
+// Lines of `metrics.jsonl`; those after the step that a run continues from are dropped.
+class MetricsFile {
+ public:
+  static Result<MetricsFile> open(const std::string& path, std::int64_t step) {
+    std::string kept;
+    std::ifstream before(path);
+    for (std::string line; std::getline(before, line);) {
+      const auto json = parse_json(line, path);
+      if (!json || !json->is_object() || json->value("step", std::int64_t{0}) > step) break;
+      kept += line + "\n";
+    }
+    if (auto ok = models::write_text_file(path, kept); !ok) return ok.error();
+    MetricsFile file;
+    file.path_ = path;
+    file.out_.open(path, std::ios::app);
+    return file;
+  }
+
+  Result<void> write(const StepMetrics& metrics) {
+    Json json = to_json(metrics);
+    for (auto it = json.begin(); it != json.end();) it = it->is_null() ? json.erase(it) : std::next(it);
+    out_ << json.dump() << "\n" << std::flush;
+    if (!out_) return run_failed(path_, "cannot be written: is the disk full?");
+    return {};
+  }
+
+ private:
+  std::string path_;
+  std::ofstream out_;
+};
+
+class RunLoop {
+ public:
+  RunLoop(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options)
+      : plan_(plan),
+        job_(job),
+        options_(options),
+        feeder_(job, plan.strategy, 0, data),
+        steps_(total_steps(job.request.training, feeder_.steps_per_epoch())),
+        validation_(feeder_.validation()) {}
+
+  Result<RunOutcome> run(const std::optional<DataFacts>& facts) {
+    auto rank = RankRun::create({.job = job_, .strategy = plan_.strategy, .machine = plan_.machine, .facts = facts});
+    if (!rank) return rank.error();
+    run_ = std::move(*rank);
+    if (auto ok = check_programs(); !ok) return ok.error();
+    if (auto ok = check_scratch(*run_); !ok) return ok.error();
+    const auto loader = Loader::open(job_, options_.model, options_.adapter);
+    if (!loader) return loader.error();
+    if (auto ok = run_->load(*loader); !ok) return ok.error();
+    reset_outside_peak();
+    if (auto ok = resume(); !ok) return ok.error();
+    auto metrics = MetricsFile::open(options_.output + "/metrics.jsonl", step_);
+    if (!metrics) return metrics.error();
+    metrics_ = std::move(*metrics);
+    if (auto ok = steps(); !ok) return ok.error();
+    return finish();
+  }
+
+ private:
+  // The run executes what was estimated: the same programs, laid out the same way.
+  [[nodiscard]] Result<void> check_programs() const {
+    auto program = program::lower(job_, plan_.strategy, plan_.machine,
+                                  {.kind = program::ProgramKind::kTrain, .sequence = job_.sequence});
+    if (!program) return program.error();
+    const std::vector<std::string> found = {program::program_digest(*program)};
+    if (plan_.digests.programs.empty() || plan_.digests.programs != found) {
+      return bad_input("plan", "this version of ftplan makes another step program: plan again with ftplan plan");
+    }
+    const Bytes mapped = run_->arenas().device.size();
+    if (mapped != plan_.predicted.front().arena) {
+      return bad_input("plan", "the arena would be " + std::to_string(mapped.value) + " bytes, planned are " +
+                                   std::to_string(plan_.predicted.front().arena.value) + ": plan again with ftplan plan");
+    }
+    return {};
+  }
+
+  [[nodiscard]] std::string checkpoints() const { return options_.output + "/checkpoints"; }
+  void note(const std::string& line) const {
+    if (options_.note) options_.note(line);
+  }
+
+  Result<void> resume() {
+    const auto newest = newest_checkpoint(checkpoints(), options_.plan_digest);
+    if (!newest) return newest.error();
+    if (!*newest) return {};
+    if (auto ok = restore_checkpoint(*run_, (*newest)->path); !ok) return ok.error();
+    step_ = (*newest)->step;
+    note("continues after step " + std::to_string(step_) + " of " + std::to_string(steps_));
+    return {};
+  }
+
+  Result<void> save() {
+    if (auto ok = save_checkpoint(*run_, checkpoints(), step_, options_.plan_digest); !ok) return ok.error();
+    return {};
+  }
+
+  [[nodiscard]] bool due(const Cadence& every) const {
+    const std::int64_t period = every.epoch ? feeder_.steps_per_epoch() : every.steps;
+    return period > 0 && step_ % period == 0;
+  }
+
+  Result<void> steps() {
+    const TrainingOptions& training = job_.request.training;
+    while (step_ < steps_) {
+      if (auto ok = one_step(); !ok) return ok.error();
+      const bool last = step_ == steps_;
+      const bool evaluates = due(training.eval_every) || (last && training.eval_every != Cadence{});
+      if (evaluates && !validation_.empty() && step_ >= training.eval_delay) {
+        if (auto ok = evaluate(); !ok) return ok.error();
+      }
+      const bool stops = options_.stop != nullptr && *options_.stop;
+      if (last || due(training.save_every) || stops) {
+        if (auto ok = save(); !ok) return ok.error();
+        note_disk();
+      }
+      if (stops && !last) {
+        (void)write_measured();
+        return Error{ErrorCode::kInterrupted, "interrupted",
+                     "after step " + std::to_string(step_) + " of " + std::to_string(steps_) +
+                         ", the state is saved: the same command continues"};
+      }
+    }
+    return {};
+  }
+
+  Result<void> one_step() {
+    const auto began = Clock::now();
+    const StepRows rows = feeder_.rows_of_step(step_);
+    const double rate = learning_rate_at(job_.request.training, job_.learning_rate, step_, steps_);
+    StepMetrics metrics{.step = step_ + 1, .learning_rate = rate, .target_tokens = rows.target_tokens};
+    if (rows.target_tokens == 0) {
+      note("step " + std::to_string(step_ + 1) + " has no tokens to learn and is skipped");
+    } else {
+      const auto fill = feeder_.fill(rows);
+      const auto output = run_->train(rows.length, {step_, rate, rows.target_tokens}, fill);
+      if (!output) return output.error();
+      if (!std::isfinite(output->loss) || !output->finite) return not_finite(*output);
+      metrics.loss = last_loss_ = output->loss;
+      metrics.gradient_norm = output->gradient_norm;
+    }
+    ++step_;
+    const double seconds = seconds_since(began);
+    ++steps_done_;
+    tokens_done_ += rows.tokens;
+    training_seconds_ += seconds;
+    metrics.seconds = seconds;
+    metrics.tokens_per_second = static_cast<double>(rows.tokens) / seconds;
+    metrics.device_peak_bytes = run_->arenas().device.size();
+    if (auto ok = metrics_.write(metrics); !ok) return ok.error();
+    if (options_.progress) {
+      const double each = training_seconds_ / static_cast<double>(steps_done_);
+      options_.progress({step_, steps_, last_loss_, static_cast<double>(tokens_done_) / training_seconds_,
+                         each * static_cast<double>(steps_ - step_), run_->arenas().device.size()});
+    }
+    return {};
+  }
+
+  // The update was left out, so the state is the one before this step.
+  Error not_finite(const StepOutput& output) {
+    const auto saved = save();
+    const std::string state = saved ? "the state before it is saved" : "the state could not be saved: " + saved.error().text();
+    const char* what = std::isfinite(output.loss) ? "the gradient's norm" : "the loss";
+    return run_failed("step " + std::to_string(step_ + 1),
+                      std::string(what) + " is not finite, " + state + ": try a lower --learning-rate");
+  }
+
+  Result<void> evaluate() {
+    double sum = 0;
+    std::int64_t targets = 0;
+    for (const StepRows& rows : validation_) {
+      if (rows.target_tokens == 0) continue;
+      const auto fill = feeder_.fill_validation(rows);
+      const auto loss = run_->evaluate(rows.length, fill);
+      if (!loss) return loss.error();
+      sum += *loss;
+      targets += rows.target_tokens;
+    }
+    if (targets == 0) return {};
+    const double mean = sum / static_cast<double>(targets);
+    note("step " + std::to_string(step_) + ": validation loss " + std::to_string(mean));
+    return metrics_.write({.step = step_, .validation_loss = mean, .perplexity = std::exp(mean)});
+  }
+
+  // The fullest instants: a new checkpoint beside the one it replaces, and the result beside the last checkpoint.
+  void note_disk() {
+    const Category values = job_.lora() ? Category::kAdapters : Category::kWeights;
+    PlaceBytes now = checkpoint_disk_bytes(checkpoints(), values);
+    if (previous_checkpoint_ > Bytes{}) {
+      PlaceBytes both = now;
+      for (std::size_t c = 0; c < kCategories; ++c) both[static_cast<Category>(c)] += now[static_cast<Category>(c)];
+      both.peak = now.peak + previous_checkpoint_;
+      both.unused = both.peak - both.live();
+      keep_larger(both);
+    }
+    previous_checkpoint_ = now.peak;
+    keep_larger(now);
+  }
+  void keep_larger(const PlaceBytes& bytes) {
+    if (bytes.peak > disk_.peak) disk_ = bytes;
+  }
+
+  [[nodiscard]] RunResult measured() const {
+    const RankPrediction& predicted = plan_.predicted.front();
+    RankBytes found = run_->measured();
+    found.disk = disk_;
+    RunResult result;
+    result.ranks.push_back({.rank = 0,
+                            .predicted = {predicted.device, predicted.host, predicted.disk},
+                            .measured = found,
+                            .outside_arena_bytes = outside_peak(),
+                            .process_bytes = resident_bytes() - found.device.peak - found.host.peak});
+    if (training_seconds_ > 0) {
+      result.tokens_per_second = static_cast<double>(tokens_done_) / training_seconds_;
+      result.step_seconds = training_seconds_ / static_cast<double>(steps_done_);
+    }
+    return result;
+  }
+
+  Result<void> write_measured() {
+    return models::write_text_file(options_.output + "/measured.json", render_json(to_json(measured())) + "\n");
+  }
+
+  Result<RunOutcome> finish() {
+    if (steps_done_ == 0) note_disk();
+    auto folder = write_result(*run_, options_.output, options_.model);
+    if (!folder) return folder.error();
+    PlaceBytes both = checkpoint_disk_bytes(checkpoints(), job_.lora() ? Category::kAdapters : Category::kWeights);
+    const PlaceBytes result = result_disk_bytes(*run_, options_.output);
+    for (std::size_t c = 0; c < kCategories; ++c) both[static_cast<Category>(c)] += result[static_cast<Category>(c)];
+    both.peak += result.peak;
+    both.unused = both.peak - both.live();
+    keep_larger(both);
+    if (auto ok = write_measured(); !ok) return ok.error();
+    return RunOutcome{measured(), *folder, step_, last_loss_};
+  }
+
+  const Plan& plan_;
+  const Job& job_;
+  const RunOptions& options_;
+  Feeder feeder_;
+  std::int64_t steps_;
+  std::vector<StepRows> validation_;
+  std::unique_ptr<RankRun> run_;
+  MetricsFile metrics_;
+  std::int64_t step_ = 0;        // optimizer steps that are done
+  std::int64_t steps_done_ = 0;  // by this process
+  std::int64_t tokens_done_ = 0;
+  double training_seconds_ = 0;
+  double last_loss_ = 0;
+  PlaceBytes disk_;
+  Bytes previous_checkpoint_;
+};
+
+}  // namespace
+
+Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options) {
+  if (auto ok = check_digests(plan, job, data, plan.machine); !ok) return ok.error();
+  std::error_code error;
+  fs::create_directories(options.output, error);
+  if (error) return bad_input(options.output, "cannot be made: " + error.message());
+  if (auto ok = models::write_text_file(options.output + "/plan.json", render_plan(plan)); !ok) return ok.error();
+  const std::optional<DataFacts> facts = plan.data ? plan.data : std::optional<DataFacts>(data.facts);
+  return RunLoop(plan, job, data, options).run(facts);
+}
+
+}  // namespace ftplan::executor

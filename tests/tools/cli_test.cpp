@@ -1,0 +1,297 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "core/category.h"
+#include "core/json.h"
+#include "core/plan.h"
+#include "tests/tools/run_ftplan.h"
+
+namespace ftplan::tools {
+namespace {
+
+// Two layers of width 16: every command answers at once.
+constexpr const char* kConfig =
+    R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96,
+  "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+  "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16"})";
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override { folder_.write("model/config.json", kConfig); }
+  Finished run(const std::string& arguments) const { return ftplan(folder_, arguments); }
+  [[nodiscard]] Json json_of(const std::string& arguments) const {
+    const Finished done = run(arguments);
+    EXPECT_EQ(done.code, 0) << done.err;
+    Json json = Json::parse(done.out, nullptr, /*allow_exceptions=*/false);
+    EXPECT_FALSE(json.is_discarded()) << done.out;
+    return json;
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(Cli, EstimateFillsTheFormOfItsJson) {
+  const Json json = json_of("estimate --model llama2-70b --gpus 1xA100-80GB --json");
+  EXPECT_EQ(json["format_version"], 1);
+  EXPECT_EQ(json["model"]["parameters"], 68'976'648'192);
+  EXPECT_EQ(json["devices"]["count"], 1);
+  ASSERT_EQ(json["rows"].size(), 4U);  // full and LoRA, with and without checkpointing
+  for (const Json& row : json["rows"]) {
+    EXPECT_EQ(row["fits"], "no");
+    EXPECT_EQ(row["basis"], "formula");
+    EXPECT_LT(row["headroom_bytes"].get<std::int64_t>(), 0);
+    EXPECT_EQ(row["device"]["weights"], 68'976'648'192 * 2);
+    std::int64_t sum = 0;
+    for (const auto& line : row["device"].items()) {
+      if (line.key() != "peak") sum += line.value().get<std::int64_t>();
+    }
+    EXPECT_EQ(sum, row["device"]["peak"]);
+  }
+}
+
+TEST_F(Cli, EstimateCountsWhatAMethodTrains) {
+  const Json json = json_of(
+      "estimate --model llama2-70b --gpus 1xA100-80GB --method lora --rank 4 --targets "
+      "q_proj,k_proj,v_proj,o_proj "
+      "--json");
+  ASSERT_EQ(json["rows"].size(), 2U);
+  EXPECT_EQ(json["rows"][0]["trainable_parameters"], 16'384'000);
+  EXPECT_EQ(json["rows"][0]["device"]["adapters"], 4 * 16'384'000);
+}
+
+TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
+  const Finished done = run("estimate --model llama2-7b --gpus 1xA100-80GB");
+  EXPECT_EQ(done.code, 0);
+  EXPECT_NE(done.out.find("Yes: LoRA with checkpointing none"), std::string::npos) << done.out;
+  EXPECT_NE(done.out.find("not built yet: qlora"), std::string::npos) << done.out;
+  EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("has no bf16 units"),
+            std::string::npos);
+}
+
+TEST_F(Cli, TwoRanksAreEstimatedWithAndWithoutSharding) {
+  const Json json =
+      json_of("estimate --model model --gpus 2xcpu --method full --checkpointing none --json");
+  ASSERT_EQ(json["rows"].size(), 2U);
+  EXPECT_EQ(json["rows"][1]["zero"], 1);
+  EXPECT_LT(json["rows"][1]["device"]["optimizer"].get<std::int64_t>(),
+            json["rows"][0]["device"]["optimizer"].get<std::int64_t>());
+}
+
+TEST_F(Cli, PlanWritesTheSameBytesEachTime) {
+  const std::string plan = "plan --model model --steps 3 --memory 1 --seq 64 -o ";
+  EXPECT_EQ(run(plan + "a.json").code, 0);
+  EXPECT_EQ(run(plan + "b.json").code, 0);
+  EXPECT_FALSE(folder_.read("a.json").empty());
+  EXPECT_EQ(folder_.read("a.json"), folder_.read("b.json"));
+  const auto read = read_plan(folder_.read("a.json"), "a.json");
+  ASSERT_TRUE(read.ok()) << read.error().text();
+  EXPECT_EQ(read->steps, 3);
+  EXPECT_EQ(read->fits, Fits::kYes);
+}
+
+TEST_F(Cli, PathsInAPlanAreRelativeToIt) {
+  folder_.write("plans/keep", "");
+  ASSERT_EQ(run("plan --model model --steps 1 --seq 64 -o plans/plan.json").code, 0);
+  EXPECT_EQ(read_plan(folder_.read("plans/plan.json"), "plan.json")->job.model, "../model");
+}
+
+TEST_F(Cli, AJobFileAndFlagsSayTheSame) {
+  folder_.write("job.json", R"({"model": "model", "devices": {"memory": [1]}, "method": {"rank": 4},
+                                "data": {"seq": 64}, "training": {"steps": 3, "micro_batch": 2}})");
+  const Finished from_file = run("plan --job job.json --json");
+  const Finished from_flags =
+      run("plan --model model --memory 1 --rank 4 --seq 64 --steps 3 --micro-batch 2 --json");
+  EXPECT_EQ(from_file.code, 0) << from_file.err;
+  EXPECT_EQ(from_file.out, from_flags.out);
+  EXPECT_NE(run("plan --job job.json --rank 8 --json").out, from_file.out);
+}
+
+TEST_F(Cli, WhatDoesNotFitExitsWithThree) {
+  const Finished done = run("plan --model llama2-70b --gpus T4 -o plan.json");
+  EXPECT_EQ(done.code, 3);
+  EXPECT_NE(done.out.find("are missing"), std::string::npos) << done.out;
+  EXPECT_NE(done.out.find("Largest part: weights"), std::string::npos) << done.out;
+  EXPECT_FALSE(std::filesystem::exists(folder_.file("plan.json")));
+  const Finished json = run("plan --model llama2-70b --gpus T4 --json");
+  EXPECT_EQ(json.code, 3);
+  EXPECT_EQ(Json::parse(json.out)["largest_category"], "weights");
+}
+
+TEST_F(Cli, SimulateHasAnInstantForEveryInstructionAndATrace) {
+  ASSERT_EQ(run("plan --model model --steps 1 --seq 64 -o plan.json").code, 0);
+  const Json timeline = json_of("simulate plan.json --json --trace trace.json");
+  const auto plan = read_plan(folder_.read("plan.json"), "plan.json");
+  const Json& peak = timeline["instants"][timeline["peak"].get<std::size_t>()];
+  EXPECT_EQ(peak["device"], to_json(plan->predicted.front().device));
+  const Json trace = Json::parse(folder_.read("trace.json"));
+  EXPECT_EQ(trace["traceEvents"].size(), 2 * timeline["instants"].size());
+}
+
+TEST_F(Cli, ExplainTurnsKnobs) {
+  ASSERT_EQ(run("plan --model model --steps 1 --seq 64 -o plan.json").code, 0);
+  const Json json = json_of("explain plan.json --json");
+  bool lower = false;
+  for (const Json& change : json["changes"]) {
+    lower = lower || (change["flags"] == "--checkpointing full" &&
+                      change["difference_bytes"].get<std::int64_t>() < 0);
+  }
+  EXPECT_TRUE(lower) << json["changes"].dump();
+  EXPECT_EQ(run("explain plan.json").code, 0);
+}
+
+TEST_F(Cli, CataloguesAndDoctorSpeakJson) {
+  EXPECT_EQ(json_of("models --json")["models"].size(), 8U);
+  EXPECT_EQ(json_of("hardware --json")["hardware"].size(), 2U);
+  const Json doctor = json_of("doctor --json");
+  EXPECT_GE(doctor["machine"]["threads"], 1);
+  EXPECT_EQ(doctor["machine_digest"].get<std::string>().size(), 32U);
+}
+
+TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
+  for (const char* command : {"estimate", "plan", "data", "simulate", "explain", "merge", "models",
+                              "hardware", "doctor"}) {
+    const Finished done = run(std::string(command) + " --help");
+    EXPECT_EQ(done.code, 0) << command;
+    EXPECT_NE(done.out.find("Example: ftplan " + std::string(command)), std::string::npos)
+        << done.out;
+  }
+  const std::string help = run("--help").out;
+  for (const char* worker : {"run", "eval", "generate", "calibrate"}) {
+    EXPECT_NE(help.find("\n  " + std::string(worker) + " "), std::string::npos) << help;
+  }
+  EXPECT_EQ(run("--version").out.rfind("ftplan ", 0), 0U);
+}
+
+constexpr const char* kTokens = R"({"input_ids": [[1, 5, 6, 7], [1, 8, 9], [3, 4, 5, 6, 7]],
+  "labels": [[-100, 5, 6, 7], [-100, 8, 9], [3, 4, 5, 6, 7]]})";
+
+TEST_F(Cli, APlanForDataKnowsItsStepsAndLengths) {
+  folder_.write("rows.json", kTokens);
+  const Finished done =
+      run("plan --model model --data rows.json --global-batch 2 --epochs 2 -o plan.json");
+  ASSERT_EQ(done.code, 0) << done.err;
+  const auto plan = read_plan(folder_.read("plan.json"), "plan.json");
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  EXPECT_EQ(plan->steps, /*epochs=*/2 * /*ceil(3 rows / 2)=*/2);
+  ASSERT_TRUE(plan->data.has_value());
+  EXPECT_EQ(plan->data->rows, 3);
+  EXPECT_EQ(plan->data->longest, 5);
+  EXPECT_EQ(plan->digests.data, plan->data->digest);
+}
+
+TEST_F(Cli, DataIsShownAndWrittenAsTokens) {
+  folder_.write("rows.json", kTokens);
+  const Json json = json_of("data --model model --data rows.json --json --out again.json");
+  EXPECT_EQ(json["facts"]["rows"], 3);
+  EXPECT_EQ(json["facts"]["tokens"], 4 + 3 + 5);
+  const Json again = json_of("data --model model --data again.json --json");
+  EXPECT_EQ(again["facts"]["digest"], json["facts"]["digest"]);
+}
+
+struct Wrong {
+  const char* arguments;
+  const char* message;
+};
+
+class BadInput : public Cli, public testing::WithParamInterface<Wrong> {};
+INSTANTIATE_TEST_SUITE_P(
+    Lines, BadInput,
+    testing::Values(
+        Wrong{"estimat", "ftplan: estimat: unknown command; did you mean estimate?"},
+        Wrong{"estimate --modle x", "ftplan: --modle: unknown flag; did you mean --model?"},
+        Wrong{"estimate", "ftplan: --model: missing: name a preset"},
+        Wrong{"estimate --model llama2-8b", "did you mean \"llama2-7b\"?"},
+        Wrong{"estimate --model model --gpus A100", "did you mean A100-80GB?"},
+        Wrong{"estimate --model model --gpus 0xT4", "ftplan: --gpus: got \"0xT4\""},
+        Wrong{"plan --model model --micro-batch 0",
+              "ftplan: --micro-batch: got 0, expected 1..65536 sequences"},
+        Wrong{"plan --model model --micro-batch two",
+              "ftplan: --micro-batch: got \"two\", expected"},
+        Wrong{"plan --model model --checkpointing some", "expected none | full | every-k"},
+        Wrong{"plan --model model --method qlora", "qlora is not built yet"},
+        Wrong{"plan --model model --seq 4096", "has 128 positions"},
+        Wrong{"plan --model model --runtime hf", "ftplan: --runtime: hf is not built yet"},
+        Wrong{"plan --model model --adapter nowhere", "nowhere/adapter_config.json"},
+        Wrong{"plan --job missing.json", "ftplan: missing.json: cannot be read"},
+        Wrong{"plan --model model --steps 1 -o no/such/plan.json",
+              "ftplan: --output: no/such/plan.json"},
+        Wrong{"simulate missing.json", "ftplan: missing.json: cannot be read"},
+        Wrong{"simulate model/config.json", "ftplan: model/config.json#/format_version: missing"},
+        Wrong{"plan --model model --data missing.json", "missing.json"},
+        Wrong{"data --model model", "ftplan: --data: missing: name the files to read"},
+        Wrong{"data --model model --data model/config.json --format text --samples x",
+              "--samples: got x"},
+        Wrong{"data --model model --data model/config.json --format text", "needs a tokenizer"},
+        Wrong{"merge --model llama2-7b --adapter a -o b", "which has no weights"}));
+
+TEST_P(BadInput, IsOneLineAndExitsWithTwo) {
+  const Finished done = run(GetParam().arguments);
+  EXPECT_EQ(done.code, 2) << done.err;
+  EXPECT_NE(done.err.find(GetParam().message), std::string::npos) << done.err;
+  EXPECT_EQ(done.err.find('\n'), done.err.size() - 1) << done.err;
+  EXPECT_EQ(done.out, "");
+}
+
+TEST_F(Cli, AnUnknownKeyOfAJobNamesItsPlace) {
+  folder_.write("job.json", R"({"model": "model", "training": {"micro_bach": 2}})");
+  const Finished done = run("plan --job job.json");
+  EXPECT_EQ(done.code, 2);
+  EXPECT_NE(done.err.find("job.json#/training/micro_bach"), std::string::npos) << done.err;
+  EXPECT_NE(done.err.find("micro_batch"), std::string::npos) << done.err;
+}
+
+// The worker stands beside the program: a script shows what it is given.
+class Worker : public Cli {
+ protected:
+  void SetUp() override {
+    Cli::SetUp();
+    std::filesystem::copy_file(FTPLAN_BINARY, folder_.file("ftplan"));
+  }
+  void make_worker(const std::string& script) const {
+    folder_.write("ftplan-worker", "#!/bin/sh\n" + script);
+    std::filesystem::permissions(folder_.file("ftplan-worker"), std::filesystem::perms::owner_all);
+  }
+  [[nodiscard]] Finished run_here(const std::string& arguments) const {
+    return ftplan(folder_, arguments, folder_.file("ftplan"));
+  }
+};
+
+TEST_F(Worker, WhenItIsMissingTheMessageSaysHowToBuildIt) {
+  for (const char* command : {"run plan.json", "eval", "generate", "calibrate"}) {
+    const Finished done = run_here(command);
+    EXPECT_EQ(done.code, 2);
+    EXPECT_NE(done.err.find("ftplan-worker is missing (it needs LibTorch): run tools/setup worker"),
+              std::string::npos)
+        << done.err;
+  }
+}
+
+TEST_F(Worker, GetsTheArgumentsAndItsExitCodeIsOurs) {
+  make_worker("echo \"$# $1 $2 $4\"; exit 4\n");
+  const Finished done = run_here("run plan.json --output 'a b'");
+  EXPECT_EQ(done.code, 4);
+  EXPECT_EQ(done.out, "4 run plan.json a b\n");
+}
+
+TEST_F(Worker, IsToldOfASignalAndMayStillFinish) {
+  // The worker signals the program that started it; only a forwarded signal ends its wait.
+  make_worker(
+      "trap 'echo saved; exit 130' INT\nkill -INT $PPID\ni=0\nwhile [ $i -lt 200 ]; do sleep 0.05; "
+      "i=$((i+1)); "
+      "done\nexit 1\n");
+  const Finished done = run_here("run plan.json");
+  EXPECT_EQ(done.code, 130) << done.err;
+  EXPECT_EQ(done.out, "saved\n");
+}
+
+TEST_F(Worker, OneThatIsKilledIsARunThatFailed) {
+  make_worker("kill -KILL $$\n");
+  const Finished done = run_here("run plan.json");
+  EXPECT_EQ(done.code, 4);
+  EXPECT_NE(done.err.find("was ended by signal 9"), std::string::npos) << done.err;
+}
+
+}  // namespace
+}  // namespace ftplan::tools

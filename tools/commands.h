@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/options.h"
+
+/// The subcommands of `ftplan`, one file each.
+namespace ftplan::tools {
+
+CommandRow estimate_command();
+CommandRow plan_command();
+CommandRow data_command();
+CommandRow simulate_command();
+CommandRow explain_command();
+CommandRow merge_command();
+CommandRow models_command();
+CommandRow hardware_command();
+CommandRow doctor_command();
+
+/// Commands that ftplan-worker does, with what `--help` says of them.
+struct WorkerCommand {
+  const char* name;
+  const char* help;
+  const char* example;
+};
+const std::vector<WorkerCommand>& worker_commands();
+
+/// To standard output.
+void print(const std::string& text);
+
+}  // namespace ftplan::tools

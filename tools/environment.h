@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+
+#include "models/hub_cache.h"
+
+/// The user's environment variables.
+namespace ftplan::tools {
+
+models::HubEnvironment hub_environment();
+
+/// Folder for what ftplan measured or tokenized: `$XDG_CACHE_HOME/ftplan`, else `~/.cache/ftplan`;
+/// empty where neither is known.
+std::string cache_folder();
+
+}  // namespace ftplan::tools

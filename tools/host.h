@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/machine.h"
+#include "core/units.h"
+
+/// What this host is and has, read from the system.
+namespace ftplan::tools {
+
+/// Memory that a new process may take: what the kernel calls available, and what the limits of the
+/// control groups (v1 and v2, and those above them) leave. Page cache counts as free. Empty where
+/// the system does not tell.
+/// @param root folder that holds `proc` and `sys`; empty for the system's own
+std::optional<Bytes> available_memory(const std::string& root = "");
+
+/// CPUs that this process may use: its affinity, and the quota of its control groups rounded up.
+std::int64_t usable_cpus(const std::string& root = "");
+
+/// "avx512", "avx2", or empty: the best kernels that this processor runs.
+std::string instruction_set();
+
+/// The `cpu` machine of this host without measured scratch. `host_memory` leaves out what a worker
+/// process holds beside its arena.
+Machine probe_host();
+
+}  // namespace ftplan::tools

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/job.h"
+#include "core/result.h"
+#include "tools/options.h"
+
+namespace ftplan::tools {
+
+/// The flags of a `JobRequest`, made from `fields<...>` of its option structs: the JSON key
+/// `micro_batch` is the flag
+/// `--micro-batch`. Errors name the flag.
+class JobFlags {
+ public:
+  JobFlags();
+  void declare(Options& options);
+  /// Only those that decide what the data becomes.
+  void declare_data(Options& options);
+  /// The request of `--job FILE`, or the defaults, with what flags say put over it.
+  /// @error a file that cannot be read, a value of a wrong type or out of range, no model
+  [[nodiscard]] Result<JobRequest> read() const;
+  /// Whether the flag was given: `given("method")`.
+  [[nodiscard]] bool given(const std::string& name) const;
+
+ private:
+  struct Flag {
+    std::string name;
+    FlagText text;
+    bool is_switch = false;
+    bool is_list = false;
+    std::optional<std::string> value;
+    std::vector<std::string> values;
+    std::optional<bool> on;
+    std::function<Result<void>(JobRequest&, const Flag&)> set;
+    [[nodiscard]] bool given() const { return value || on || !values.empty(); }
+  };
+  static void declare(Options& options, Flag& flag);
+  template <class Owner>
+  void add_fields(Owner JobRequest::* owner, const char* group);
+  template <class Value, class Access>
+  void add(const char* name, const char* unit, Range range, const char* help, const char* group,
+           Access access);
+
+  std::optional<std::string> job_file_;
+  std::vector<std::unique_ptr<Flag>> flags_;
+};
+
+}  // namespace ftplan::tools

@@ -1,0 +1,144 @@
+#include "core/plan.h"
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <variant>
+
+#include "core/category.h"
+#include "core/enums.h"
+#include "core/json.h"
+#include "core/machine.h"
+#include "core/result.h"
+#include "core/strategy.h"
+#include "core/text.h"
+#include "core/units.h"
+#include "models/files.h"
+#include "planner/plan.h"
+#include "planner/search.h"
+#include "tools/commands.h"
+#include "tools/job_flags.h"
+#include "tools/options.h"
+#include "tools/resolve.h"
+
+namespace ftplan::tools {
+namespace {
+
+// A path as seen from the folder of the plan; absolute ones and names that are no files stay.
+std::string seen_from(const std::string& folder, const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (path.empty() || fs::path(path).is_absolute() || !fs::exists(path, error)) return path;
+  const fs::path relative =
+      fs::relative(fs::absolute(path, error), fs::absolute(folder, error), error);
+  return error || relative.empty() ? path : relative.string();
+}
+
+void make_relative(JobRequest& request, const std::string& plan_file) {
+  const std::string folder = models::folder_of(plan_file);
+  request.model = seen_from(folder, request.model);
+  request.adapter = seen_from(folder, request.adapter);
+  for (std::string& file : request.data.data) file = seen_from(folder, file);
+}
+
+class MakePlan : public Command {
+ public:
+  void declare(Options& options) override {
+    flags_.declare(options);
+    options.value({"-o,--output", "FILE", "Where the plan is written."}, output_);
+    options.toggle({"--json", "", "Prints the plan instead of a summary."}, json_);
+  }
+
+  Result<int> run() override {
+    auto request = flags_.read();
+    if (!request) return request.error();
+    auto resolved = resolve(*request);
+    if (!resolved) return resolved.error();
+    auto made = planner::make_plan({resolved->job, resolved->machine, resolved->facts});
+    if (!made) return made.error();
+    if (const auto* answer = std::get_if<Infeasible>(&*made)) {
+      print(json_ ? render_json(as_json(*answer)) : text_of(*answer));
+      return exit_code(ErrorCode::kInfeasible);
+    }
+    return finish(std::get<Plan>(*std::move(made)), resolved->notes);
+  }
+
+ private:
+  Result<int> finish(Plan plan, const std::vector<std::string>& notes) const {
+    if (output_) {
+      make_relative(plan.job, *output_);
+      if (auto written = models::write_text_file(*output_, render_plan(plan)); !written) {
+        return bad_input("--output", written.error().text());
+      }
+    }
+    print(json_ ? render_plan(plan) : text_of(plan, notes));
+    return 0;
+  }
+
+  [[nodiscard]] std::string text_of(const Plan& plan, const std::vector<std::string>& notes) const {
+    const RankPrediction& p = plan.predicted.front();
+    std::string text = plan.model.name + ": " + to_text(plan.job.method.method) + ", " +
+                       to_text(plan.job.method.precision) + ", micro-batch " +
+                       std::to_string(plan.strategy.micro_batch) + " x " +
+                       std::to_string(plan.strategy.accumulation) + ", checkpointing " +
+                       to_text(plan.strategy.checkpointing);
+    if (plan.layout.size() > 1) text += ", ZeRO-" + std::to_string(plan.strategy.zero);
+    text += plan.steps > 0 ? ", " + std::to_string(plan.steps) + " steps\n" : "\n";
+    text += "device " + format_bytes(p.device.peak) + " at the peak (" + p.peak_instruction +
+            "), host " + format_bytes(p.host.peak) + ", disk " + format_bytes(p.disk.peak) + "\n";
+    if (p.uncertainty > Bytes{}) {
+      text += plan.machine.backend == Backend::kCpu
+                  ? "scratch is a bound: the peak is up to " + format_bytes(p.uncertainty) +
+                        " lower once ftplan calibrate has measured it\n"
+                  : "the peak is a formula, +- " + format_bytes(p.uncertainty) + "\n";
+    }
+    for (const std::string& sentence : plan.why) text += sentence + "\n";
+    for (const std::string& note : notes) text += "note: " + note + "\n";
+    for (const RunnerUp& other : plan.runners_up) {
+      text += "not chosen: micro-batch " + std::to_string(other.strategy.micro_batch) +
+              ", checkpointing " + to_text(other.strategy.checkpointing) + ", " +
+              format_bytes(other.peak) + ": " + other.lost_by + "\n";
+    }
+    return text + (output_ ? "Next:  ftplan run " + *output_ + "\n" : "");
+  }
+
+  static std::string text_of(const Infeasible& answer) {
+    const Bytes need = answer.limit + answer.deficit;
+    return "Does not fit: " + format_bytes(need) + " are needed, " + format_bytes(answer.limit) +
+           " are there, " + format_bytes(answer.deficit) + " are missing (micro-batch " +
+           std::to_string(answer.best_strategy.micro_batch) + ", checkpointing " +
+           to_text(answer.best_strategy.checkpointing) +
+           ").\nLargest part: " + to_text(answer.biggest_category) + ", " +
+           format_bytes(answer.prediction.device[answer.biggest_category]) + " of " +
+           format_bytes(answer.prediction.device.peak) +
+           ".\nSmallest change that fits: " + answer.smallest_change + "\n";
+  }
+
+  static Json as_json(const Infeasible& answer) {
+    return {{"format_version", 1},
+            {"fits", "no"},
+            {"strategy", to_json(answer.best_strategy)},
+            {"predicted", to_json(answer.prediction)},
+            {"limit_bytes", answer.limit.value},
+            {"missing_bytes", answer.deficit.value},
+            {"largest_category", to_text(answer.biggest_category)},
+            {"smallest_change", answer.smallest_change}};
+  }
+
+  JobFlags flags_;
+  std::optional<std::string> output_;
+  bool json_ = false;
+};
+
+}  // namespace
+
+CommandRow plan_command() {
+  return {"plan", "The first layout that fits, or by how much none does and what would.",
+          "ftplan plan --model llama3.2-1b --gpus cpu --data my.jsonl -o plan.json",
+          [] { return std::make_unique<MakePlan>(); }};
+}
+
+}  // namespace ftplan::tools

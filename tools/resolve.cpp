@@ -1,0 +1,103 @@
+#include "tools/resolve.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/devices.h"
+#include "core/job.h"
+#include "core/machine.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "estimator/hardware.h"
+#include "models/adapter_config.h"
+#include "models/files.h"
+#include "models/load.h"
+#include "tools/environment.h"
+#include "tools/facts.h"
+#include "tools/host.h"
+#include "tools/scratch_cache.h"
+
+namespace ftplan::tools {
+namespace {
+
+// Training goes on with the adapter's own shape.
+Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
+  const std::string path = models::join_path(request.adapter, models::kAdapterConfigFile);
+  const auto text = models::read_text_file(path);
+  if (!text) return text.error();
+  const auto config = models::read_adapter_config(*text, path);
+  if (!config) return config.error();
+  const auto linears = models::adapted_linears(*config, model, path);
+  if (!linears) return linears.error();
+  const auto adapted = models::same_in_all_layers(*linears, model, path);
+  if (!adapted) return adapted.error();
+  if (request.method.method == Method::kFull) {
+    return bad_input("--adapter",
+                     "an adapter is trained by --method lora; merge it to train everything");
+  }
+  request.method.rank = config->rank;
+  request.method.alpha = config->alpha;
+  request.method.rslora = config->rslora;
+  request.method.targets.clear();
+  for (int linear = 0; linear < kLinears; ++linear) {
+    if ((*adapted)[static_cast<std::size_t>(linear)])
+      request.method.targets.emplace_back(kLinearNames[linear]);
+  }
+  return {};
+}
+
+Result<Machine> find_machine(const JobRequest& request) {
+  auto devices = parse_devices(request.devices.gpus);
+  if (!devices) return devices.error();
+  const bool cpu = devices->name == "cpu";
+  auto machine = estimator::machine_of(*devices, request.devices, cpu ? probe_host() : Machine{});
+  if (!machine || !cpu) return machine;
+  auto scratch = load_scratch(cache_folder(), *machine);
+  if (!scratch) return scratch.error();
+  machine->scratch = *std::move(scratch);
+  return machine;
+}
+
+}  // namespace
+
+Result<Resolved> resolve(JobRequest request) {
+  if (request.runtime == "hf") {
+    return bad_input("--runtime", "hf is not built yet: use ftplan");
+  }
+  auto machine = find_machine(request);
+  if (!machine) return machine.error();
+  auto source = models::load_model_config(request.model, hub_environment());
+  if (!source) return source.error();
+  if (!request.adapter.empty()) {
+    if (auto taken = take_adapter(request, source->config); !taken) return taken.error();
+  }
+  auto facts = read_facts(request, *source);
+  if (!facts) return facts.error();
+  auto job = validate(request, source->config, *facts);
+  if (!job) return job.error();
+  Resolved resolved{*std::move(job), *std::move(machine), *std::move(facts),
+                    std::move(source->notes)};
+  if (!resolved.machine.native_bf16 && request.method.precision == Precision::kBf16) {
+    resolved.notes.push_back(
+        resolved.machine.name +
+        " has no bf16 units: bf16 is emulated there, slowly; fp16 is not built yet");
+  }
+  return resolved;
+}
+
+Result<Plan> load_plan(const std::string& path) {
+  const auto text = models::read_text_file(path);
+  if (!text) return text.error();
+  auto plan = read_plan(*text, path);
+  if (!plan) return plan.error();
+  if (plan->predicted.empty())
+    return bad_input(path + "#/predicted", "got none, expected one for each rank");
+  if (auto job = job_of(*plan); !job) return bad_input(path, job.error().text());
+  return plan;
+}
+
+Result<Job> job_of(const Plan& plan) { return validate(plan.job, plan.model, plan.data); }
+
+}  // namespace ftplan::tools

@@ -1,0 +1,36 @@
+#include "tools/worker/model_in_use.h"
+
+#include <utility>
+
+#include "core/job.h"
+#include "core/method.h"
+#include "core/result.h"
+#include "executor/loader.h"
+#include "models/load.h"
+#include "tools/environment.h"
+#include "tools/resolve.h"
+#include "tools/worker/commands.h"
+
+namespace ftplan::tools {
+
+Result<ModelInUse> open_model(const JobRequest& given) {
+  JobRequest request = given;
+  request.devices.gpus = "cpu";
+  request.method.method = request.adapter.empty() ? Method::kFull : Method::kLora;
+  auto source = models::load_model_config(request.model, hub_environment());
+  if (!source) return source.error();
+  if (source->folder.empty()) {
+    return bad_input("--model", request.model + " is a preset without weights: name a model folder");
+  }
+  JobRequest without_data = request;
+  without_data.data.data.clear();
+  auto resolved = resolve(without_data);
+  if (!resolved) return resolved.error();
+  auto machine = worker_machine();
+  if (!machine) return machine.error();
+  auto loader = executor::Loader::open(resolved->job, source->folder, request.adapter);
+  if (!loader) return loader.error();
+  return ModelInUse{std::move(resolved->job), *std::move(machine), *std::move(source), *std::move(loader)};
+}
+
+}  // namespace ftplan::tools

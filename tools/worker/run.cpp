@@ -1,0 +1,200 @@
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/digest.h"
+#include "core/job.h"
+#include "core/json.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "core/run_result.h"
+#include "core/text.h"
+#include "executor/run_loop.h"
+#include "models/family.h"
+#include "models/load.h"
+#include "tools/environment.h"
+#include "tools/facts.h"
+#include "tools/host.h"
+#include "tools/options.h"
+#include "tools/resolve.h"
+#include "tools/worker/commands.h"
+
+namespace ftplan::tools {
+namespace {
+
+std::atomic<bool> stop_asked{false};
+
+extern "C" void ask_to_stop(int) { stop_asked = true; }
+
+// The first signal finishes the step and saves; the second ends the process.
+void listen_for_stop() {
+  struct sigaction action {};
+  action.sa_handler = ask_to_stop;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+std::string duration(double seconds) {
+  std::array<char, 32> text{};
+  const auto whole = static_cast<long long>(seconds + 0.5);
+  (void)std::snprintf(text.data(), text.size(), whole >= 3600 ? "%lld:%02lld:%02lld" : "%02lld:%02lld",
+                      whole >= 3600 ? whole / 3600 : whole / 60, whole >= 3600 ? whole / 60 % 60 : whole % 60,
+                      whole % 60);
+  return text.data();
+}
+
+// One line that is written over on a terminal, and nothing elsewhere.
+class ProgressLine {
+ public:
+  void show(const executor::Progress& p) {
+    if (!terminal_) return;
+    std::fprintf(stderr, "\r\x1b[Kstep %lld/%lld  loss %.4f  %.0f tokens/s  %s  %s left",
+                 static_cast<long long>(p.step), static_cast<long long>(p.steps), p.loss, p.tokens_per_second,
+                 format_bytes(p.device_peak).c_str(), duration(p.seconds_left).c_str());
+    open_ = true;
+  }
+  void note(const std::string& line) {
+    close();
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+  void close() {
+    if (open_) std::fputs("\n", stderr);
+    open_ = false;
+  }
+
+ private:
+  bool terminal_ = ::isatty(STDERR_FILENO) == 1;
+  bool open_ = false;
+};
+
+class RunPlan : public Command {
+ public:
+  void declare(Options& options) override {
+    options.argument({"plan", "FILE", "What ftplan plan wrote."}, plan_file_);
+    options.value({"--model", "FOLDER", "Folder with the weights. [that of the plan]"}, model_);
+    options.values({"--data", "FILE...", "The plan's data, where it lies now. [that of the plan]"}, data_);
+    options.value({"--adapter", "FOLDER", "The adapter to continue from, where it lies now."}, adapter_);
+    options.value({"-o,--output", "FOLDER", "Run folder. [the plan's name with -run]"}, output_);
+    options.toggle({"--json", "", "Prints measured.json at the end."}, json_);
+  }
+
+  Result<int> run() override {
+    auto plan = load_plan(plan_file_);
+    if (!plan) return plan.error();
+    const auto job = job_of(*plan);
+    if (!job) return job.error();
+    const auto model = find_model(*plan);
+    if (!model) return model.error();
+    const auto loaded = load_data(*plan, *model);
+    if (!loaded) return loaded.error();
+    if (auto ok = check_memory(*plan); !ok) return ok.error();
+    return fine_tune(*plan, *job, model->folder, loaded->set);
+  }
+
+ private:
+  [[nodiscard]] Result<models::ModelSource> find_model(const Plan& plan) const {
+    const std::string bound = bind_path(plan_file_, plan.job.model);
+    std::error_code error;
+    const bool is_path = std::filesystem::exists(bound, error);
+    auto source = models::load_model_config(model_ ? *model_ : is_path ? bound : plan.job.model, hub_environment());
+    if (!source) return source;
+    if (source->folder.empty()) {
+      return bad_input("--model", "the plan is for the preset " + plan.job.model +
+                                      ": name the folder with its weights, --model FOLDER");
+    }
+    if (models::weight_table_digest(source->config) != plan.digests.model) {
+      return bad_input(source->folder, "is another model than the plan's: plan again with ftplan plan --model " +
+                                           source->folder);
+    }
+    return source;
+  }
+
+  [[nodiscard]] Result<LoadedData> load_data(const Plan& plan, const models::ModelSource& model) const {
+    JobRequest request = plan.job;
+    if (!plan.data) {
+      return bad_input(plan_file_, "was made without data: plan again with ftplan plan --data FILE");
+    }
+    for (std::string& file : request.data.data) file = bind_path(plan_file_, file);
+    if (!data_.empty()) request.data.data = data_;
+    return load_request_data(request, model);
+  }
+
+  static Result<void> check_memory(const Plan& plan) {
+    const RankPrediction& p = plan.predicted.front();
+    const Bytes wanted = p.device.peak + p.host.peak;
+    const auto free = available_memory();
+    if (!free || wanted <= *free) return {};
+    return Error{ErrorCode::kInfeasible, "memory",
+                 "the plan needs " + format_bytes(wanted) + ", this host has " + format_bytes(*free) +
+                     " free: close other programs, or plan again with --memory"};
+  }
+
+  Result<int> fine_tune(const Plan& plan, const Job& job, const std::string& model, const data::DataSet& data) {
+    ProgressLine line;
+    executor::RunOptions options{.model = model,
+                                 .output = output_ ? *output_ : default_output(),
+                                 .adapter = adapter_ ? *adapter_ : bind_path(plan_file_, plan.job.adapter),
+                                 .plan_digest = digest(render_plan(plan)),
+                                 .stop = &stop_asked};
+    options.progress = [&](const executor::Progress& p) { line.show(p); };
+    options.note = [&](const std::string& text) { line.note(text); };
+    listen_for_stop();
+    const auto outcome = executor::run_plan(plan, job, data, options);
+    line.close();
+    if (!outcome) return outcome.error();
+    if (json_) {
+      std::fputs((render_json(to_json(outcome->measured)) + "\n").c_str(), stdout);
+    } else {
+      summarize(*outcome, options.output);
+    }
+    return 0;
+  }
+
+  static void summarize(const executor::RunOutcome& outcome, const std::string& output) {
+    const RankMeasurement& rank = outcome.measured.ranks.front();
+    const bool equal = rank.predicted == rank.measured;
+    std::printf("%lld steps, last loss %.4f, %.0f tokens/s\n", static_cast<long long>(outcome.steps),
+                outcome.last_loss, outcome.measured.tokens_per_second);
+    std::printf("device   predicted %lld bytes, measured %lld\n",
+                static_cast<long long>(rank.predicted.device.peak.value),
+                static_cast<long long>(rank.measured.device.peak.value));
+    std::printf("host     predicted %lld bytes, measured %lld\n",
+                static_cast<long long>(rank.predicted.host.peak.value),
+                static_cast<long long>(rank.measured.host.peak.value));
+    std::printf("disk     predicted %lld bytes, measured %lld\n",
+                static_cast<long long>(rank.predicted.disk.peak.value),
+                static_cast<long long>(rank.measured.disk.peak.value));
+    std::printf("%s; %lld bytes outside the arena\n",
+                equal ? "every category as predicted" : "categories differ: see measured.json",
+                static_cast<long long>(rank.outside_arena_bytes.value));
+    std::printf("result   %s\nNext:    ftplan report %s --html report.html\n", outcome.result.c_str(), output.c_str());
+  }
+
+  [[nodiscard]] std::string default_output() const {
+    return std::filesystem::path(plan_file_).replace_extension().string() + "-run";
+  }
+
+  std::string plan_file_;
+  std::optional<std::string> model_, adapter_, output_;
+  std::vector<std::string> data_;
+  bool json_ = false;
+};
+
+}  // namespace
+
+CommandRow run_command() {
+  return {"run", "Fine-tunes as planned; resumes by itself.", "ftplan run plan.json --output out",
+          [] { return std::make_unique<RunPlan>(); }};
+}
+
+}  // namespace ftplan::tools

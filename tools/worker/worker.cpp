@@ -1,0 +1,41 @@
+// ftplan-worker: what needs LibTorch. `ftplan run`, `eval`, `generate` and `calibrate` start it.
+
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "executor/kernels.h"
+#include "executor/torch_runtime.h"
+#include "models/files.h"
+#include "tools/environment.h"
+#include "tools/host.h"
+#include "tools/options.h"
+#include "tools/scratch_cache.h"
+#include "tools/worker/commands.h"
+
+namespace ftplan::tools {
+
+Result<Machine> worker_machine() {
+  Machine machine = probe_host();
+  if (executor::best_instruction_set().empty()) {
+    return bad_input("cpu", "has neither AVX2 with FMA nor AVX-512: ftplan has no kernels for it");
+  }
+  machine.torch = executor::torch_version();
+  auto scratch = load_scratch(cache_folder(), machine);
+  if (!scratch) return scratch.error();
+  machine.scratch = *std::move(scratch);
+  return machine;
+}
+
+std::string bind_path(const std::string& plan_file, const std::string& path) {
+  if (path.empty() || path.front() == '/') return path;
+  return models::join_path(models::folder_of(plan_file), path);
+}
+
+}  // namespace ftplan::tools
+
+int main(int argc, char** argv) {
+  using namespace ftplan::tools;
+  return run_commands({run_command(), eval_command(), generate_command(), calibrate_command()},
+                      std::vector<std::string>(argv + 1, argv + argc));
+}
