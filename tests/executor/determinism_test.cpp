@@ -92,7 +92,7 @@ TEST_P(Determinism, TrainingLowersTheLoss) {
 
 // Puts a NaN into the first weight of the checkpoint's last layer.
 void spoil(const RankRun& run) {
-  const auto& bindings = run.train_program().weights;
+  const auto& bindings = run.some_program().weights;
   for (const auto& binding : bindings) {
     if (!binding.per_layer) continue;
     const View weight =

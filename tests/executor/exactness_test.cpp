@@ -5,7 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -18,6 +17,7 @@
 #include "core/json.h"
 #include "core/units.h"
 #include "estimator/predict.h"
+#include "executor/calibrate.h"
 #include "executor/scratch.h"
 #include "executor/session.h"
 #include "executor/torch_runtime.h"
@@ -132,11 +132,8 @@ std::vector<Use> scratch_uses(const World& world, Bytes withheld) {
 
 // The setting, its 16-bit products measured on this machine.
 Setting calibrated(Setting setting) {
-  std::map<std::string, Bytes> measured;
-  for (const Use& use : scratch_uses(World(setting), Bytes{})) {
-    if (!use.declared.exact) measured[use.key] = std::max(measured[use.key], *use.used);
-  }
-  for (const auto& [key, bytes] : measured) setting.scratch.push_back({key, bytes});
+  const World world(setting);
+  setting.scratch = need(measure_scratch(*world.create()));
   return setting;
 }
 
@@ -174,6 +171,20 @@ TEST_P(Exactness, AnOperationWhoseScratchIsWithheldFailsByItsName) {
   if (GetParam().method == Method::kFull)
     expected.merge(std::set<std::string>{"rms_norm_backward", "embed_backward"});
   for (const std::string& name : expected) EXPECT_TRUE(failed.contains(name)) << name;
+}
+
+TEST_P(Exactness, WithheldScratchIsNoticedBeforeTheFirstStepWhereItWasMeasured) {
+  const World world(setting());
+  EXPECT_TRUE(check_scratch(*world.create()));
+  const auto needs_some = [](const MeasuredScratch& measured) { return measured.bytes.value > 0; };
+  const auto& measured = world.machine.scratch;
+  if (std::none_of(measured.begin(), measured.end(), needs_some)) return;
+  auto run = world.create();
+  run->session_options().withheld_scratch = program::kAlignment;
+  const auto checked = check_scratch(*run);
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().code, ErrorCode::kInfeasible);
+  EXPECT_NE(checked.error().text().find("linear"), std::string::npos) << checked.error().text();
 }
 
 TEST_P(Exactness, AStepEndsWithTheNameOfTheOperationThatNeedsMore) {

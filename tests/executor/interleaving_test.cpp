@@ -97,7 +97,7 @@ class Ranks {
 
  private:
   [[nodiscard]] std::span<std::byte> persistent(std::size_t rank, Place place) const {
-    const Bytes size = runs_[rank]->train_program().persistent[static_cast<std::size_t>(place)];
+    const Bytes size = runs_[rank]->some_program().persistent[static_cast<std::size_t>(place)];
     return runs_[rank]->arenas().of(place).bytes().first(static_cast<std::size_t>(size.value));
   }
 

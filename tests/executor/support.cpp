@@ -146,7 +146,7 @@ Made make(const TempFolder& folder, const Setting& setting, const Strategy& stra
 // Calls `f(name, view)` for each copy of each weight and adapter.
 template <class F>
 void for_each_value(const RankRun& run, F f) {
-  const auto& program = run.train_program();
+  const auto& program = run.some_program();
   const auto layers = static_cast<std::int32_t>(run.setup().job.model.layers);
   for (const auto& binding : program.weights) {
     for (std::int32_t layer = 0; layer < (binding.per_layer ? layers : 1); ++layer) {
