@@ -17,7 +17,7 @@ struct DataContext {
   std::int64_t positions = 0;            ///< the model's; 0: unlimited
   std::int64_t vocabulary = 0;           ///< rows of its embedding table; 0: not checked
   std::int64_t seed = 0;                 ///< decides which documents are held out
-  std::string cache_folder;              ///< see user_cache_folder(); empty: nothing is stored
+  std::string cache_folder;              ///< of the user; empty: nothing is stored
 };
 
 /// What happened to the documents on the way.

@@ -4,7 +4,6 @@
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <optional>
@@ -72,16 +71,6 @@ bool is_size(const Header& header, std::uint64_t size) {
 }
 
 }  // namespace
-
-std::string user_cache_folder() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");  // NOLINT(concurrency-mt-unsafe)
-  if (cache != nullptr && std::filesystem::path(cache).is_absolute()) {
-    return (std::filesystem::path(cache) / "ftplan").string();
-  }
-  const char* home = std::getenv("HOME");  // NOLINT(concurrency-mt-unsafe)
-  if (home == nullptr || *home == '\0') return {};
-  return (std::filesystem::path(home) / ".cache" / "ftplan").string();
-}
 
 DocumentCache::DocumentCache(std::string folder, std::span<const SourceFile> sources,
                              const Tokenizer& tokenizer, const ReadOptions& options) {

@@ -11,9 +11,6 @@
 /// Tokenized documents on disk, so that the same files are tokenized once.
 namespace ftplan::data {
 
-/// `$XDG_CACHE_HOME/ftplan`, else `~/.cache/ftplan`; empty where neither is known.
-std::string user_cache_folder();
-
 /// Documents are found by what made them: the bytes of the files, the tokenizer, the options. Names
 /// and times do not matter, so a copied or touched file is found and an edited one never.
 /// Anything wrong with the folder means that nothing is stored or found, not an error.

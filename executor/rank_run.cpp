@@ -61,15 +61,22 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
   return run;
 }
 
-// What one program leaves in place the next finds there.
+// What one program leaves in place the next finds there. Generation has caches beyond what is loaded.
 void RankRun::check_shared_state() const {
-  const program::StepProgram& first = entries_.begin()->second->program;
+  const auto persistent = [](const program::StepProgram& program) {
+    std::vector<program::Storage> storages;
+    for (const program::Storage& storage : program.storages) {
+      if (storage.region == program::Region::kPersistent) storages.push_back(storage);
+    }
+    return storages;
+  };
+  const auto first = persistent(entries_.begin()->second->program);
   for (const auto& [key, entry] : entries_) {
-    const auto& storages = entry->program.storages;
-    for (std::size_t i = 0; i < first.storages.size(); ++i) {
-      if (first.storages[i].region != program::Region::kPersistent) continue;
-      FTPLAN_CHECK(storages[i].region == program::Region::kPersistent && storages[i].size == first.storages[i].size);
-      FTPLAN_CHECK(storages[i].offset == first.storages[i].offset && storages[i].stride == first.storages[i].stride);
+    const auto other = persistent(entry->program);
+    FTPLAN_CHECK(other.size() >= first.size());
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      FTPLAN_CHECK(other[i].size == first[i].size && other[i].offset == first[i].offset);
+      FTPLAN_CHECK(other[i].stride == first[i].stride && other[i].place == first[i].place);
     }
   }
 }

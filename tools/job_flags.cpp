@@ -1,6 +1,7 @@
 #include "tools/job_flags.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -166,6 +167,14 @@ void JobFlags::declare_data(Options& options) {
   for (const auto& flag : flags_) {
     if (flag->text.group == "Data" || flag->name == "model" || flag->name == "seed")
       declare(options, *flag);
+  }
+}
+
+void JobFlags::declare_use(Options& options) {
+  constexpr std::array kNames = {"model", "adapter", "precision", "data",       "format",
+                                 "seq",   "packing", "eval_batch", "pad_multiple", "train_on_prompt"};
+  for (const auto& flag : flags_) {
+    if (std::find(kNames.begin(), kNames.end(), flag->name) != kNames.end()) declare(options, *flag);
   }
 }
 

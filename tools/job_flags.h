@@ -21,6 +21,8 @@ class JobFlags {
   void declare(Options& options);
   /// Only those that decide what the data becomes.
   void declare_data(Options& options);
+  /// Those of a model in use: model, adapter, precision, data, batch.
+  void declare_use(Options& options);
   /// The request of `--job FILE`, or the defaults, with what flags say put over it.
   /// @error a file that cannot be read, a value of a wrong type or out of range, no model
   [[nodiscard]] Result<JobRequest> read() const;

@@ -63,9 +63,6 @@ Result<Machine> find_machine(const JobRequest& request) {
 }  // namespace
 
 Result<Resolved> resolve(JobRequest request) {
-  if (request.runtime == "hf") {
-    return bad_input("--runtime", "hf is not built yet: use ftplan");
-  }
   auto machine = find_machine(request);
   if (!machine) return machine.error();
   auto source = models::load_model_config(request.model, hub_environment());

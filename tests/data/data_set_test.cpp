@@ -272,20 +272,5 @@ TEST_F(LoadData, IsDescribedWithItsLabels) {
   EXPECT_NE(page.find("2 (alpaca), 0 held out"), std::string::npos) << page;
 }
 
-TEST(UserCacheFolder, FollowsTheXdgVariable) {
-  const char* before = std::getenv("XDG_CACHE_HOME");
-  const std::string kept = before == nullptr ? "" : before;
-  setenv("XDG_CACHE_HOME", "/some/cache", 1);
-  EXPECT_EQ(user_cache_folder(), "/some/cache/ftplan");
-  // The specification has relative paths ignored.
-  setenv("XDG_CACHE_HOME", "relative", 1);
-  EXPECT_EQ(user_cache_folder().find("relative"), std::string::npos);
-  if (before == nullptr) {
-    unsetenv("XDG_CACHE_HOME");
-  } else {
-    setenv("XDG_CACHE_HOME", kept.c_str(), 1);
-  }
-}
-
 }  // namespace
 }  // namespace ftplan::data

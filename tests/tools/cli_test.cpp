@@ -212,7 +212,6 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"plan --model model --checkpointing some", "expected none | full | every-k"},
         Wrong{"plan --model model --method qlora", "qlora is not built yet"},
         Wrong{"plan --model model --seq 4096", "has 128 positions"},
-        Wrong{"plan --model model --runtime hf", "ftplan: --runtime: hf is not built yet"},
         Wrong{"plan --model model --adapter nowhere", "nowhere/adapter_config.json"},
         Wrong{"plan --job missing.json", "ftplan: missing.json: cannot be read"},
         Wrong{"plan --model model --steps 1 -o no/such/plan.json",

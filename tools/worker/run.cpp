@@ -144,7 +144,7 @@ class RunPlan : public Command {
     executor::RunOptions options{.model = model,
                                  .output = output_ ? *output_ : default_output(),
                                  .adapter = adapter_ ? *adapter_ : bind_path(plan_file_, plan.job.adapter),
-                                 .plan_digest = digest(render_plan(plan)),
+                                 .plan_digest = digest(render_plan(plan)).substr(0, 16),
                                  .stop = &stop_asked};
     options.progress = [&](const executor::Progress& p) { line.show(p); };
     options.note = [&](const std::string& text) { line.note(text); };
