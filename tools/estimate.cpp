@@ -72,6 +72,11 @@ class Estimate : public Command {
   Result<int> run() override {
     auto request = flags_.read();
     if (!request) return request.error();
+    // The least that a step can be; plan has a larger batch unless told otherwise.
+    if (!request->training.micro_batch && !request->training.accumulation && !request->training.global_batch) {
+      request->training.micro_batch = 1;
+      request->training.accumulation = 1;
+    }
     auto resolved = resolve(*request);
     if (!resolved) return resolved.error();
     auto rows = all_rows(*resolved);
