@@ -170,7 +170,8 @@ class Estimate : public Command {
     const Strategy& strategy = rows.front().strategy();
     text += "assumed   " + std::to_string(strategy.micro_batch) + " x " +
             std::to_string(job.sequence) + " tokens a device and pass, " +
-            std::to_string(strategy.accumulation) + " passes a step, " +
+            std::to_string(strategy.accumulation) +
+            (strategy.accumulation == 1 ? " pass a step, " : " passes a step, ") +
             to_text(job.request.method.precision) + ", " + to_text(job.request.method.optimizer);
     for (const Row& row : rows) {
       if (!row.job.lora()) continue;
