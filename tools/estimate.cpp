@@ -278,8 +278,11 @@ class Estimate : public Command {
       if (!batch) return batch.error();
       const auto tokens = grow(resolved, *row, /*in_rows=*/false);
       if (!tokens) return tokens.error();
-      text = "Room left: micro-batch " + std::to_string(*batch) + ", or rows of " +
-             std::to_string(*tokens) + " tokens\n";
+      const bool larger = *batch > row->strategy().micro_batch;
+      const bool longer = *tokens > row->job.sequence;
+      if (larger || longer) text = "Room left: ";
+      if (larger) text += "micro-batch " + std::to_string(*batch) + (longer ? ", or " : "\n");
+      if (longer) text += "rows of " + std::to_string(*tokens) + " tokens\n";
     }
     const std::string base =
         " --model " + resolved.job.request.model + " --gpus " + resolved.job.request.devices.gpus;
