@@ -64,6 +64,8 @@ class MakePlan : public Command {
     if (!request) return request.error();
     auto resolved = resolve(*request);
     if (!resolved) return resolved.error();
+    // What the run writes names its model as the plan does.
+    if (output_) make_relative(resolved->job.request, *output_);
     auto made = planner::make_plan({resolved->job, resolved->machine, resolved->facts});
     if (!made) return made.error();
     // Another measurement may change the choice, and that what is to be measured; it ends with all of it measured.
@@ -105,9 +107,8 @@ class MakePlan : public Command {
     return true;
   }
 
-  Result<int> finish(Plan plan, const std::vector<std::string>& notes) const {
+  Result<int> finish(const Plan& plan, const std::vector<std::string>& notes) const {
     if (output_) {
-      make_relative(plan.job, *output_);
       if (auto written = models::write_text_file(*output_, render_plan(plan)); !written) {
         return bad_input("--output", written.error().text());
       }
