@@ -19,7 +19,7 @@ struct Check {
   const char* name;
   Values (*run)(const std::string& isa, DType dtype);
 };
-void PrintTo(const Check& check, std::ostream* out) { *out << check.name; }
+std::ostream& operator<<(std::ostream& out, const Check& check) { return out << check.name; }
 
 const Check kChecks[] = {{"rms_norm", check_rms_norm},
                          {"rms_norm_apply", check_rms_norm_apply},
