@@ -7,11 +7,16 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "core/category.h"
+#include "core/enums.h"
+#include "core/method.h"
+#include "core/result.h"
 #include "core/units.h"
+#include "executor/call.h"
+#include "executor/feeding.h"
+#include "executor/rank_run.h"
 #include "executor/session.h"
 #include "executor/torch_runtime.h"
 #include "program/lower.h"

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/dtype.h"
+#include "core/shape.h"
 #include "program/attributes.h"
 #include "program/op.h"
 #include "program/step_program.h"
@@ -200,12 +202,17 @@ Values check_attention_backward(const std::string& isa, DType dtype) {
   const Reference reference{kShort, 0, c.values(q), c.values(k), c.values(v), starts};
   Values log_sums;
   const auto o = c.tensor(dtype, queries, reference.forward(log_sums));
-  const auto log_sum = c.tensor(DType::kF32, {kShort.rows * kShort.heads * kShort.sequence}, log_sums);
+  const auto log_sum =
+      c.tensor(DType::kF32, {kShort.rows * kShort.heads * kShort.sequence}, log_sums);
   const auto start = c.tensor(DType::kI32, {kShort.rows * kShort.sequence}, starts);
   const auto dv = c.undefined(dtype, keys);
-  c.in({d_o, q, k, v, o, log_sum, start}).out({KernelCase::kAbsent, KernelCase::kAbsent, dv}).attributes(kShort).run();
+  c.in({d_o, q, k, v, o, log_sum, start})
+      .out({KernelCase::kAbsent, KernelCase::kAbsent, dv})
+      .attributes(kShort)
+      .run();
   const Values alone = c.values(dv);
-  EXPECT_TRUE(std::equal(alone.begin(), alone.end(), all.end() - static_cast<std::ptrdiff_t>(alone.size())));
+  EXPECT_TRUE(std::equal(alone.begin(), alone.end(),
+                         all.end() - static_cast<std::ptrdiff_t>(alone.size())));
   return all;
 }
 Values check_attention_backward_long(const std::string& isa, DType dtype) {

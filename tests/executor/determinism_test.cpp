@@ -9,7 +9,10 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/method.h"
+#include "executor/call.h"
 #include "executor/communicator.h"
+#include "executor/feeding.h"
 #include "models/convert.h"
 #include "program/run_files.h"
 #include "tests/executor/support.h"

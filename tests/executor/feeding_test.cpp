@@ -15,6 +15,7 @@
 #include "core/training.h"
 #include "data/documents.h"
 #include "data/rows.h"
+#include "executor/call.h"
 #include "program/step_program.h"
 #include "tests/executor/support.h"
 

@@ -9,8 +9,11 @@
 #include <vector>
 
 #include "core/check.h"
-#include "program/op.h"
+#include "executor/call.h"
+#include "executor/rank_run.h"
+#include "executor/session.h"
 #include "program/ops/collective.h"
+#include "program/step_program.h"
 #include "tests/executor/support.h"
 
 namespace ftplan::executor {

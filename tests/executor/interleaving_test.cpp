@@ -14,7 +14,12 @@
 #include <vector>
 
 #include "core/category.h"
+#include "core/method.h"
 #include "core/units.h"
+#include "executor/call.h"
+#include "executor/feeding.h"
+#include "executor/rank_run.h"
+#include "program/lowering.h"
 #include "program/print.h"
 #include "program/step_program.h"
 #include "program/verify.h"
@@ -37,7 +42,7 @@ class Ranks {
  public:
   using Change = std::function<void(StepProgram&)>;
 
-  explicit Ranks(const World& world, const Change& change = {}) : world_(world) {
+  explicit Ranks(const World& world, const Change& change = {}) {
     for (std::int64_t rank = 0; rank < world.job.ranks(); ++rank) {
       feeders_.push_back(world.feeder(rank));
       runs_.push_back(world.load(rank));
@@ -101,7 +106,6 @@ class Ranks {
     return runs_[rank]->arenas().of(place).bytes().first(static_cast<std::size_t>(size.value));
   }
 
-  const World& world_;
   std::vector<Feeder> feeders_;
   std::vector<std::unique_ptr<RankRun>> runs_;
   StepRows rows_;

@@ -17,12 +17,16 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/dtype.h"
 #include "core/machine.h"
+#include "executor/call.h"
 #include "executor/kernels.h"
 #include "executor/scratch.h"
 #include "executor/torch_runtime.h"
 #include "models/convert.h"
+#include "program/op.h"
 #include "program/op_table.h"
+#include "program/step_program.h"
 
 namespace ftplan::executor {
 namespace {

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/dtype.h"
+#include "core/shape.h"
 #include "program/attributes.h"
 #include "program/op.h"
 #include "tests/executor/kernel_case.h"

@@ -7,6 +7,8 @@
 #include <numeric>
 #include <string>
 
+#include "core/dtype.h"
+#include "core/shape.h"
 #include "models/convert.h"
 #include "program/attributes.h"
 #include "program/op.h"

@@ -20,11 +20,26 @@
 #include <utility>
 #include <vector>
 
+#include "core/check.h"
+#include "core/data_options.h"
 #include "core/dtype.h"
+#include "core/enums.h"
+#include "core/job.h"
 #include "core/json.h"
+#include "core/machine.h"
+#include "core/method.h"
 #include "core/model_config.h"
+#include "core/result.h"
+#include "core/strategy.h"
+#include "core/units.h"
+#include "data/data_set.h"
+#include "executor/arena.h"
+#include "executor/call.h"
 #include "executor/communicator.h"
+#include "executor/feeding.h"
 #include "executor/kernels.h"
+#include "executor/loader.h"
+#include "executor/rank_run.h"
 #include "executor/torch_runtime.h"
 #include "models/convert.h"
 #include "models/family.h"
@@ -173,10 +188,10 @@ void need(const Result<void>& result) {
   if (!result) check_failed(result.error().text().c_str(), __FILE__, __LINE__);
 }
 
-void PrintTo(const Setting& setting, std::ostream* out) {
-  *out << to_text(setting.method) << " " << to_text(setting.precision) << " ranks " << setting.ranks
-       << " accumulation " << setting.accumulation << " threads " << setting.threads
-       << " checkpointing " << to_text(setting.checkpointing);
+std::ostream& operator<<(std::ostream& out, const Setting& setting) {
+  return out << to_text(setting.method) << " " << to_text(setting.precision) << " ranks "
+             << setting.ranks << " accumulation " << setting.accumulation << " threads "
+             << setting.threads << " checkpointing " << to_text(setting.checkpointing);
 }
 
 TempFolder::TempFolder() {

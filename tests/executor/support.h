@@ -68,7 +68,7 @@ struct Setting {
 };
 
 /// For the names of tests.
-void PrintTo(const Setting& setting, std::ostream* out);
+std::ostream& operator<<(std::ostream& out, const Setting& setting);
 
 /// A model folder and data for a setting. ZeRO-1 where there is more than one rank.
 class World {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/method.h"
 #include "tests/executor/support.h"
 
 // ZeRO-1 on two ranks computes what one rank computes.
