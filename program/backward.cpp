@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <utility>
 #include <vector>
 
 #include "core/check.h"
+#include "core/shape.h"
 #include "program/op.h"
 #include "program/op_table.h"
 #include "program/step_program.h"

@@ -1,12 +1,16 @@
 #include "program/emitter.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "core/category.h"
 #include "core/check.h"
 #include "core/dtype.h"
 #include "core/shape.h"
 #include "core/units.h"
+#include "program/attributes.h"
 #include "program/step_program.h"
 
 namespace ftplan::program {

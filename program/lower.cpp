@@ -4,7 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/check.h"
 #include "core/digest.h"
 #include "core/dtype.h"
 #include "core/job.h"

@@ -1,7 +1,6 @@
 #include "program/occupancy.h"
 
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "core/category.h"

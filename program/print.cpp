@@ -1,13 +1,13 @@
 #include "program/print.h"
 
 #include <cstddef>
-#include <cstdint>
 #include <string>
+#include <variant>
 
 #include "core/category.h"
-#include "core/dtype.h"
 #include "core/enums.h"
 #include "core/text.h"
+#include "program/attributes.h"
 #include "program/op_table.h"
 #include "program/ops/eager.h"
 #include "program/step_program.h"

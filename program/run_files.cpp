@@ -12,6 +12,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/method.h"
+#include "core/training.h"
 #include "core/units.h"
 #include "models/adapter.h"
 #include "models/adapter_config.h"
