@@ -63,14 +63,16 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
     return bad_input("plan", "the data has changed since it was made" + again);
   }
   if (machine.instruction_set != best_instruction_set()) {
-    return bad_input("plan", "was made for " + machine.instruction_set + ", this machine has " + best_instruction_set() +
-                                 again);
+    return bad_input(
+        "plan", "was made for " + machine.instruction_set + ", this machine has " + best_instruction_set() + again);
   }
   if (machine.torch != torch_version()) {
     return bad_input("plan", "was made for LibTorch " + machine.torch + ", this is " + torch_version() + again);
   }
   return {};
 }
+
+std::string checkpoint_folder(const std::string& output) { return output + "/checkpoints"; }
 
 // Lines of `metrics.jsonl`; those after the step that a run continues from are dropped.
 class MetricsFile {
@@ -144,12 +146,13 @@ class RunLoop {
     const Bytes mapped = run_->arenas().device.size();
     if (mapped != plan_.predicted.front().arena) {
       return bad_input("plan", "the arena would be " + std::to_string(mapped.value) + " bytes, planned are " +
-                                   std::to_string(plan_.predicted.front().arena.value) + ": plan again with ftplan plan");
+                                   std::to_string(plan_.predicted.front().arena.value) +
+                                   ": plan again with ftplan plan");
     }
     return {};
   }
 
-  [[nodiscard]] std::string checkpoints() const { return options_.output + "/checkpoints"; }
+  [[nodiscard]] std::string checkpoints() const { return checkpoint_folder(options_.output); }
   void note(const std::string& line) const {
     if (options_.note) options_.note(line);
   }
@@ -233,7 +236,8 @@ class RunLoop {
   // The update was left out, so the state is the one before this step.
   Error not_finite(const StepOutput& output) {
     const auto saved = save();
-    const std::string state = saved ? "the state before it is saved" : "the state could not be saved: " + saved.error().text();
+    const std::string state =
+        saved ? "the state before it is saved" : "the state could not be saved: " + saved.error().text();
     const char* what = std::isfinite(output.loss) ? "the gradient's norm" : "the loss";
     return run_failed("step " + std::to_string(step_ + 1),
                       std::string(what) + " is not finite, " + state + ": try a lower --learning-rate");
@@ -292,7 +296,10 @@ class RunLoop {
   }
 
   Result<void> write_measured() {
-    return models::write_text_file(options_.output + "/measured.json", render_json(to_json(measured())) + "\n");
+    // A finished run that is started again has nothing to say.
+    const std::string path = options_.output + "/measured.json";
+    if (steps_done_ == 0 && models::is_file(path)) return {};
+    return models::write_text_file(path, render_json(to_json(measured())) + "\n");
   }
 
   Result<RunOutcome> finish() {
@@ -333,6 +340,9 @@ Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSe
   std::error_code error;
   fs::create_directories(options.output, error);
   if (error) return bad_input(options.output, "cannot be made: " + error.message());
+  // Before anything is written: the folder may hold a run of another plan.
+  const auto own = newest_checkpoint(checkpoint_folder(options.output), options.plan_digest);
+  if (!own) return own.error();
   if (auto ok = models::write_text_file(options.output + "/plan.json", render_plan(plan)); !ok) return ok.error();
   const std::optional<DataFacts> facts = plan.data ? plan.data : std::optional<DataFacts>(data.facts);
   return RunLoop(plan, job, data, options).run(facts);
