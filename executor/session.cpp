@@ -136,6 +136,8 @@ void Session::observe(std::int32_t step, const Call& call, Observer& observer) c
 
 Result<void> Session::dispatch(const Step& step, Call& call) {
   const auto& at = call.instruction;
+  // Batches, files and collectives have no scratch: they take nothing at all.
+  const NoAllocation forbidden;
   switch (at.op) {
     case Op::kMark: return {};
     case Op::kBatch: return host_.batch(step.micro_step, call.out);
@@ -156,8 +158,9 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
   }
   const Kernel kernel = kernels_.of(at.op);
   FTPLAN_CHECK(kernel != nullptr);
+  // What a library takes depends on its threads, which are a setting of each thread.
+  set_threads(options_.threads);
   const ScratchScope scope(call.scratch);
-  const NoAllocation forbidden;
   kernel(call);
   return {};
 }
@@ -180,7 +183,6 @@ Result<void> Session::execute(std::int32_t index, Scalars& scalars, Observer* ob
 }
 
 Result<void> Session::run(Scalars& scalars, Observer* observer) {
-  set_threads(options_.threads);
   if (streams_) return run_streams(scalars, observer);
   for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
     if (auto ok = execute(static_cast<std::int32_t>(i), scalars, observer); !ok) return ok.error();

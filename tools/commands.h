@@ -11,6 +11,7 @@ namespace ftplan::tools {
 CommandRow estimate_command();
 CommandRow plan_command();
 CommandRow data_command();
+CommandRow report_command();
 CommandRow simulate_command();
 CommandRow explain_command();
 CommandRow merge_command();

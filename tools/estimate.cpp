@@ -72,6 +72,11 @@ class Estimate : public Command {
   Result<int> run() override {
     auto request = flags_.read();
     if (!request) return request.error();
+    // The least that a step can be; plan has a larger batch unless told otherwise.
+    if (!request->training.micro_batch && !request->training.accumulation && !request->training.global_batch) {
+      request->training.micro_batch = 1;
+      request->training.accumulation = 1;
+    }
     auto resolved = resolve(*request);
     if (!resolved) return resolved.error();
     auto rows = all_rows(*resolved);
@@ -165,7 +170,8 @@ class Estimate : public Command {
     const Strategy& strategy = rows.front().strategy();
     text += "assumed   " + std::to_string(strategy.micro_batch) + " x " +
             std::to_string(job.sequence) + " tokens a device and pass, " +
-            std::to_string(strategy.accumulation) + " passes a step, " +
+            std::to_string(strategy.accumulation) +
+            (strategy.accumulation == 1 ? " pass a step, " : " passes a step, ") +
             to_text(job.request.method.precision) + ", " + to_text(job.request.method.optimizer);
     for (const Row& row : rows) {
       if (!row.job.lora()) continue;
@@ -272,8 +278,11 @@ class Estimate : public Command {
       if (!batch) return batch.error();
       const auto tokens = grow(resolved, *row, /*in_rows=*/false);
       if (!tokens) return tokens.error();
-      text = "Room left: micro-batch " + std::to_string(*batch) + ", or rows of " +
-             std::to_string(*tokens) + " tokens\n";
+      const bool larger = *batch > row->strategy().micro_batch;
+      const bool longer = *tokens > row->job.sequence;
+      if (larger || longer) text = "Room left: ";
+      if (larger) text += "micro-batch " + std::to_string(*batch) + (longer ? ", or " : "\n");
+      if (longer) text += "rows of " + std::to_string(*tokens) + " tokens\n";
     }
     const std::string base =
         " --model " + resolved.job.request.model + " --gpus " + resolved.job.request.devices.gpus;

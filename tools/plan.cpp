@@ -1,5 +1,8 @@
 #include "core/plan.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -16,13 +19,17 @@
 #include "core/strategy.h"
 #include "core/text.h"
 #include "core/units.h"
+#include "estimator/predict.h"
 #include "models/files.h"
 #include "planner/plan.h"
 #include "planner/search.h"
 #include "tools/commands.h"
+#include "tools/environment.h"
 #include "tools/job_flags.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
+#include "tools/scratch_cache.h"
+#include "tools/spawn_worker.h"
 
 namespace ftplan::tools {
 namespace {
@@ -57,8 +64,15 @@ class MakePlan : public Command {
     if (!request) return request.error();
     auto resolved = resolve(*request);
     if (!resolved) return resolved.error();
+    // What the run writes names its model as the plan does.
+    if (output_) make_relative(resolved->job.request, *output_);
     auto made = planner::make_plan({resolved->job, resolved->machine, resolved->facts});
     if (!made) return made.error();
+    // Another measurement may change the choice, and that what is to be measured; it ends with all of it measured.
+    for (int round = 0; round < 3 && measure_missing(*made, *resolved); ++round) {
+      made = planner::make_plan({resolved->job, resolved->machine, resolved->facts});
+      if (!made) return made.error();
+    }
     if (const auto* answer = std::get_if<Infeasible>(&*made)) {
       print(json_ ? render_json(as_json(*answer)) : text_of(*answer));
       return exit_code(ErrorCode::kInfeasible);
@@ -67,9 +81,34 @@ class MakePlan : public Command {
   }
 
  private:
-  Result<int> finish(Plan plan, const std::vector<std::string>& notes) const {
+  // Has the worker measure the scratch that the plan only bounds; false when there is nothing to gain.
+  static bool measure_missing(const std::variant<Plan, Infeasible>& made, Resolved& resolved) {
+    const Plan* plan = std::get_if<Plan>(&made);
+    const bool here = resolved.machine.backend == Backend::kCpu && resolved.job.request.runtime == "ftplan";
+    if (plan == nullptr || !here || resolved.job.ranks() > 1 || find_worker().empty()) return false;
+    const auto wanted = estimator::operations_to_measure(
+        {resolved.job, plan->strategy, resolved.machine, resolved.facts, plan->steps}, 0);
+    if (!wanted.ok()) return false;
+    const auto& known = resolved.machine.scratch;
+    const bool complete = std::all_of(wanted->begin(), wanted->end(), [&](const std::string& operation) {
+      return std::any_of(known.begin(), known.end(), [&](const auto& entry) { return entry.operation == operation; });
+    });
+    if (complete) return false;
+    std::error_code error;
+    const auto folder = std::filesystem::temp_directory_path(error);
+    const std::string file = (folder / ("ftplan-" + std::to_string(::getpid()) + ".json")).string();
+    if (error || !models::write_text_file(file, render_plan(*plan)).ok()) return false;
+    const auto code = spawn_worker({"calibrate", file, "--quiet"});
+    std::filesystem::remove(file, error);
+    if (!code.ok() || *code != 0) return false;
+    auto scratch = load_scratch(cache_folder(), resolved.machine);
+    if (!scratch.ok()) return false;
+    resolved.machine.scratch = *std::move(scratch);
+    return true;
+  }
+
+  Result<int> finish(const Plan& plan, const std::vector<std::string>& notes) const {
     if (output_) {
-      make_relative(plan.job, *output_);
       if (auto written = models::write_text_file(*output_, render_plan(plan)); !written) {
         return bad_input("--output", written.error().text());
       }

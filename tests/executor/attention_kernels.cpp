@@ -1,0 +1,216 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "program/attributes.h"
+#include "program/op.h"
+#include "program/step_program.h"
+#include "tests/executor/kernel_case.h"
+
+namespace ftplan::executor {
+namespace {
+
+using program::AttentionAttributes;
+using program::Op;
+
+// Plain attention; all arrays row by row, [token][head][size].
+struct Reference {
+  AttentionAttributes a;
+  std::int64_t offset = 0;  // of query 0 among the keys
+  Values q, k, v, starts;
+
+  [[nodiscard]] std::int64_t keys() const { return a.cache > 0 ? a.cache : a.sequence; }
+  [[nodiscard]] std::size_t q_at(std::int64_t row, std::int64_t query, std::int64_t head) const {
+    return static_cast<std::size_t>(((row * a.sequence + query) * a.heads + head) * a.head_size);
+  }
+  [[nodiscard]] std::size_t k_at(std::int64_t row, std::int64_t key, std::int64_t head) const {
+    const std::int64_t kv_head = head / (a.heads / a.kv_heads);
+    return static_cast<std::size_t>(((row * keys() + key) * a.kv_heads + kv_head) * a.head_size);
+  }
+  [[nodiscard]] double dot(const Values& x, std::size_t i, const Values& y, std::size_t j) const {
+    double sum = 0;
+    for (std::size_t d = 0; d < static_cast<std::size_t>(a.head_size); ++d)
+      sum += x[i + d] * y[j + d];
+    return sum;
+  }
+  [[nodiscard]] double scale() const { return 1 / std::sqrt(static_cast<double>(a.head_size)); }
+
+  // Calls `f(query's place, key's place, probability)` for each pair that sees each other, after
+  // `row_sum(query, lse)`.
+  template <class RowSum, class F>
+  void for_each_pair(const RowSum& row_sum, const F& f) const {
+    for (std::int64_t row = 0; row < a.rows; ++row) {
+      for (std::int64_t head = 0; head < a.heads; ++head) {
+        for (std::int64_t query = 0; query < a.sequence; ++query) {
+          const auto first =
+              static_cast<std::int64_t>(starts[static_cast<std::size_t>(row * a.sequence + query)]);
+          const std::size_t at = q_at(row, query, head);
+          double sum = 0;
+          for (std::int64_t key = first; key <= offset + query; ++key) {
+            sum += std::exp(dot(q, at, k, k_at(row, key, head)) * scale());
+          }
+          row_sum(static_cast<std::size_t>((row * a.heads + head) * a.sequence + query),
+                  std::log(sum));
+          for (std::int64_t key = first; key <= offset + query; ++key) {
+            const std::size_t other = k_at(row, key, head);
+            f(at, other, std::exp(dot(q, at, k, other) * scale()) / sum);
+          }
+        }
+      }
+    }
+  }
+
+  [[nodiscard]] Values forward(Values& log_sums) const {
+    Values o(q.size(), 0.0);
+    log_sums.assign(static_cast<std::size_t>(a.rows * a.heads * a.sequence), 0.0);
+    for_each_pair([&](std::size_t i, double log_sum) { log_sums[i] = log_sum; },
+                  [&](std::size_t i, std::size_t j, double p) {
+                    for (std::size_t d = 0; d < static_cast<std::size_t>(a.head_size); ++d)
+                      o[i + d] += p * v[j + d];
+                  });
+    return o;
+  }
+
+  void backward(const Values& d_o, const Values& o, Values& dq, Values& dk, Values& dv) const {
+    dq.assign(q.size(), 0.0);
+    dk.assign(k.size(), 0.0);
+    dv.assign(v.size(), 0.0);
+    for_each_pair([](std::size_t, double) {},
+                  [&](std::size_t i, std::size_t j, double p) {
+                    const double ds = p * (dot(d_o, i, v, j) - dot(d_o, i, o, i)) * scale();
+                    for (std::size_t d = 0; d < static_cast<std::size_t>(a.head_size); ++d) {
+                      dq[i + d] += ds * k[j + d];
+                      dk[j + d] += ds * q[i + d];
+                      dv[j + d] += p * d_o[i + d];
+                    }
+                  });
+  }
+};
+
+// Documents begin at 0, at a third and at two thirds of a row; the last two positions are padding,
+// which sees itself.
+Values documents(const AttentionAttributes& a) {
+  Values starts;
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    for (std::int64_t i = 0; i < a.sequence; ++i) {
+      const std::int64_t third = std::max<std::int64_t>(1, a.sequence / 3);
+      const bool padding = row == a.rows - 1 && i >= a.sequence - 2;
+      starts.push_back(
+          static_cast<double>(padding ? i : std::min(i / third, std::int64_t{2}) * third));
+    }
+  }
+  return starts;
+}
+
+Values forward_case(const std::string& isa, DType dtype, const AttentionAttributes& a,
+                    std::int64_t offset, const Values& starts) {
+  KernelCase c(Op::kAttention, isa);
+  const std::int64_t keys = a.rows * (a.cache > 0 ? a.cache : a.sequence);
+  const Shape queries{a.rows * a.sequence, a.heads * a.head_size};
+  const auto q = c.random(dtype, queries);
+  const auto k = c.random(dtype, {keys, a.kv_heads * a.head_size});
+  const auto v = c.random(dtype, {keys, a.kv_heads * a.head_size});
+  const auto start = c.tensor(DType::kI32, {a.rows * a.sequence}, starts);
+  const auto o = c.undefined(dtype, queries);
+  const auto log_sum = c.undefined(DType::kF32, {a.rows * a.heads * a.sequence});
+  const Reference reference{a, offset, c.values(q), c.values(k), c.values(v), starts};
+  Values log_sums;
+  const Values want = reference.forward(log_sums);
+  c.in({q, k, v, start}).out({o, log_sum}).attributes(a);
+  c.scalar(program::Scalar::kCacheLength, static_cast<double>(offset)).run();
+  expect_close(c.values(o), want, dtype, "o", dtype == DType::kF32 ? 4 : 1);
+  expect_close(c.values(log_sum), log_sums, DType::kF32, "log_sum", 4);
+  return c.values(o);
+}
+
+Values backward_case(const std::string& isa, DType dtype, const AttentionAttributes& a,
+                     const Values& starts) {
+  KernelCase c(Op::kAttentionBackward, isa);
+  const Shape queries{a.rows * a.sequence, a.heads * a.head_size};
+  const Shape keys{a.rows * a.sequence, a.kv_heads * a.head_size};
+  const auto d_o = c.random(dtype, queries);
+  const auto q = c.random(dtype, queries);
+  const auto k = c.random(dtype, keys);
+  const auto v = c.random(dtype, keys);
+  const Reference reference{a, 0, c.values(q), c.values(k), c.values(v), starts};
+  Values log_sums;
+  const auto o = c.tensor(dtype, queries, reference.forward(log_sums));
+  const auto log_sum = c.tensor(DType::kF32, {a.rows * a.heads * a.sequence}, log_sums);
+  const auto start = c.tensor(DType::kI32, {a.rows * a.sequence}, starts);
+  const auto dk = c.random(dtype, keys);
+  const auto dv = c.undefined(dtype, keys);
+  Values dq_want, dk_want, dv_want;
+  reference.backward(c.values(d_o), c.values(o), dq_want, dk_want, dv_want);
+  const Values before = c.values(dk);
+  for (std::size_t i = 0; i < before.size(); ++i) dk_want[i] += before[i];
+  // dq takes d_o's place; dk is added to, dv is not.
+  c.in({d_o, q, k, v, o, log_sum, start}).out({d_o, dk, dv}).accumulate(0b010).attributes(a).run();
+  // Sums of hundreds of f32 values; a bf16 result is rounded once, at the end.
+  const double slack = dtype == DType::kF32 ? 8 : 1;
+  expect_close(c.values(d_o), dq_want, dtype, "dq", slack);
+  expect_close(c.values(dk), dk_want, dtype, "dk", slack);
+  expect_close(c.values(dv), dv_want, dtype, "dv", slack);
+  Values all = c.values(d_o);
+  for (const auto id : {dk, dv}) {
+    const Values more = c.values(id);
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  return all;
+}
+
+constexpr AttentionAttributes kShort{
+    .rows = 3, .sequence = 13, .heads = 6, .kv_heads = 2, .head_size = 10};
+// More than one block of queries and of keys.
+constexpr AttentionAttributes kLong{
+    .rows = 1, .sequence = 531, .heads = 2, .kv_heads = 1, .head_size = 4};
+
+}  // namespace
+
+Values check_attention(const std::string& isa, DType dtype) {
+  return forward_case(isa, dtype, kShort, 0, documents(kShort));
+}
+Values check_attention_long(const std::string& isa, DType dtype) {
+  (void)forward_case(isa, dtype, kLong, 0, documents(kLong));
+  return forward_case(isa, dtype, kLong, 0, Values(static_cast<std::size_t>(kLong.sequence), 0.0));
+}
+Values check_attention_cache(const std::string& isa, DType dtype) {
+  AttentionAttributes a = kShort;
+  a.sequence = 3;
+  a.cache = 21;
+  // Rows are padded on the left by 0, 2 and 4 tokens.
+  const Values starts = {0, 0, 0, 2, 2, 2, 4, 4, 4};
+  (void)forward_case(isa, dtype, a, 18, starts);
+  return forward_case(isa, dtype, a, 7, starts);
+}
+Values check_attention_backward(const std::string& isa, DType dtype) {
+  const Values all = backward_case(isa, dtype, kShort, documents(kShort));
+  // Any gradient may be absent, and the others stay what they were.
+  KernelCase c(Op::kAttentionBackward, isa);
+  const Shape queries{kShort.rows * kShort.sequence, kShort.heads * kShort.head_size};
+  const Shape keys{kShort.rows * kShort.sequence, kShort.kv_heads * kShort.head_size};
+  const auto d_o = c.random(dtype, queries);
+  const auto q = c.random(dtype, queries);
+  const auto k = c.random(dtype, keys);
+  const auto v = c.random(dtype, keys);
+  const Values starts = documents(kShort);
+  const Reference reference{kShort, 0, c.values(q), c.values(k), c.values(v), starts};
+  Values log_sums;
+  const auto o = c.tensor(dtype, queries, reference.forward(log_sums));
+  const auto log_sum = c.tensor(DType::kF32, {kShort.rows * kShort.heads * kShort.sequence}, log_sums);
+  const auto start = c.tensor(DType::kI32, {kShort.rows * kShort.sequence}, starts);
+  const auto dv = c.undefined(dtype, keys);
+  c.in({d_o, q, k, v, o, log_sum, start}).out({KernelCase::kAbsent, KernelCase::kAbsent, dv}).attributes(kShort).run();
+  const Values alone = c.values(dv);
+  EXPECT_TRUE(std::equal(alone.begin(), alone.end(), all.end() - static_cast<std::ptrdiff_t>(alone.size())));
+  return all;
+}
+Values check_attention_backward_long(const std::string& isa, DType dtype) {
+  (void)backward_case(isa, dtype, kLong, documents(kLong));
+  return backward_case(isa, dtype, kLong, Values(static_cast<std::size_t>(kLong.sequence), 0.0));
+}
+
+}  // namespace ftplan::executor

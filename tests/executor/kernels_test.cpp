@@ -1,0 +1,82 @@
+#include "executor/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+#include <tuple>
+
+#include "core/dtype.h"
+#include "tests/executor/kernel_case.h"
+
+// Every kernel against a plain reference in double precision, on each instruction set that this
+// processor has.
+
+namespace ftplan::executor {
+namespace {
+
+struct Check {
+  const char* name;
+  Values (*run)(const std::string& isa, DType dtype);
+};
+void PrintTo(const Check& check, std::ostream* out) { *out << check.name; }
+
+const Check kChecks[] = {{"rms_norm", check_rms_norm},
+                         {"rms_norm_apply", check_rms_norm_apply},
+                         {"rms_norm_backward", check_rms_norm_backward},
+                         {"rotate", check_rotate},
+                         {"attention", check_attention},
+                         {"attention_long", check_attention_long},
+                         {"attention_cache", check_attention_cache},
+                         {"attention_backward", check_attention_backward},
+                         {"attention_backward_long", check_attention_backward_long},
+                         {"gated_silu", check_gated_silu},
+                         {"gated_silu_backward", check_gated_silu_backward},
+                         {"elementwise", check_elementwise},
+                         {"embed", check_embed},
+                         {"embed_backward", check_embed_backward},
+                         {"linear", check_linear},
+                         {"linear_gradients", check_linear_gradients},
+                         {"bias_gradient", check_bias_gradient},
+                         {"linear_cross_entropy", check_linear_cross_entropy},
+                         {"linear_loss", check_linear_loss},
+                         {"square_sum", check_square_sum},
+                         {"adamw", check_adamw},
+                         {"generation", check_generation},
+                         {"dropout", check_dropout}};
+
+class Kernel : public testing::TestWithParam<std::tuple<Check, DType>> {
+ protected:
+  static bool wide() { return best_instruction_set() == "avx512"; }
+  static Check check() { return std::get<0>(GetParam()); }
+  static DType dtype() { return std::get<1>(GetParam()); }
+};
+INSTANTIATE_TEST_SUITE_P(All, Kernel,
+                         testing::Combine(testing::ValuesIn(kChecks),
+                                          testing::Values(DType::kF32, DType::kBf16)),
+                         [](const auto& of) {
+                           const bool single = std::get<1>(of.param) == DType::kF32;
+                           return std::string(std::get<0>(of.param).name) +
+                                  (single ? "_f32" : "_bf16");
+                         });
+
+TEST_P(Kernel, IsCloseToTheReferenceOnAvx2) { (void)check().run("avx2", dtype()); }
+
+TEST_P(Kernel, IsCloseToTheReferenceOnAvx512) {
+  if (!wide()) GTEST_SKIP() << "this processor has no AVX-512";
+  (void)check().run("avx512", dtype());
+}
+
+TEST_P(Kernel, IsTheSameWithinRoundingOnBothInstructionSets) {
+  if (!wide()) GTEST_SKIP() << "this processor has no AVX-512";
+  expect_close(check().run("avx512", dtype()), check().run("avx2", dtype()), dtype(),
+               "avx512 beside avx2");
+}
+
+TEST(Kernels, AreNamedAfterTheirInstructionSet) {
+  EXPECT_STREQ(kernels_of("avx2").instruction_set, "avx2");
+  EXPECT_STREQ(kernels_of("avx512").instruction_set, "avx512");
+}
+
+}  // namespace
+}  // namespace ftplan::executor

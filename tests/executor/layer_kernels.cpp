@@ -1,0 +1,237 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "program/attributes.h"
+#include "program/op.h"
+#include "tests/executor/kernel_case.h"
+
+// Norms, rotations, activations and elementwise kernels.
+
+namespace ftplan::executor {
+namespace {
+
+using program::Op;
+
+constexpr std::int64_t kRows = 7;
+constexpr std::int64_t kWidth = 37;
+constexpr double kEpsilon = 1e-5;
+
+Values joined(Values a, const Values& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+Values inverse_rms(const Values& x) {
+  Values inverse;
+  for (std::size_t r = 0; r < kRows; ++r) {
+    double sum = 0;
+    for (std::size_t i = 0; i < kWidth; ++i) sum += x[r * kWidth + i] * x[r * kWidth + i];
+    inverse.push_back(1 / std::sqrt(sum / kWidth + kEpsilon));
+  }
+  return inverse;
+}
+
+Values normed(const Values& x, const Values& w, const Values& inverse) {
+  Values y;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    y.push_back(x[i] * inverse[i / kWidth] * w[i % kWidth]);
+  return y;
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+}  // namespace
+
+Values check_rms_norm(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kRmsNorm, isa);
+  const auto x = c.random(dtype, {kRows, kWidth}, kWidth + 5);
+  const auto w = c.random(dtype, {kWidth});
+  const auto y = c.undefined(dtype, {kRows, kWidth}, kWidth + 3);
+  const auto inverse = c.undefined(DType::kF32, {kRows});
+  const Values want = inverse_rms(c.values(x));
+  const Values want_y = normed(c.values(x), c.values(w), want);
+  c.in({x, w}).out({y, inverse}).attributes(program::NormAttributes{kEpsilon}).run();
+  expect_close(c.values(inverse), want, DType::kF32, "inv_rms");
+  expect_close(c.values(y), want_y, dtype, "y");
+  return joined(c.values(y), c.values(inverse));
+}
+
+Values check_rms_norm_apply(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kRmsNormApply, isa);
+  const auto x = c.random(dtype, {kRows, kWidth});
+  const auto w = c.random(dtype, {kWidth});
+  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto y = c.undefined(dtype, {kRows, kWidth});
+  c.in({x, w, inverse}).out({y}).run();
+  expect_close(c.values(y), normed(c.values(x), c.values(w), c.values(inverse)), dtype, "y");
+  return c.values(y);
+}
+
+namespace {
+
+// dx in a place of its own and added to, or in dy's place.
+Values norm_backward(const std::string& isa, DType dtype, bool in_place) {
+  KernelCase c(Op::kRmsNormBackward, isa, /*threads=*/3);
+  const auto dy = c.random(dtype, {kRows, kWidth});
+  const auto x = c.random(dtype, {kRows, kWidth});
+  const auto w = c.random(dtype, {kWidth});
+  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto dx = in_place ? dy : c.random(dtype, {kRows, kWidth});
+  const auto dw = c.random(DType::kF32, {kWidth});
+  const Values g = c.values(dy);
+  const Values xs = c.values(x);
+  const Values ws = c.values(w);
+  const Values s = c.values(inverse);
+  Values want_x = in_place ? Values(g.size(), 0.0) : c.values(dx);
+  Values want_w = in_place ? Values(kWidth, 0.0) : c.values(dw);
+  for (std::size_t r = 0; r < kRows; ++r) {
+    double dot = 0;
+    for (std::size_t i = 0; i < kWidth; ++i) dot += g[r * kWidth + i] * ws[i] * xs[r * kWidth + i];
+    for (std::size_t i = 0; i < kWidth; ++i) {
+      const std::size_t at = r * kWidth + i;
+      want_x[at] += s[r] * (g[at] * ws[i] - xs[at] * dot * s[r] * s[r] / kWidth);
+      want_w[i] += g[at] * xs[at] * s[r];
+    }
+  }
+  c.in({dy, x, w, inverse}).out({dx, dw}).accumulate(in_place ? 0 : 0b11).run();
+  expect_close(c.values(dx), want_x, dtype, "dx");
+  expect_close(c.values(dw), want_w, DType::kF32, "dw", 2);
+  return joined(c.values(dx), c.values(dw));
+}
+
+}  // namespace
+
+Values check_rms_norm_backward(const std::string& isa, DType dtype) {
+  // Without a weight gradient it needs no scratch.
+  KernelCase c(Op::kRmsNormBackward, isa);
+  const auto dy = c.random(dtype, {kRows, kWidth});
+  const auto x = c.random(dtype, {kRows, kWidth});
+  const auto w = c.random(dtype, {kWidth});
+  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto dx = c.undefined(dtype, {kRows, kWidth});
+  c.in({dy, x, w, inverse}).out({dx, KernelCase::kAbsent}).run();
+  const Values separate = norm_backward(isa, dtype, /*in_place=*/false);
+  return joined(joined(c.values(dx), separate), norm_backward(isa, dtype, /*in_place=*/true));
+}
+
+Values check_rotate(const std::string& isa, DType dtype) {
+  constexpr std::int64_t kHeads = 3;
+  constexpr std::int64_t kSize = 10;
+  constexpr std::int64_t kPositions = 20;
+  KernelCase table(Op::kRopeTable, isa);
+  const auto angles = table.undefined(DType::kF32, {kPositions, kSize});
+  table.out({angles}).attributes(program::RopeAttributes{.head_size = kSize, .theta = 100}).run();
+  KernelCase c(Op::kRotate, isa);
+  const auto t = c.random(dtype, {kRows, kHeads * kSize}, kHeads * kSize + 4);
+  const auto copy = c.tensor(DType::kF32, {kPositions, kSize}, table.values(angles));
+  const Values where = {0, 1, 2, 0, 19, 7, 3};
+  const auto positions = c.tensor(DType::kI32, {kRows}, where);
+  const Values before = c.values(t);
+  Values want = before;
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t h = 0; h < kHeads; ++h) {
+      for (std::size_t i = 0; i < kSize / 2; ++i) {
+        const double angle = where[r] * std::pow(100.0, -2.0 * static_cast<double>(i) / kSize);
+        const std::size_t first = (r * kHeads + h) * kSize + i;
+        const std::size_t second = first + kSize / 2;
+        want[first] = before[first] * std::cos(angle) - before[second] * std::sin(angle);
+        want[second] = before[second] * std::cos(angle) + before[first] * std::sin(angle);
+      }
+    }
+  }
+  program::RotateAttributes a{.heads = kHeads, .head_size = kSize};
+  c.in({copy, positions}).update({t}).attributes(a).run();
+  const Values rotated = c.values(t);
+  expect_close(rotated, want, dtype, "rotated", 4);
+  a.inverse = true;
+  c.attributes(a).run();
+  expect_close(c.values(t), before, dtype, "rotated back", 4);
+  return rotated;
+}
+
+Values check_gated_silu(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kGatedSilu, isa);
+  Values wide = random_values(kRows * kWidth, 1);
+  for (double& value : wide) value *= 12;
+  wide[3] = 200;  // beyond the range of exp in f32
+  wide[4] = -200;
+  const auto g = c.tensor(dtype, {kRows, kWidth}, wide, kWidth + 2);
+  const auto u = c.random(dtype, {kRows, kWidth});
+  const auto a = c.undefined(dtype, {kRows, kWidth});
+  const Values gs = c.values(g);
+  const Values us = c.values(u);
+  Values want;
+  for (std::size_t i = 0; i < gs.size(); ++i) want.push_back(gs[i] * sigmoid(gs[i]) * us[i]);
+  c.in({g, u}).out({a}).run();
+  expect_close(c.values(a), want, dtype, "a");
+  return c.values(a);
+}
+
+Values check_gated_silu_backward(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kGatedSiluBackward, isa);
+  const auto da = c.random(dtype, {kRows, kWidth});
+  Values wide = random_values(kRows * kWidth, 9);
+  for (double& value : wide) value *= 8;
+  const auto g = c.tensor(dtype, {kRows, kWidth}, wide);
+  const auto u = c.random(dtype, {kRows, kWidth});
+  const Values d = c.values(da);
+  const Values x = c.values(g);
+  const Values y = c.values(u);
+  Values a, dg, du;
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    const double s = sigmoid(x[i]);
+    a.push_back(x[i] * s * y[i]);
+    dg.push_back(d[i] * y[i] * s * (1 + x[i] * (1 - s)));
+    du.push_back(d[i] * x[i] * s);
+  }
+  c.update({da, g, u}).run();
+  expect_close(c.values(da), a, dtype, "a");
+  expect_close(c.values(g), dg, dtype, "dg");
+  expect_close(c.values(u), du, dtype, "du");
+  return joined(joined(c.values(da), c.values(g)), c.values(u));
+}
+
+Values check_elementwise(const std::string& isa, DType dtype) {
+  const Shape shape{kRows, kWidth};
+  KernelCase add(Op::kAdd, isa);
+  const auto x = add.random(dtype, shape);
+  const auto y = add.random(dtype, shape);
+  Values sum = add.values(x);
+  const Values other = add.values(y);
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += other[i];
+  add.in({x}).update({y}).run();
+  expect_close(add.values(y), sum, dtype, "sum");
+
+  // There and back: exact, as every bf16 is an f32.
+  KernelCase widen(Op::kCast, isa);
+  const auto narrow = widen.random(dtype, shape);
+  const auto single = widen.undefined(DType::kF32, shape);
+  widen.in({narrow}).out({single}).run();
+  EXPECT_EQ(widen.values(single), widen.values(narrow));
+
+  // To the type, rounded as the reference conversion does.
+  KernelCase round(Op::kCast, isa);
+  const auto from = round.random(DType::kF32, shape);
+  const auto to = round.undefined(dtype, shape);
+  round.in({from}).out({to}).run();
+  KernelCase rounded(Op::kZero, isa);
+  EXPECT_EQ(round.values(to), rounded.values(rounded.tensor(dtype, shape, round.values(from))));
+
+  KernelCase copy(Op::kCopy, isa);
+  const auto a = copy.random(dtype, shape);
+  const auto b = copy.undefined(dtype, shape);
+  copy.in({a}).out({b}).run();
+  EXPECT_EQ(copy.values(b), copy.values(a));
+
+  KernelCase zero(Op::kZero, isa);
+  const auto z = zero.undefined(dtype, shape);
+  zero.out({z}).run();
+  EXPECT_EQ(zero.values(z), Values(kRows * kWidth, 0.0));
+  return add.values(y);
+}
+
+}  // namespace ftplan::executor

@@ -1,0 +1,366 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <string>
+
+#include "models/convert.h"
+#include "program/attributes.h"
+#include "program/op.h"
+#include "program/step_program.h"
+#include "tests/executor/kernel_case.h"
+
+// Embedding, products, loss, optimizer and generation.
+
+namespace ftplan::executor {
+namespace {
+
+using program::Op;
+using program::Scalar;
+
+Values joined(Values a, const Values& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// a [m, k] times b [k, n], each given by a function of row and column.
+template <class A, class B>
+Values product(std::int64_t m, std::int64_t n, std::int64_t k, const A& a, const B& b,
+               double scale) {
+  Values c;
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (std::int64_t l = 0; l < k; ++l) sum += a(i, l) * b(l, j);
+      c.push_back(scale * sum);
+    }
+  }
+  return c;
+}
+
+// Element [i, j] of a matrix of `width` columns, or of its transpose.
+auto plain(const Values& values, std::int64_t width) {
+  return [&values, width](std::int64_t i, std::int64_t j) {
+    return values[static_cast<std::size_t>(i * width + j)];
+  };
+}
+auto transposed(const Values& values, std::int64_t width) {
+  return [&values, width](std::int64_t i, std::int64_t j) {
+    return values[static_cast<std::size_t>(j * width + i)];
+  };
+}
+
+void add_to(Values& a, const Values& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+}
+
+constexpr std::int64_t kTokens = 11;
+constexpr std::int64_t kHidden = 19;
+constexpr std::int64_t kVocabulary = 53;
+
+}  // namespace
+
+Values check_embed(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kEmbed, isa);
+  const Values ids = {0, 52, 7, 7, 1};
+  const auto id = c.tensor(DType::kI32, {5}, ids);
+  const auto table = c.random(dtype, {kVocabulary, kHidden});
+  const auto x = c.undefined(dtype, {5, kHidden});
+  c.in({id, table}).out({x}).run();
+  const Values rows = c.values(table);
+  Values want;
+  for (const double row : ids) {
+    const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(row) * kHidden;
+    want.insert(want.end(), begin, begin + kHidden);
+  }
+  EXPECT_EQ(c.values(x), want);
+  return c.values(x);
+}
+
+Values check_embed_backward(const std::string& isa, DType dtype) {
+  const Values ids = {3, 52, 0, 3, 3, 17, 0, 51, 8, 3, 17};
+  Values order(ids.size());
+  std::iota(order.begin(), order.end(), 0.0);
+  std::stable_sort(order.begin(), order.end(), [&](double a, double b) {
+    return ids[static_cast<std::size_t>(a)] < ids[static_cast<std::size_t>(b)];
+  });
+  Values all;
+  for (const bool accumulate : {false, true}) {
+    for (const DType gradient : {dtype, DType::kF32}) {
+      KernelCase c(Op::kEmbedBackward, isa, /*threads=*/3);
+      const auto dx = c.random(dtype, {kTokens, kHidden});
+      const auto id = c.tensor(DType::kI32, {kTokens}, ids);
+      const auto sorted = c.tensor(DType::kI32, {kTokens}, order);
+      const Shape shape{kVocabulary, kHidden};
+      const auto table = accumulate ? c.random(gradient, shape) : c.undefined(gradient, shape);
+      Values want = accumulate ? c.values(table) : Values(kVocabulary * kHidden, 0.0);
+      const Values d = c.values(dx);
+      for (std::size_t t = 0; t < ids.size(); ++t) {
+        for (std::size_t i = 0; i < kHidden; ++i)
+          want[static_cast<std::size_t>(ids[t]) * kHidden + i] += d[t * kHidden + i];
+      }
+      c.in({dx, id, sorted}).out({table}).accumulate(accumulate ? 1 : 0).run();
+      expect_close(c.values(table), want, gradient, "d table");
+      all = joined(all, c.values(table));
+    }
+  }
+  return all;
+}
+
+Values check_linear(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kLinear, isa);
+  const auto x = c.random(dtype, {kTokens, kHidden}, kHidden + 6);
+  const auto w = c.random(dtype, {13, kHidden});
+  const auto bias = c.random(dtype, {13});
+  const auto y = c.undefined(dtype, {kTokens, 13});
+  const Values xs = c.values(x);
+  const Values ws = c.values(w);
+  const Values bs = c.values(bias);
+  Values want = product(kTokens, 13, kHidden, plain(xs, kHidden), transposed(ws, kHidden), 1);
+  for (std::size_t i = 0; i < want.size(); ++i) want[i] += bs[i % 13];
+  c.in({x, w, bias}).out({y}).run();
+  expect_close(c.values(y), want, dtype, "y", 2);
+
+  KernelCase more(Op::kLinearAccumulate, isa);
+  const auto x2 = more.tensor(dtype, {kTokens, kHidden}, xs);
+  const auto w2 = more.tensor(dtype, {13, kHidden}, ws);
+  const auto y2 = more.random(dtype, {kTokens, 13});
+  Values sum = more.values(y2);
+  add_to(sum, product(kTokens, 13, kHidden, plain(xs, kHidden), transposed(ws, kHidden), 0.5));
+  more.in({x2, w2}).update({y2}).attributes(program::LinearAttributes{0.5}).run();
+  expect_close(more.values(y2), sum, dtype, "y + x w", 2);
+  return joined(c.values(y), more.values(y2));
+}
+
+Values check_linear_gradients(const std::string& isa, DType dtype) {
+  Values all;
+  for (const bool accumulate : {false, true}) {
+    KernelCase c(Op::kLinearInputGradient, isa);
+    const auto dy = c.random(dtype, {kTokens, 13});
+    const auto w = c.random(dtype, {13, kHidden});
+    const Shape shape{kTokens, kHidden};
+    const auto dx = accumulate ? c.random(dtype, shape) : c.undefined(dtype, shape);
+    const Values dys = c.values(dy);
+    const Values ws = c.values(w);
+    Values want = product(kTokens, kHidden, 13, plain(dys, 13), plain(ws, kHidden), 2);
+    if (accumulate) add_to(want, c.values(dx));
+    c.in({dy, w})
+        .out({dx})
+        .accumulate(accumulate ? 1 : 0)
+        .attributes(program::LinearAttributes{2})
+        .run();
+    expect_close(c.values(dx), want, dtype, "dx", 2);
+    all = joined(all, c.values(dx));
+    for (const DType gradient : {dtype, DType::kF32}) {
+      KernelCase g(Op::kLinearWeightGradient, isa);
+      const auto dy2 = g.tensor(dtype, {kTokens, 13}, dys);
+      const auto x = g.random(dtype, {kTokens, kHidden});
+      const Shape of_weight{13, kHidden};
+      const auto dw = accumulate ? g.random(gradient, of_weight) : g.undefined(gradient, of_weight);
+      const Values xs = g.values(x);
+      Values want_w = product(13, kHidden, kTokens, transposed(dys, 13), plain(xs, kHidden), 2);
+      if (accumulate) add_to(want_w, g.values(dw));
+      g.in({dy2, x})
+          .out({dw})
+          .accumulate(accumulate ? 1 : 0)
+          .attributes(program::LinearAttributes{2})
+          .run();
+      expect_close(g.values(dw), want_w, gradient, "dw", 2);
+      all = joined(all, g.values(dw));
+    }
+  }
+  return all;
+}
+
+Values check_bias_gradient(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kBiasGradient, isa, /*threads=*/3);
+  const auto dy = c.random(dtype, {kTokens, kHidden}, kHidden + 1);
+  const auto db = c.random(DType::kF32, {kHidden});
+  Values want = c.values(db);
+  const Values d = c.values(dy);
+  for (std::size_t i = 0; i < d.size(); ++i) want[i % kHidden] += d[i];
+  c.in({dy}).out({db}).accumulate(1).run();
+  expect_close(c.values(db), want, DType::kF32, "db");
+  return c.values(db);
+}
+
+namespace {
+
+const Values kTargets = {5, 0, -100, 52, 7, -100, -100, 51, 5, 5, 1};
+
+// Logits, their loss and the gradient of the loss for the logits.
+struct Loss {
+  double sum = 0;
+  Values gradient;
+};
+Loss loss_of(const Values& h, const Values& w, double target_tokens) {
+  Loss loss;
+  const Values logits =
+      product(kTokens, kVocabulary, kHidden, plain(h, kHidden), transposed(w, kHidden), 1);
+  for (std::size_t t = 0; t < kTokens; ++t) {
+    double total = 0;
+    for (std::size_t i = 0; i < kVocabulary; ++i) total += std::exp(logits[t * kVocabulary + i]);
+    const bool counts = kTargets[t] >= 0;
+    if (counts)
+      loss.sum += std::log(total) - logits[t * kVocabulary + static_cast<std::size_t>(kTargets[t])];
+    for (std::size_t i = 0; i < kVocabulary; ++i) {
+      const double probability = std::exp(logits[t * kVocabulary + i]) / total;
+      const double one = static_cast<double>(i) == kTargets[t] ? 1 : 0;
+      loss.gradient.push_back(counts ? (probability - one) / target_tokens : 0);
+    }
+  }
+  return loss;
+}
+
+}  // namespace
+
+Values check_linear_cross_entropy(const std::string& isa, DType dtype) {
+  Values all;
+  for (const std::int64_t chunk : {std::int64_t{4}, kTokens}) {
+    KernelCase c(Op::kLinearCrossEntropy, isa);
+    const auto w = c.random(dtype, {kVocabulary, kHidden});
+    const auto targets = c.tensor(DType::kI32, {kTokens}, kTargets);
+    const auto logits = c.undefined(dtype, {chunk, kVocabulary});
+    const auto dw = c.random(DType::kF32, {kVocabulary, kHidden});
+    const auto h = c.random(dtype, {kTokens, kHidden});
+    const auto sum = c.tensor(DType::kF64, {1}, {1.5});
+    const Values hs = c.values(h);
+    const Values ws = c.values(w);
+    const Loss loss = loss_of(hs, ws, 10);
+    Values want_w = product(kVocabulary, kHidden, kTokens, transposed(loss.gradient, kVocabulary),
+                            plain(hs, kHidden), 1);
+    add_to(want_w, c.values(dw));
+    const Values want_h = product(kTokens, kHidden, kVocabulary, plain(loss.gradient, kVocabulary),
+                                  plain(ws, kHidden), 1);
+    c.in({w, targets}).out({logits, dw}).update({h, sum}).accumulate(0b10);
+    c.attributes(program::LossAttributes{chunk}).scalar(Scalar::kTargetTokens, 10).run();
+    // In bf16 the logits and their gradients are rounded in between.
+    expect_close(c.values(sum), {1.5 + loss.sum}, dtype, "loss", dtype == DType::kBf16 ? 0.5 : 1);
+    expect_close(c.values(h), want_h, dtype, "dh", 4);
+    expect_close(c.values(dw), want_w, dtype, "dw");
+    all = joined(joined(joined(all, c.values(h)), c.values(dw)), c.values(sum));
+  }
+  return all;
+}
+
+Values check_linear_loss(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kLinearLoss, isa);
+  const auto h = c.random(dtype, {kTokens, kHidden});
+  const auto w = c.random(dtype, {kVocabulary, kHidden});
+  const auto targets = c.tensor(DType::kI32, {kTokens}, kTargets);
+  const auto logits = c.undefined(dtype, {4, kVocabulary});
+  const auto sum = c.tensor(DType::kF64, {1}, {0.25});
+  const Values before = c.values(h);
+  c.in({h, w, targets}).out({logits}).update({sum}).attributes(program::LossAttributes{4}).run();
+  expect_close(c.values(sum), {0.25 + loss_of(before, c.values(w), 1).sum}, dtype, "loss");
+  EXPECT_EQ(c.values(h), before);
+  return c.values(sum);
+}
+
+Values check_square_sum(const std::string& isa, DType dtype) {
+  // More than two chunks of the reduction, the last one odd.
+  constexpr std::int64_t kCount = 2 * (1 << 15) + 4567;
+  double first = 0;
+  for (const int threads : {1, 3}) {
+    KernelCase c(Op::kSquareSum, isa, threads);
+    const auto g = c.random(dtype, {kCount});
+    const auto sum = c.tensor(DType::kF64, {1}, {3});
+    double want = 3;
+    for (const double value : c.values(g)) want += value * value;
+    c.in({g}).update({sum}).run();
+    const double got = c.values(sum)[0];
+    EXPECT_NEAR(got, want, 1e-12 * want);
+    if (threads == 1) first = got;
+    EXPECT_EQ(got, first) << "the sum depends on the number of threads";
+  }
+  return {first};
+}
+
+Values check_adamw(const std::string& isa, DType dtype) {
+  constexpr std::int64_t kCount = 4096 + 77;
+  constexpr double kRate = 0.01;
+  constexpr double kStep = 3;
+  const program::AdamwAttributes a{
+      .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1};
+  KernelCase c(Op::kAdamw, isa);
+  const bool has_master = dtype == DType::kBf16;
+  const auto g = c.random(dtype, {kCount});
+  const auto coefficient = c.tensor(DType::kF32, {1}, {0.5});
+  const auto w = c.random(dtype, {kCount});
+  const auto m = c.random(DType::kF32, {kCount});
+  Values squares = random_values(kCount, 77);
+  for (double& value : squares) value *= value;
+  squares[5] = 0;
+  const auto v = c.tensor(DType::kF32, {kCount}, squares);
+  const auto master = c.random(DType::kF32, {kCount});
+  const auto value = has_master ? master : w;
+  const double correction1 = 1 - std::pow(a.beta1, kStep);
+  const double correction2 = 1 - std::pow(a.beta2, kStep);
+  const Values gs = c.values(g);
+  Values ms = c.values(m);
+  Values vs = c.values(v);
+  Values want = c.values(value);
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const double gradient = gs[i] * 0.5;
+    ms[i] = a.beta1 * ms[i] + (1 - a.beta1) * gradient;
+    vs[i] = a.beta2 * vs[i] + (1 - a.beta2) * gradient * gradient;
+    want[i] -= kRate * a.weight_decay * want[i];
+    want[i] -= kRate * (ms[i] / correction1) / (std::sqrt(vs[i] / correction2) + a.epsilon);
+  }
+  c.in({g, coefficient}).attributes(a);
+  has_master ? c.update({w, m, v, master}) : c.update({w, m, v});
+  c.scalar(Scalar::kLearningRate, kRate).scalar(Scalar::kBiasCorrection1, correction1);
+  c.scalar(Scalar::kBiasCorrection2, correction2).run();
+  expect_close(c.values(m), ms, DType::kF32, "m");
+  expect_close(c.values(v), vs, DType::kF32, "v");
+  expect_close(c.values(value), want, DType::kF32, "w");
+  if (has_master) {
+    Values rounded = c.values(master);
+    for (double& each : rounded)
+      each = models::bf16_to_f32(models::f32_to_bf16(static_cast<float>(each)));
+    EXPECT_EQ(c.values(w), rounded);
+  }
+  return c.values(value);
+}
+
+Values check_generation(const std::string& isa, DType dtype) {
+  // The first of equal largest values; a row that is all negative.
+  KernelCase argmax(Op::kArgmax, isa);
+  Values scores(2 * 5, -3.0);
+  scores[2] = scores[4] = 7;
+  scores[5 + 3] = -1;
+  const auto logits = argmax.tensor(dtype, {2, 5}, scores);
+  const auto ids = argmax.undefined(DType::kI32, {2});
+  argmax.in({logits}).out({ids}).run();
+  EXPECT_EQ(argmax.values(ids), (Values{2, 3}));
+
+  // Two rows of three tokens go behind the four that their caches of eight hold.
+  const program::AttentionAttributes a{
+      .rows = 2, .sequence = 3, .heads = 2, .kv_heads = 1, .head_size = 4, .cache = 8};
+  KernelCase append(Op::kAppendCache, isa);
+  const auto values = append.random(dtype, {2 * 3, 4});
+  const auto cache = append.random(dtype, {2 * 8, 4});
+  Values want = append.values(cache);
+  const Values fresh = append.values(values);
+  for (std::size_t row = 0; row < 2; ++row) {
+    std::copy_n(fresh.begin() + static_cast<std::ptrdiff_t>(row * 3 * 4), 3 * 4,
+                want.begin() + static_cast<std::ptrdiff_t>((row * 8 + 4) * 4));
+  }
+  append.in({values}).update({cache}).attributes(a).scalar(Scalar::kCacheLength, 4).run();
+  EXPECT_EQ(append.values(cache), want);
+
+  KernelCase last(Op::kTakeLast, isa);
+  const auto h = last.random(dtype, {2 * 3, 5});
+  const auto taken = last.undefined(dtype, {2, 5});
+  last.in({h}).out({taken}).attributes(a).run();
+  const Values all = last.values(h);
+  Values ends(all.begin() + 2 * 5, all.begin() + 3 * 5);
+  ends.insert(ends.end(), all.begin() + 5 * 5, all.end());
+  EXPECT_EQ(last.values(taken), ends);
+  return append.values(cache);
+}
+
+}  // namespace ftplan::executor

@@ -1,0 +1,110 @@
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "core/json.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "core/run_result.h"
+#include "estimator/predict.h"
+#include "models/files.h"
+#include "program/lower.h"
+#include "reports/report.h"
+#include "tools/commands.h"
+#include "tools/options.h"
+#include "tools/resolve.h"
+
+namespace ftplan::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+Result<std::vector<StepMetrics>> read_metrics(const std::string& path) {
+  std::vector<StepMetrics> metrics;
+  std::ifstream file(path);
+  std::int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    const std::string where = path + ":" + std::to_string(++number);
+    const auto json = parse_json(line, where);
+    if (!json) return json.error();
+    auto read = from_json<StepMetrics>(*json, where);
+    if (!read) return read.error();
+    metrics.push_back(*std::move(read));
+  }
+  return metrics;
+}
+
+class Report : public Command {
+ public:
+  void declare(Options& options) override {
+    options.argument({"run", "RUN_OR_PLAN", "A run folder, or a plan file."}, source_);
+    options.value({"--html", "FILE", "Writes one page that needs nothing else."}, html_);
+  }
+
+  Result<int> run() override {
+    auto input = read();
+    if (!input) return input.error();
+    if (html_) {
+      if (auto ok = models::write_text_file(*html_, reports::render_html(*input)); !ok) {
+        return bad_input("--html", ok.error().text());
+      }
+    }
+    print(reports::render_terminal(*input));
+    return 0;
+  }
+
+ private:
+  [[nodiscard]] Result<reports::ReportInput> read() const {
+    std::error_code error;
+    const bool is_run = fs::is_directory(source_, error);
+    const std::string plan_file = is_run ? models::join_path(source_, "plan.json") : source_;
+    auto plan = load_plan(plan_file);
+    if (!plan) return plan.error();
+    reports::ReportInput input{.plan = *std::move(plan)};
+    if (auto ok = add_timelines(input); !ok) return ok.error();
+    if (!is_run) return input;
+    const std::string measured = models::join_path(source_, "measured.json");
+    if (fs::exists(measured, error)) {
+      const auto text = models::read_text_file(measured);
+      if (!text) return text.error();
+      const auto json = parse_json(*text, measured);
+      if (!json) return json.error();
+      auto result = from_json<RunResult>(*json, measured);
+      if (!result) return result.error();
+      input.result = *std::move(result);
+    }
+    auto metrics = read_metrics(models::join_path(source_, "metrics.jsonl"));
+    if (!metrics) return metrics.error();
+    input.metrics = *std::move(metrics);
+    return input;
+  }
+
+  static Result<void> add_timelines(reports::ReportInput& input) {
+    const auto job = job_of(input.plan);
+    if (!job) return job.error();
+    for (const RankPrediction& rank : input.plan.predicted) {
+      const auto program = program::lower(*job, input.plan.strategy, input.plan.machine,
+                                          {.kind = program::ProgramKind::kTrain, .rank = rank.rank});
+      if (!program) return program.error();
+      input.timelines.push_back(estimator::simulate(*program, rank.rank));
+    }
+    return {};
+  }
+
+  std::string source_;
+  std::optional<std::string> html_;
+};
+
+}  // namespace
+
+CommandRow report_command() {
+  return {"report", "Predicted beside measured, the loss, and the plan in words.",
+          "ftplan report plan-run --html report.html", [] { return std::make_unique<Report>(); }};
+}
+
+}  // namespace ftplan::tools
