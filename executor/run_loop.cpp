@@ -72,8 +72,6 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
   return {};
 }
 
-std::string checkpoint_folder(const std::string& output) { return output + "/checkpoints"; }
-
 // Lines of `metrics.jsonl`; those after the step that a run continues from are dropped.
 class MetricsFile {
  public:
@@ -126,6 +124,7 @@ class RunLoop {
     if (auto ok = run_->load(*loader); !ok) return ok.error();
     reset_outside_peak();
     if (auto ok = resume(); !ok) return ok.error();
+    if (auto ok = open_folder(); !ok) return ok.error();
     auto metrics = MetricsFile::open(options_.output + "/metrics.jsonl", step_);
     if (!metrics) return metrics.error();
     metrics_ = std::move(*metrics);
@@ -134,6 +133,14 @@ class RunLoop {
   }
 
  private:
+  // Only now is anything written: nothing of the plan, the model or the folder's own run was wrong.
+  [[nodiscard]] Result<void> open_folder() const {
+    std::error_code error;
+    fs::create_directories(options_.output, error);
+    if (error) return bad_input(options_.output, "cannot be made: " + error.message());
+    return models::write_text_file(options_.output + "/plan.json", render_plan(plan_));
+  }
+
   // The run executes what was estimated: the same programs, laid out the same way.
   [[nodiscard]] Result<void> check_programs() const {
     auto program = program::lower(job_, plan_.strategy, plan_.machine,
@@ -152,7 +159,7 @@ class RunLoop {
     return {};
   }
 
-  [[nodiscard]] std::string checkpoints() const { return checkpoint_folder(options_.output); }
+  [[nodiscard]] std::string checkpoints() const { return options_.output + "/checkpoints"; }
   void note(const std::string& line) const {
     if (options_.note) options_.note(line);
   }
@@ -337,13 +344,6 @@ class RunLoop {
 
 Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options) {
   if (auto ok = check_digests(plan, job, data, plan.machine); !ok) return ok.error();
-  std::error_code error;
-  fs::create_directories(options.output, error);
-  if (error) return bad_input(options.output, "cannot be made: " + error.message());
-  // Before anything is written: the folder may hold a run of another plan.
-  const auto own = newest_checkpoint(checkpoint_folder(options.output), options.plan_digest);
-  if (!own) return own.error();
-  if (auto ok = models::write_text_file(options.output + "/plan.json", render_plan(plan)); !ok) return ok.error();
   const std::optional<DataFacts> facts = plan.data ? plan.data : std::optional<DataFacts>(data.facts);
   return RunLoop(plan, job, data, options).run(facts);
 }

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 
 #include "core/result.h"
 #include "core/text.h"
+#include "models/files.h"
 #include "tools/version.h"
 
 namespace ftplan::tools {
@@ -107,8 +109,16 @@ void print_error(const Error& error) {
   std::fputs(("ftplan: " + error.text() + "\n").c_str(), stderr);
 }
 
+Error write_error(const std::string& flag, const std::string& path, const Error& error) {
+  const std::string folder = models::folder_of(path);
+  if (models::is_folder(folder)) return error;
+  return bad_input(flag, "got " + path + ", but there is no folder " + folder + ": make it first");
+}
+
 int run_commands(const std::vector<CommandRow>& commands,
                  const std::vector<std::string>& arguments) {
+  // A write beyond the limit on files is then an error that names its file.
+  std::signal(SIGXFSZ, SIG_IGN);
   CLI::App root("ftplan: plans, predicts and runs the fine-tuning of language models.", "ftplan");
   root.set_version_flag("--version", std::string("ftplan ") + kVersion);
   root.require_subcommand(0, 1);

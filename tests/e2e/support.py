@@ -10,12 +10,14 @@ import tempfile
 import time
 import unittest
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "parity"))  # its peers are of use here too
 import numpy
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 FTPLAN = pathlib.Path(os.environ["FTPLAN_BINARY"])
 FTPLAN_WORKER = FTPLAN.with_name("ftplan-worker")
+EXAMPLE_MODEL = pathlib.Path(__file__).resolve().parents[2] / "examples/model"
 VOCABULARY = 64
 
 # The smallest shape with grouped keys, several layers and an untied head.
