@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -54,6 +55,23 @@ Error unexpected(const CLI::App& root, const std::vector<CommandRow>& commands) 
   }
   return bad_input(
       word, "unknown flag; did you mean " + nearest(word, flag_names(*parsed.front())) + "?");
+}
+
+// Leaves out the mark of flags that turn something off.
+class HelpText : public CLI::Formatter {
+ public:
+  [[nodiscard]] std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    constexpr std::string_view kMark = "{false}";
+    std::string name = CLI::Formatter::make_option_name(option, positional);
+    for (auto at = name.find(kMark); at != std::string::npos; at = name.find(kMark)) name.erase(at, kMark.size());
+    return name;
+  }
+};
+
+// A flag that nobody knows says more than the argument that is then missing.
+bool has_unknown_flag(const CLI::App& root) {
+  const std::vector<std::string> rest = root.remaining(/*recurse=*/true);
+  return !root.get_subcommands().empty() && !rest.empty() && rest.front().starts_with("-");
 }
 
 struct Entry {
@@ -125,6 +143,7 @@ int run_commands(const std::vector<CommandRow>& commands,
   root.footer(
       "Example: ftplan estimate --model llama2-7b --gpus 1xA100-80GB\nftplan COMMAND --help tells "
       "more.");
+  root.formatter(std::make_shared<HelpText>());
   std::vector<Entry> entries;
   for (const CommandRow& row : commands) {
     CLI::App* app = root.add_subcommand(row.name, row.help);
@@ -141,7 +160,7 @@ int run_commands(const std::vector<CommandRow>& commands,
     return exit_code(ErrorCode::kBadInput);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return root.exit(error);
-    print_error(bad_input("", one_line(error.what())));
+    print_error(has_unknown_flag(root) ? unexpected(root, commands) : bad_input("", one_line(error.what())));
     return exit_code(ErrorCode::kBadInput);
   }
   if (root.get_subcommands().empty()) {
