@@ -81,7 +81,7 @@ Result<std::optional<CheckpointFile>> newest_checkpoint(const std::string& folde
   if (found.empty()) return std::optional<CheckpointFile>{};
   const std::string path = found.back().string();
   auto file = models::SafetensorsFile::open(path);
-  if (!file) return file.error();
+  if (!file) return bad_input(path, file.error().message + "; remove it to start from the first step again");
   if (metadata_of(*file, "plan") != plan_digest) {
     return bad_input(path, "belongs to a run of another plan: choose another --output, or remove the folder");
   }

@@ -63,8 +63,8 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
     return bad_input("plan", "the data has changed since it was made" + again);
   }
   if (machine.instruction_set != best_instruction_set()) {
-    return bad_input("plan", "was made for " + machine.instruction_set + ", this machine has " + best_instruction_set() +
-                                 again);
+    return bad_input(
+        "plan", "was made for " + machine.instruction_set + ", this machine has " + best_instruction_set() + again);
   }
   if (machine.torch != torch_version()) {
     return bad_input("plan", "was made for LibTorch " + machine.torch + ", this is " + torch_version() + again);
@@ -124,6 +124,7 @@ class RunLoop {
     if (auto ok = run_->load(*loader); !ok) return ok.error();
     reset_outside_peak();
     if (auto ok = resume(); !ok) return ok.error();
+    if (auto ok = open_folder(); !ok) return ok.error();
     auto metrics = MetricsFile::open(options_.output + "/metrics.jsonl", step_);
     if (!metrics) return metrics.error();
     metrics_ = std::move(*metrics);
@@ -132,6 +133,14 @@ class RunLoop {
   }
 
  private:
+  // Only now is anything written: nothing of the plan, the model or the folder's own run was wrong.
+  [[nodiscard]] Result<void> open_folder() const {
+    std::error_code error;
+    fs::create_directories(options_.output, error);
+    if (error) return bad_input(options_.output, "cannot be made: " + error.message());
+    return models::write_text_file(options_.output + "/plan.json", render_plan(plan_));
+  }
+
   // The run executes what was estimated: the same programs, laid out the same way.
   [[nodiscard]] Result<void> check_programs() const {
     auto program = program::lower(job_, plan_.strategy, plan_.machine,
@@ -144,7 +153,8 @@ class RunLoop {
     const Bytes mapped = run_->arenas().device.size();
     if (mapped != plan_.predicted.front().arena) {
       return bad_input("plan", "the arena would be " + std::to_string(mapped.value) + " bytes, planned are " +
-                                   std::to_string(plan_.predicted.front().arena.value) + ": plan again with ftplan plan");
+                                   std::to_string(plan_.predicted.front().arena.value) +
+                                   ": plan again with ftplan plan");
     }
     return {};
   }
@@ -233,7 +243,8 @@ class RunLoop {
   // The update was left out, so the state is the one before this step.
   Error not_finite(const StepOutput& output) {
     const auto saved = save();
-    const std::string state = saved ? "the state before it is saved" : "the state could not be saved: " + saved.error().text();
+    const std::string state =
+        saved ? "the state before it is saved" : "the state could not be saved: " + saved.error().text();
     const char* what = std::isfinite(output.loss) ? "the gradient's norm" : "the loss";
     return run_failed("step " + std::to_string(step_ + 1),
                       std::string(what) + " is not finite, " + state + ": try a lower --learning-rate");
@@ -292,7 +303,10 @@ class RunLoop {
   }
 
   Result<void> write_measured() {
-    return models::write_text_file(options_.output + "/measured.json", render_json(to_json(measured())) + "\n");
+    // A finished run that is started again has nothing to say.
+    const std::string path = options_.output + "/measured.json";
+    if (steps_done_ == 0 && models::is_file(path)) return {};
+    return models::write_text_file(path, render_json(to_json(measured())) + "\n");
   }
 
   Result<RunOutcome> finish() {
@@ -330,10 +344,6 @@ class RunLoop {
 
 Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options) {
   if (auto ok = check_digests(plan, job, data, plan.machine); !ok) return ok.error();
-  std::error_code error;
-  fs::create_directories(options.output, error);
-  if (error) return bad_input(options.output, "cannot be made: " + error.message());
-  if (auto ok = models::write_text_file(options.output + "/plan.json", render_plan(plan)); !ok) return ok.error();
   const std::optional<DataFacts> facts = plan.data ? plan.data : std::optional<DataFacts>(data.facts);
   return RunLoop(plan, job, data, options).run(facts);
 }

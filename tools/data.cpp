@@ -42,7 +42,7 @@ class ShowData : public Command {
     if (!loaded) return loaded.error();
     if (out_) {
       if (auto written = data::write_tokens(loaded->set.training, *out_); !written)
-        return written.error();
+        return write_error("--out", *out_, written.error());
     }
     const data::DataDescription description =
         data::describe(loaded->set, request->data.packing, loaded->tokenizer.get(), *samples);

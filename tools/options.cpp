@@ -2,15 +2,18 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/result.h"
 #include "core/text.h"
+#include "models/files.h"
 #include "tools/version.h"
 
 namespace ftplan::tools {
@@ -52,6 +55,23 @@ Error unexpected(const CLI::App& root, const std::vector<CommandRow>& commands) 
   }
   return bad_input(
       word, "unknown flag; did you mean " + nearest(word, flag_names(*parsed.front())) + "?");
+}
+
+// Leaves out the mark of flags that turn something off.
+class HelpText : public CLI::Formatter {
+ public:
+  [[nodiscard]] std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    constexpr std::string_view kMark = "{false}";
+    std::string name = CLI::Formatter::make_option_name(option, positional);
+    for (auto at = name.find(kMark); at != std::string::npos; at = name.find(kMark)) name.erase(at, kMark.size());
+    return name;
+  }
+};
+
+// A flag that nobody knows says more than the argument that is then missing.
+bool has_unknown_flag(const CLI::App& root) {
+  const std::vector<std::string> rest = root.remaining(/*recurse=*/true);
+  return !root.get_subcommands().empty() && !rest.empty() && rest.front().starts_with("-");
 }
 
 struct Entry {
@@ -107,14 +127,23 @@ void print_error(const Error& error) {
   std::fputs(("ftplan: " + error.text() + "\n").c_str(), stderr);
 }
 
+Error write_error(const std::string& flag, const std::string& path, const Error& error) {
+  const std::string folder = models::folder_of(path);
+  if (models::is_folder(folder)) return error;
+  return bad_input(flag, "got " + path + ", but there is no folder " + folder + ": make it first");
+}
+
 int run_commands(const std::vector<CommandRow>& commands,
                  const std::vector<std::string>& arguments) {
+  // A write beyond the limit on files is then an error that names its file.
+  std::signal(SIGXFSZ, SIG_IGN);
   CLI::App root("ftplan: plans, predicts and runs the fine-tuning of language models.", "ftplan");
   root.set_version_flag("--version", std::string("ftplan ") + kVersion);
   root.require_subcommand(0, 1);
   root.footer(
       "Example: ftplan estimate --model llama2-7b --gpus 1xA100-80GB\nftplan COMMAND --help tells "
       "more.");
+  root.formatter(std::make_shared<HelpText>());
   std::vector<Entry> entries;
   for (const CommandRow& row : commands) {
     CLI::App* app = root.add_subcommand(row.name, row.help);
@@ -131,7 +160,7 @@ int run_commands(const std::vector<CommandRow>& commands,
     return exit_code(ErrorCode::kBadInput);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return root.exit(error);
-    print_error(bad_input("", one_line(error.what())));
+    print_error(has_unknown_flag(root) ? unexpected(root, commands) : bad_input("", one_line(error.what())));
     return exit_code(ErrorCode::kBadInput);
   }
   if (root.get_subcommands().empty()) {

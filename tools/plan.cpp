@@ -110,7 +110,7 @@ class MakePlan : public Command {
   Result<int> finish(const Plan& plan, const std::vector<std::string>& notes) const {
     if (output_) {
       if (auto written = models::write_text_file(*output_, render_plan(plan)); !written) {
-        return bad_input("--output", written.error().text());
+        return write_error("--output", *output_, written.error());
       }
     }
     print(json_ ? render_plan(plan) : text_of(plan, notes));

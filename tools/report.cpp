@@ -51,7 +51,7 @@ class Report : public Command {
     if (!input) return input.error();
     if (html_) {
       if (auto ok = models::write_text_file(*html_, reports::render_html(*input)); !ok) {
-        return bad_input("--html", ok.error().text());
+        return write_error("--html", *html_, ok.error());
       }
     }
     print(reports::render_terminal(*input));

@@ -102,7 +102,7 @@ class Simulate : public Command {
     const Timeline timeline = estimator::simulate(*program, *rank);
     if (trace_) {
       const auto written = models::write_text_file(*trace_, chrome_trace(timeline).dump() + "\n");
-      if (!written) return bad_input("--trace", written.error().text());
+      if (!written) return write_error("--trace", *trace_, written.error());
     }
     print(json_ ? render_json(to_json(timeline)) : table_of(timeline));
     return 0;

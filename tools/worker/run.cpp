@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -33,13 +34,33 @@ namespace {
 
 std::atomic<bool> stop_asked{false};
 
-extern "C" void ask_to_stop(int) { stop_asked = true; }
+std::atomic<std::int64_t> asked_at_ns{0};
 
-// The first signal finishes the step and saves; the second ends the process.
+std::int64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// One request may come twice: to the whole group, and again from ftplan, which passes its own on.
+constexpr std::int64_t kSameRequestNs = 1'000'000'000;
+
+extern "C" void ask_to_stop(int number) {
+  const std::int64_t now = monotonic_ns();
+  if (stop_asked && now - asked_at_ns > kSameRequestNs) {
+    ::signal(number, SIG_DFL);
+    ::raise(number);
+    return;
+  }
+  if (!stop_asked) asked_at_ns = now;
+  stop_asked = true;
+}
+
+// The first request finishes the step and saves; another, later, ends the process.
 void listen_for_stop() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = ask_to_stop;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
 }
@@ -113,8 +134,8 @@ class RunPlan : public Command {
                                       ": name the folder with its weights, --model FOLDER");
     }
     if (models::weight_table_digest(source->config) != plan.digests.model) {
-      return bad_input(source->folder, "is another model than the plan's: plan again with ftplan plan --model " +
-                                           source->folder);
+      return bad_input(source->folder,
+                       "is another model than the plan's: plan again with ftplan plan --model " + source->folder);
     }
     return source;
   }
@@ -163,8 +184,8 @@ class RunPlan : public Command {
   static void summarize(const executor::RunOutcome& outcome, const std::string& output) {
     const RankMeasurement& rank = outcome.measured.ranks.front();
     const bool equal = rank.predicted == rank.measured;
-    std::printf("%lld steps, last loss %.4f, %.0f tokens/s\n", static_cast<long long>(outcome.steps),
-                outcome.last_loss, outcome.measured.tokens_per_second);
+    std::printf("%lld steps, last loss %.4f, %.0f tokens/s\n", static_cast<long long>(outcome.steps), outcome.last_loss,
+                outcome.measured.tokens_per_second);
     std::printf("device   predicted %lld bytes, measured %lld\n",
                 static_cast<long long>(rank.predicted.device.peak.value),
                 static_cast<long long>(rank.measured.device.peak.value));

@@ -1,0 +1,74 @@
+"""measured.json: what was measured equals what was predicted, in every category of every place."""
+
+import json
+
+import support
+from support import Case, make_model, make_rows
+
+COMMON = ["--global-batch", 4, "--micro-batch", 2, "--steps", 7, "--learning-rate", "1e-2"]
+MODES = {
+    "full fp32": ["--method", "full"],
+    "full fp32, validation, checkpoints": ["--method", "full", "--validation", 0.2, "--eval-every", 3, "--save-every", 2,
+                                           "--eval-batch", 3],
+    "full fp32, recomputed": ["--method", "full", "--checkpointing", "full", "--loss-chunk", 16],
+    "full bf16": ["--method", "full", "--precision", "bf16", "--save-every", 3],
+    "lora fp32": ["--rank", 4],
+    "lora fp32, dropout, validation, checkpoints": ["--rank", 4, "--dropout", 0.1, "--validation", 0.2,
+                                                    "--save-every", 3],
+    "lora fp32, isolated": ["--rank", 4, "--packing", "isolated"],
+    "lora fp32, concat": ["--rank", 4, "--packing", "concat", "--targets", "q_proj,v_proj"],
+    "lora bf16": ["--rank", 4, "--precision", "bf16"],
+    "lora bf16, isolated, every-2, validation": ["--rank", 4, "--precision", "bf16", "--packing", "isolated",
+                                                 "--checkpointing", "every-2", "--validation", 0.2],
+    "full bf16, concat, accumulation": ["--method", "full", "--precision", "bf16", "--packing", "concat",
+                                        "--micro-batch", 1, "--accumulation", 4],
+}
+
+
+class Bytes(Case):
+    def setUp(self):
+        super().setUp()
+        make_model(self.folder / "model")
+        # Rows of 9 to 60 tokens: four padded lengths.
+        make_rows(self.folder / "rows.json")
+
+    def run_mode(self, flags, **options):
+        # A flag that is given twice is refused, so a mode's own take the place of the common ones.
+        common = [word for i in range(0, len(COMMON), 2) if COMMON[i] not in flags for word in COMMON[i:i + 2]]
+        self.plan(*common, *flags, **options)
+        self.ftplan("calibrate", "plan.json")
+        self.plan(*common, *flags, **options)
+        plan = json.loads((self.folder / "plan.json").read_text())
+        self.assertEqual(plan["predicted"][0]["uncertainty"], 0, "scratch was measured")
+        out, _ = self.ftplan("run", "plan.json", "-o", "run", "--json")
+        measured = json.loads((self.folder / "run/measured.json").read_text())
+        self.assertEqual(measured, json.loads(out))
+        return plan, measured["ranks"]
+
+    def assert_equal_bytes(self, plan, ranks):
+        self.assertEqual(len(ranks), 1)
+        for place in ("device", "host", "disk"):
+            predicted, measured = plan["predicted"][0][place], ranks[0]["measured"][place]
+            self.assertEqual(predicted, measured, place)
+            self.assertEqual(predicted, ranks[0]["predicted"][place], place)
+            self.assertGreater(measured["peak"], 0, place)
+            self.assertEqual(sum(value for key, value in measured.items() if key != "peak"), measured["peak"], place)
+        self.assertEqual(ranks[0]["outside_arena_bytes"], 0)
+
+    def test_every_mode_uses_what_was_predicted(self):
+        for number, (mode, flags) in enumerate(MODES.items()):
+            with self.subTest(mode):
+                self.folder = self.folder.parent / f"mode-{number}"
+                make_model(self.folder / "model", tie_word_embeddings=number % 2 == 1)
+                make_rows(self.folder / "rows.json", seed=number)
+                self.assert_equal_bytes(*self.run_mode(flags))
+
+    def test_the_disk_holds_what_was_predicted(self):
+        # Checkpoint and model together are the most that this run ever has there.
+        _, ranks = self.run_mode(["--method", "full"])
+        files = {name: len(data) for name, data in support.contents(self.folder / "run").items()}
+        at_end = sum(size for name, size in files.items() if name.endswith(".safetensors"))
+        self.assertEqual(ranks[0]["measured"]["disk"]["peak"], at_end)
+
+
+support.main()
