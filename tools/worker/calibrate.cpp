@@ -28,6 +28,7 @@ class Calibrate : public Command {
     if (!plan) return plan.error();
     const auto job = job_of(*plan);
     if (!job) return job.error();
+    if (auto ok = check_memory(*plan); !ok) return ok.error();
     auto machine = worker_machine();
     if (!machine) return machine.error();
     // Measured without what is known already, so that a new build of the library is noticed.

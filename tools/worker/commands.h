@@ -17,6 +17,9 @@ CommandRow calibrate_command();
 /// The machine of this process with the scratch that was measured on it.
 Result<Machine> worker_machine();
 
+/// @error infeasible: the host has less memory free than the plan needs
+Result<void> check_memory(const Plan& plan);
+
 /// A path of a plan, as seen from this process: relative ones begin at the plan's folder.
 std::string bind_path(const std::string& plan_file, const std::string& path);
 

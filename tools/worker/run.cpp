@@ -24,7 +24,6 @@
 #include "models/load.h"
 #include "tools/environment.h"
 #include "tools/facts.h"
-#include "tools/host.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
 #include "tools/worker/commands.h"
@@ -148,16 +147,6 @@ class RunPlan : public Command {
     for (std::string& file : request.data.data) file = bind_path(plan_file_, file);
     if (!data_.empty()) request.data.data = data_;
     return load_request_data(request, model);
-  }
-
-  static Result<void> check_memory(const Plan& plan) {
-    const RankPrediction& p = plan.predicted.front();
-    const Bytes wanted = p.device.peak + p.host.peak;
-    const auto free = available_memory();
-    if (!free || wanted <= *free) return {};
-    return Error{ErrorCode::kInfeasible, "memory",
-                 "the plan needs " + format_bytes(wanted) + ", this host has " + format_bytes(*free) +
-                     " free: close other programs, or plan again with --memory"};
   }
 
   Result<int> fine_tune(const Plan& plan, const Job& job, const std::string& model, const data::DataSet& data) {

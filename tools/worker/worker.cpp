@@ -3,7 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "core/plan.h"
 #include "core/result.h"
+#include "core/text.h"
+#include "core/units.h"
 #include "executor/kernels.h"
 #include "executor/torch_runtime.h"
 #include "models/files.h"
@@ -25,6 +28,16 @@ Result<Machine> worker_machine() {
   if (!scratch) return scratch.error();
   machine.scratch = *std::move(scratch);
   return machine;
+}
+
+Result<void> check_memory(const Plan& plan) {
+  const RankPrediction& p = plan.predicted.front();
+  const Bytes wanted = p.device.peak + p.host.peak;
+  const auto free = available_memory();
+  if (!free || wanted <= *free) return {};
+  return Error{ErrorCode::kInfeasible, "memory",
+               "the plan needs " + format_bytes(wanted) + ", this host has " + format_bytes(*free) +
+                   " free: close other programs, or plan again with --memory"};
 }
 
 std::string bind_path(const std::string& plan_file, const std::string& path) {
