@@ -1,6 +1,6 @@
 """Our training steps beside those of transformers and PEFT on tiny random models.
 
-parity_test.py STEP_PROBE GROUP [NAME-PART]     GROUP: see settings.py, or --list
+parity_test.py STEP_PROBE GROUP [NAME-PART]     GROUP: see CMakeLists.txt
 """
 
 import dataclasses
@@ -186,9 +186,6 @@ def entries():
 
 def main():
     found = entries()
-    if sys.argv[1] == "--list":
-        print(";".join(found))
-        return 0
     binary, group, part = sys.argv[1], sys.argv[2], (sys.argv + [""])[3]
     torch.set_num_threads(1)
     failed = 0
