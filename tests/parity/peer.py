@@ -49,6 +49,7 @@ class Setting:
     loss_chunk: int = 512
     steps: int = 20
     threads: int = 1
+    native_bf16: bool = False
     seed: int = 0
 
 
@@ -205,7 +206,7 @@ def request_of(s):
 def write_case(s, folder, model, adapter, data, **options):
     """`options`: mutation, gradients, calibrate, print_rows, masks, as step_probe knows them."""
     case = {"request": request_of(s), "model": model, "adapter": adapter, "data": data, "steps": s.steps,
-            "threads": s.threads,
+            "threads": s.threads, "native_bf16": s.native_bf16,
             "strategy": {"micro_batch": s.micro_batch, "accumulation": s.accumulation,
                          "checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}} | options
     path = os.path.join(folder, "case.json")

@@ -38,15 +38,16 @@ F32 = {
     },
 }
 
+# Both ways to make 16-bit products: of widened blocks, and by the library with measured scratch.
 BF16 = {
     "full": {
         "plain": Setting(precision="bf16"),
-        "checkpointing accumulation": Setting(precision="bf16", checkpointing="full", accumulation=2),
+        "checkpointing accumulation": Setting(precision="bf16", checkpointing="full", accumulation=2, native_bf16=True),
     },
     "lora": {
         "plain": Setting(precision="bf16", method="lora", learning_rate=2e-2),
         "checkpointing accumulation": Setting(precision="bf16", method="lora", learning_rate=2e-2,
-                                              checkpointing="full", accumulation=2),
+                                              checkpointing="full", accumulation=2, native_bf16=True),
     },
 }
 

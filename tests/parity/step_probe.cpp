@@ -3,8 +3,8 @@
 //
 // step_probe CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "",
 // "data": tokens file, "steps", "ranks", "threads", "mutation": name or "", "gradients":
-// safetensors file to write, or "", "calibrate": scratch is measured first, "print_rows": the
-// packed rows are reported, "masks": so is dropout}
+// safetensors file to write, or "", "native_bf16": products are the library's, "calibrate": scratch
+// is measured first, "print_rows": the packed rows are reported, "masks": so is dropout}
 
 #include <cstddef>
 #include <cstdint>
@@ -55,6 +55,7 @@ struct Case {
   std::int64_t steps = 1;
   std::int64_t threads = 2;
   bool calibrate = false;
+  bool native_bf16 = false;
   bool print_rows = false;
   bool masks = false;
 };
@@ -73,6 +74,7 @@ inline constexpr auto fields<Case> =
                Field{"steps", &Case::steps, "", Range{1, 1e6}, ""},
                Field{"threads", &Case::threads, "", Range{1, 64}, ""},
                Field{"calibrate", &Case::calibrate, ""},
+               Field{"native_bf16", &Case::native_bf16, ""},
                Field{"print_rows", &Case::print_rows, ""},
                Field{"masks", &Case::masks, ""}};
 
@@ -273,7 +275,8 @@ int main_of(const std::string& path) {
   executor::install_allocator();
   Machine machine{.threads = c.threads,
                   .instruction_set = executor::best_instruction_set(),
-                  .torch = executor::torch_version()};
+                  .torch = executor::torch_version(),
+                  .native_bf16 = c.native_bf16};
   if (c.calibrate) machine.scratch = calibrate(c, job, machine, data);
   const std::int64_t ranks = job.ranks();
   executor::InProcessGroup group(static_cast<int>(ranks));

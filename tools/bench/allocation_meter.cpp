@@ -1,5 +1,6 @@
-// Takes the place of LibTorch's CPU allocator in the process that loads it, and counts the bytes that are asked for.
-// Called through ctypes. MKL's and oneDNN's own buffers are not seen, on either side of the comparison.
+// Takes the place of LibTorch's CPU allocator in the process that loads it, and counts the bytes
+// that are asked for. Called through ctypes. MKL's and oneDNN's own buffers are not seen, on either
+// side of the comparison.
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -38,7 +39,9 @@ class Meter final : public c10::Allocator {
     return {block, block, &give_back, c10::kCPU};
   }
   [[nodiscard]] c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
-  void copy_data(void* to, const void* from, std::size_t size) const override { default_copy_data(to, from, size); }
+  void copy_data(void* to, const void* from, std::size_t size) const override {
+    default_copy_data(to, from, size);
+  }
 };
 
 }  // namespace

@@ -1,8 +1,8 @@
 // Training steps on demand, for comparison with another trainer in a process of its own.
 //
-// train_bench CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "", "data": tokens file,
-// "threads"}. Prints one line of facts, then for each line "run N" of its input the seconds of N steps, and for
-// "ops" the seconds of one step by operation.
+// train_bench CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "",
+// "data": tokens file, "threads"}. Prints one line of facts, then for each line "run N" of its
+// input the seconds of N steps, and for "ops" the seconds of one step by operation.
 
 #include <algorithm>
 #include <chrono>
@@ -53,10 +53,10 @@ struct Case {
 }  // namespace
 
 template <>
-inline constexpr auto fields<Case> =
-    std::tuple{Field{"request", &Case::request, ""}, Field{"strategy", &Case::strategy, ""},
-               Field{"model", &Case::model, ""},     Field{"adapter", &Case::adapter, ""},
-               Field{"data", &Case::data, ""},       Field{"threads", &Case::threads, "", Range{1, 64}, ""}};
+inline constexpr auto fields<Case> = std::tuple{
+    Field{"request", &Case::request, ""}, Field{"strategy", &Case::strategy, ""},
+    Field{"model", &Case::model, ""},     Field{"adapter", &Case::adapter, ""},
+    Field{"data", &Case::data, ""},       Field{"threads", &Case::threads, "", Range{1, 64}, ""}};
 
 namespace {
 
@@ -84,15 +84,17 @@ class Bench {
     const auto model = need(models::load_model_config(c.model, {}));
     JobRequest request = c.request;
     request.data.data = std::vector<std::string>{c.data};
-    data_ = need(data::load_data(
-        request.data, {.positions = model.config.positions, .vocabulary = model.config.vocabulary}));
+    data_ = need(data::load_data(request.data, {.positions = model.config.positions,
+                                                .vocabulary = model.config.vocabulary}));
     const Job job = need(validate(request, model.config, data_.facts));
     Machine machine{.threads = c.threads,
                     .instruction_set = executor::best_instruction_set(),
-                    .torch = executor::torch_version()};
-    machine.scratch = need(executor::measure_scratch(
-        *need(RankRun::create({.job = job, .strategy = c.strategy, .machine = machine, .facts = data_.facts}))));
-    run_ = need(RankRun::create({.job = job, .strategy = c.strategy, .machine = machine, .facts = data_.facts}));
+                    .torch = executor::torch_version(),
+                    .native_bf16 = false};
+    machine.scratch = need(executor::measure_scratch(*need(RankRun::create(
+        {.job = job, .strategy = c.strategy, .machine = machine, .facts = data_.facts}))));
+    run_ = need(RankRun::create(
+        {.job = job, .strategy = c.strategy, .machine = machine, .facts = data_.facts}));
     need(run_->load(need(executor::Loader::open(job, c.model, c.adapter))));
     feeder_ = std::make_unique<executor::Feeder>(run_->setup().job, c.strategy, 0, data_);
     length_ = feeder_->rows_of_step(0).length;
@@ -130,8 +132,9 @@ class Bench {
     const program::StepProgram& program = run_->program(key());
     Bytes states;
     for (const program::Storage& storage : program.storages) {
-      const bool kept = storage.category == Category::kWeights || storage.category == Category::kAdapters ||
-                        storage.category == Category::kGradients || storage.category == Category::kOptimizer;
+      const bool kept =
+          storage.category == Category::kWeights || storage.category == Category::kAdapters ||
+          storage.category == Category::kGradients || storage.category == Category::kOptimizer;
       if (kept) states += storage.copies.count * storage.size;
     }
     double flops = 0;
@@ -147,7 +150,9 @@ class Bench {
 
  private:
   [[nodiscard]] RankRun::Key key() const { return {program::ProgramKind::kTrain, length_}; }
-  [[nodiscard]] int session_threads() const { return static_cast<int>(run_->setup().machine.threads); }
+  [[nodiscard]] int session_threads() const {
+    return static_cast<int>(run_->setup().machine.threads);
+  }
   [[nodiscard]] executor::StepInput input(const executor::StepRows& rows) const {
     return {step_, 1e-5, rows.target_tokens};
   }
@@ -164,7 +169,8 @@ int main_of(const std::string& path) {
   std::stringstream text;
   text << file.rdbuf();
   executor::install_allocator();
-  Bench bench(need(from_json<Case>(need(parse_json(text.str(), path)), path, Missing::kKeepDefault)));
+  Bench bench(
+      need(from_json<Case>(need(parse_json(text.str(), path)), path, Missing::kKeepDefault)));
   bench.steps(2);
   std::cout << bench.facts().dump() << std::endl;
   std::string word;
