@@ -58,7 +58,8 @@ inline constexpr auto fields<Machine> = std::tuple{
     Field{"runtime", &Machine::runtime, "Bytes that libraries and contexts hold."},
     Field{"runtime_interval", &Machine::runtime_interval, "", Range{0, 10},
           "Half-width of runtime as a share."},
-    Field{"native_bf16", &Machine::native_bf16, "The device computes in bf16."},
+    Field{"native_bf16", &Machine::native_bf16,
+          "The device has units for bf16; a CPU without them widens to f32."},
     Field{"scratch", &Machine::scratch, "Measured scratch of operations."}};
 
 /// Digest of what kernels and their scratch depend on: backend, threads, instructions and LibTorch.

@@ -9,8 +9,6 @@
 
 namespace ftplan::executor {
 
-
-
 /// Values of `Scalar` by index.
 using Scalars = std::array<double, program::kScalars>;
 
@@ -39,6 +37,7 @@ struct Call {
   Scratch& scratch;
   Scalars& scalars;
   int threads = 1;
+  bool native_bf16 = true;  ///< as `Machine::native_bf16`
 
   [[nodiscard]] bool accumulates(int i) const { return (instruction.accumulate >> i & 1) != 0; }
   [[nodiscard]] double scalar(program::Scalar s) const { return scalars[static_cast<std::size_t>(s)]; }

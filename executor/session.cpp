@@ -44,6 +44,7 @@ Session::Session(const StepProgram& program, const Machine& machine, const Arena
       host_(host),
       options_(options),
       kernels_(kernels_of(machine.instruction_set)),
+      native_bf16_(machine.native_bf16),
       walk_(program::walk(program, program::Sampling::kAll)) {
   declared_.reserve(program.instructions.size());
   for (const Instruction& instruction : program.instructions) {
@@ -109,7 +110,8 @@ Call Session::call_of(std::int32_t index, Scalars& scalars, Scratch& scratch) co
             .layer = step.layer,
             .scratch = scratch,
             .scalars = scalars,
-            .threads = options_.threads};
+            .threads = options_.threads,
+            .native_bf16 = native_bf16_};
   const auto resolve = [&](Operand operand) { return view(operand, step.layer); };
   look_up(at.in, call.in, resolve);
   look_up(at.out, call.out, resolve);

@@ -101,6 +101,7 @@ class Session {
   Host& host_;
   SessionOptions options_;
   const Kernels& kernels_;
+  bool native_bf16_;
   program::Walk walk_;
   std::vector<std::vector<std::int32_t>> waits_;
   std::vector<std::int32_t> held_until_;  // by step: when the compute stream knows that it has ended

@@ -168,8 +168,19 @@ std::string instruction_set() {
   return "";
 }
 
+// Whether products of 16-bit factors have units of their own.
+bool has_bf16_units() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16");
+#else
+  return false;
+#endif
+}
+
 Machine probe_host() {
   Machine machine;
+  machine.native_bf16 = has_bf16_units();
   machine.threads = usable_cpus();
   machine.instruction_set = instruction_set();
   machine.torch = kTorchVersion;

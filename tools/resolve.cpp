@@ -76,7 +76,8 @@ Result<Resolved> resolve(JobRequest request) {
   if (!job) return job.error();
   Resolved resolved{*std::move(job), *std::move(machine), *std::move(facts),
                     std::move(source->notes)};
-  if (!resolved.machine.native_bf16 && request.method.precision == Precision::kBf16) {
+  const bool emulated = resolved.machine.backend == Backend::kCuda && !resolved.machine.native_bf16;
+  if (emulated && request.method.precision == Precision::kBf16) {
     resolved.notes.push_back(
         resolved.machine.name +
         " has no bf16 units: bf16 is emulated there, slowly; fp16 is not built yet");

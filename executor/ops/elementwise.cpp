@@ -60,9 +60,7 @@ void gated_silu(Call& call) {
 #pragma omp simd
       for (std::int64_t i = 0; i < g.width(); ++i) {
         const float x = widen(gate[i]);
-        T silu{};
-        narrow(x * sigmoid(x), silu);
-        narrow(widen(silu) * widen(up[i]), out[i]);
+        narrow(x * sigmoid(x) * widen(up[i]), out[i]);
       }
     }
   });
@@ -84,11 +82,9 @@ void gated_silu_backward(Call& call) {
         const float y = widen(up[i]);
         const float d = widen(grad[i]);
         const float s = sigmoid(x);
-        T silu{};
-        narrow(x * s, silu);
-        narrow(widen(silu) * y, grad[i]);
+        narrow(x * s * y, grad[i]);
         narrow(d * y * s * (1.0F + x * (1.0F - s)), gate[i]);
-        narrow(d * widen(silu), up[i]);
+        narrow(d * (x * s), up[i]);
       }
     }
   });

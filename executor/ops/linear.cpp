@@ -13,8 +13,9 @@ Matrix matrix(const View& view) {
 }
 
 double scale_of(const Call& call) {
-  return call.instruction.attributes == program::kNone ? 1.0
-                                                       : call.attributes<program::LinearAttributes>().scale;
+  return call.instruction.attributes == program::kNone
+             ? 1.0
+             : call.attributes<program::LinearAttributes>().scale;
 }
 
 // y += bias, a row for each token.
@@ -33,23 +34,24 @@ void add_bias(const View& y, const View& bias, int threads) {
 }  // namespace
 
 void linear(Call& call) {
-  multiply(matrix(call.in[0]), Transposed::kNo, matrix(call.in[1]), Transposed::kYes, matrix(call.out[0]), 1, 0);
+  product(call, matrix(call.in[0]), Transposed::kNo, matrix(call.in[1]), Transposed::kYes,
+          matrix(call.out[0]), 1, 0);
   if (call.in[2]) add_bias(call.out[0], call.in[2], call.threads);
 }
 
 void linear_accumulate(Call& call) {
-  multiply(matrix(call.in[0]), Transposed::kNo, matrix(call.in[1]), Transposed::kYes, matrix(call.update[0]),
-           scale_of(call), 1);
+  product(call, matrix(call.in[0]), Transposed::kNo, matrix(call.in[1]), Transposed::kYes,
+          matrix(call.update[0]), scale_of(call), 1);
 }
 
 void linear_input_gradient(Call& call) {
-  multiply(matrix(call.in[0]), Transposed::kNo, matrix(call.in[1]), Transposed::kNo, matrix(call.out[0]),
-           scale_of(call), call.accumulates(0) ? 1 : 0);
+  product(call, matrix(call.in[0]), Transposed::kNo, matrix(call.in[1]), Transposed::kNo,
+          matrix(call.out[0]), scale_of(call), call.accumulates(0) ? 1 : 0);
 }
 
 void linear_weight_gradient(Call& call) {
-  multiply(matrix(call.in[0]), Transposed::kYes, matrix(call.in[1]), Transposed::kNo, matrix(call.out[0]),
-           scale_of(call), call.accumulates(0) ? 1 : 0);
+  product(call, matrix(call.in[0]), Transposed::kYes, matrix(call.in[1]), Transposed::kNo,
+          matrix(call.out[0]), scale_of(call), call.accumulates(0) ? 1 : 0);
 }
 
 void bias_gradient(Call& call) {

@@ -15,7 +15,8 @@ constexpr std::int32_t kNoTarget = -100;
 
 Matrix rows_of(const View& view, std::int64_t begin, std::int64_t count) {
   const std::int64_t stride = view.tensor->row_stride;
-  return {view.data + begin * stride * size_of(view.dtype()).value, count, view.width(), stride, view.dtype()};
+  return {view.data + begin * stride * size_of(view.dtype()).value, count, view.width(), stride,
+          view.dtype()};
 }
 
 // Cross-entropy of one row; with `scale` its logits become scale * (softmax - target).
@@ -35,15 +36,17 @@ double row_loss(T* logits, std::int64_t width, std::int32_t target, const float*
   const float factor = *scale / sum;
   const float at_target = widen(logits[target]);
 #pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) narrow(fast_exp(widen(logits[i]) - most) * factor, logits[i]);
+  for (std::int64_t i = 0; i < width; ++i)
+    narrow(fast_exp(widen(logits[i]) - most) * factor, logits[i]);
   narrow(fast_exp(at_target - most) * factor - *scale, logits[target]);
   return loss;
 }
 
 // Losses of a chunk, added in the order of tokens.
-void chunk_loss(Call& call, const View& logits, const std::int32_t* targets, std::int64_t count, const float* scale,
-                double& total) {
-  const auto losses = call.scratch.take_array<double>(call.attributes<program::LossAttributes>().chunk);
+void chunk_loss(Call& call, const View& logits, const std::int32_t* targets, std::int64_t count,
+                const float* scale, double& total) {
+  const auto losses =
+      call.scratch.take_array<double>(call.attributes<program::LossAttributes>().chunk);
   with_type(logits.dtype(), [&]<class T>(T) {
 #pragma omp parallel for schedule(static) num_threads(call.threads)
     for (std::int64_t r = 0; r < count; ++r) {
@@ -77,11 +80,12 @@ void linear_cross_entropy(Call& call) {
     const std::int64_t count = std::min(chunk, h.rows() - begin);
     const Matrix tokens = rows_of(h, begin, count);
     const Matrix scores = rows_of(logits, 0, count);
-    multiply(tokens, Transposed::kNo, all_of(w), Transposed::kYes, scores, 1, 0);
+    product(call, tokens, Transposed::kNo, all_of(w), Transposed::kYes, scores, 1, 0);
     chunk_loss(call, logits, targets + begin, count, &scale, total);
     const bool adds = call.accumulates(1) || begin > 0;
-    if (dw) multiply(scores, Transposed::kYes, tokens, Transposed::kNo, all_of(dw), 1, adds ? 1 : 0);
-    multiply(scores, Transposed::kNo, all_of(w), Transposed::kNo, tokens, 1, 0);
+    if (dw)
+      product(call, scores, Transposed::kYes, tokens, Transposed::kNo, all_of(dw), 1, adds ? 1 : 0);
+    product(call, scores, Transposed::kNo, all_of(w), Transposed::kNo, tokens, 1, 0);
   }
 }
 
@@ -92,8 +96,8 @@ void linear_loss(Call& call) {
   const std::int64_t chunk = call.attributes<program::LossAttributes>().chunk;
   for (std::int64_t begin = 0; begin < h.rows(); begin += chunk) {
     const std::int64_t count = std::min(chunk, h.rows() - begin);
-    multiply(rows_of(h, begin, count), Transposed::kNo, all_of(call.in[1]), Transposed::kYes,
-             rows_of(logits, 0, count), 1, 0);
+    product(call, rows_of(h, begin, count), Transposed::kNo, all_of(call.in[1]), Transposed::kYes,
+            rows_of(logits, 0, count), 1, 0);
     chunk_loss(call, logits, targets + begin, count, nullptr, *call.update[0].as<double>());
   }
 }

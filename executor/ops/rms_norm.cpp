@@ -16,15 +16,11 @@ float sum_of_squares(const T* x, std::int64_t width) {
   return sum;
 }
 
-// The peer rounds the normalized value to the type of x before it is multiplied by the weight.
+// Rounded once. The peer rounds the normalized value too; under autocast it keeps f32 all the way.
 template <class T>
 void scale_row(const T* x, const T* w, float scale, std::int64_t width, T* y) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) {
-    T rounded{};
-    narrow(widen(x[i]) * scale, rounded);
-    narrow(widen(rounded) * widen(w[i]), y[i]);
-  }
+  for (std::int64_t i = 0; i < width; ++i) narrow(widen(x[i]) * scale * widen(w[i]), y[i]);
 }
 
 template <class T>

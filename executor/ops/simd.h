@@ -9,9 +9,11 @@
 #include "core/check.h"
 #include "core/dtype.h"
 #include "executor/call.h"
+#include "executor/products.h"
 
 #ifndef FTPLAN_ISA
-#error "kernels are compiled once for each instruction set, with FTPLAN_ISA as the name of their namespace"
+#error \
+    "kernels are compiled once for each instruction set, with FTPLAN_ISA as the name of their namespace"
 #endif
 
 /// What kernels share. Loops are plain C++ that the compiler turns into vector code.
@@ -23,7 +25,9 @@ struct Bf16 {
 };
 
 inline float widen(float x) { return x; }
-inline float widen(Bf16 x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
+inline float widen(Bf16 x) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+}
 
 /// Rounds to nearest, ties to even; a NaN stays one.
 inline void narrow(float x, Bf16& out) {
@@ -80,6 +84,10 @@ inline Part part_of(std::int64_t count, std::int64_t parts, std::int64_t index) 
 
 /// Of the calling thread in its parallel region.
 inline int thread_index() { return omp_get_thread_num(); }
+
+/// `multiply` of products.h, in the way that suits the machine of `call`. Scratch is given back.
+void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
+             Transposed b_transposed, const Matrix& c, double alpha, double beta);
 
 // One declaration for each op; `kernels.cpp` of this folder puts them into the table.
 void embed(Call& call);

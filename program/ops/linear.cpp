@@ -1,5 +1,6 @@
 #include "program/ops/linear.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -27,10 +28,12 @@ std::string check(const OpView& v) {
                "x [T, I], w [O, I] and y [T, O] must agree");
 }
 std::string check_accumulate(const OpView& v) {
-  return agree(is_product(v.in(0), v.in(1), v.update(0)), "x [T, I], w [O, I] and y [T, O] must agree");
+  return agree(is_product(v.in(0), v.in(1), v.update(0)),
+               "x [T, I], w [O, I] and y [T, O] must agree");
 }
 std::string check_input_gradient(const OpView& v) {
-  return agree(is_product(v.out(0), v.in(1), v.in(0)), "dy [T, O], w [O, I] and dx [T, I] must agree");
+  return agree(is_product(v.out(0), v.in(1), v.in(0)),
+               "dy [T, O], w [O, I] and dx [T, I] must agree");
 }
 std::string check_weight_gradient(const OpView& v) {
   const Tensor& dy = v.in(0);
@@ -46,7 +49,8 @@ std::string check_bias_gradient(const OpView& v) {
 }
 
 Flops product(const Tensor& rows, const Tensor& weight) {
-  return {2.0 * static_cast<double>(rows.shape.rows()) * static_cast<double>(weight.shape.elements())};
+  return {2.0 * static_cast<double>(rows.shape.rows()) *
+          static_cast<double>(weight.shape.elements())};
 }
 Flops flops(const OpView& v) { return product(v.in(0), v.in(1)); }
 Flops flops_weight_gradient(const OpView& v) { return product(v.in(0), v.out(0)); }
@@ -55,6 +59,10 @@ Flops flops_bias(const OpView& v) { return flops_per_element(v.in(0), 1); }
 Scratch scratch(const OpView& v, const Machine& machine) {
   const Tensor& w = v.in(1);
   return product_scratch(v, machine, v.in(0).shape.rows(), w.shape[0], w.shape[1], w.dtype);
+}
+Scratch scratch_input_gradient(const OpView& v, const Machine& machine) {
+  const Tensor& w = v.in(1);
+  return product_scratch(v, machine, v.in(0).shape.rows(), w.shape[1], w.shape[0], w.dtype);
 }
 Scratch scratch_weight_gradient(const OpView& v, const Machine& machine) {
   const Tensor& dw = v.out(0);
@@ -114,14 +122,36 @@ Scratch product_scratch(const OpView& view, const Machine& machine, std::int64_t
     return {.bytes = {8'519'680}, .exact = false};
   }
   if (dtype == DType::kF32) return {};
+  if (!machine.native_bf16) {
+    return {machine.threads * product_blocks(m, n, k, machine.threads).floats *
+            size_of(DType::kF32)};
+  }
   if (!machine.scratch.empty()) {
     const MeasuredScratch* measured = find_scratch(machine, scratch_key(view));
     if (measured != nullptr) return {measured->bytes};
   }
   // oneDNN may reorder both factors and accumulate the product in f32 beside it.
-  const std::int64_t reordered = 2 * (round_up(m, 64) * round_up(k, 64) + round_up(k, 64) * round_up(n, 64));
+  const std::int64_t reordered =
+      2 * (round_up(m, 64) * round_up(k, 64) + round_up(k, 64) * round_up(n, 64));
   const std::int64_t accumulated = 4 * round_up(m, 64) * round_up(n, 64);
   return {.bytes = Bytes{reordered + accumulated} + kMiB, .exact = false};
+}
+
+ProductBlocks product_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads) {
+  // All three blocks stay within a second-level cache of 2 MiB.
+  ProductBlocks blocks{std::min<std::int64_t>(m, 256), std::min<std::int64_t>(n, 256),
+                       std::min<std::int64_t>(k, 512)};
+  const auto parts = [](std::int64_t count, std::int64_t size) {
+    return (count + size - 1) / size;
+  };
+  // Two parts for each thread, as long as a block is worth its copies.
+  while (parts(m, blocks.rows) * parts(n, blocks.columns) < 2 * threads &&
+         std::max(blocks.rows, blocks.columns) > 64) {
+    std::int64_t& longer = blocks.rows > blocks.columns ? blocks.rows : blocks.columns;
+    longer = (longer + 1) / 2;
+  }
+  blocks.floats = (blocks.rows + blocks.columns) * blocks.depth + blocks.rows * blocks.columns;
+  return blocks;
 }
 
 OpRow linear_row() {
@@ -144,7 +174,7 @@ OpRow linear_input_gradient_row() {
   return {.name = "linear_input_gradient",
           .check = check_input_gradient,
           .flops = flops,
-          .scratch = scratch};
+          .scratch = scratch_input_gradient};
 }
 
 OpRow linear_weight_gradient_row() {

@@ -10,7 +10,9 @@
 ///
 /// Shapes   x_TI, w_OI (bias_O) -> y_TO                T tokens, I in, O out
 /// Keeps    x when the weight is trained; nothing for a frozen one
-/// Scratch  f32: none (MKL packs outside the allocator); bf16 on CPU: oneDNN's, measured per shape
+/// Scratch  f32: none (MKL packs outside the allocator); bf16 on CPU: oneDNN's, measured per shape,
+/// where the
+///          processor has units for bf16; else blocks of f32 copies for each thread
 namespace ftplan::program {
 
 /// in {x, w, bias?}, out {y}
@@ -19,7 +21,8 @@ OpRow linear_row();
 OpRow linear_accumulate_row();
 /// in {dy, w}, out {dx}: dx (+)= scale * dy w; LinearAttributes
 OpRow linear_input_gradient_row();
-/// in {dy, x}, out {dw}: dw (+)= scale * dy^T x; dw may be f32 where dy and x are bf16; LinearAttributes
+/// in {dy, x}, out {dw}: dw (+)= scale * dy^T x; dw may be f32 where dy and x are bf16;
+/// LinearAttributes
 OpRow linear_weight_gradient_row();
 /// in {dy}, out {db}: db (+)= column sums of dy
 OpRow bias_gradient_row();
@@ -27,5 +30,15 @@ OpRow bias_gradient_row();
 /// Scratch of one product of [m, k] by [k, n] in `dtype`, given as its instruction.
 Scratch product_scratch(const OpView& view, const Machine& machine, std::int64_t m, std::int64_t n,
                         std::int64_t k, DType dtype);
+
+/// Blocks in which a CPU without units for bf16 computes a 16-bit product: both factors are widened
+/// to f32, and the result is rounded once.
+struct ProductBlocks {
+  std::int64_t rows = 0;     ///< of m
+  std::int64_t columns = 0;  ///< of n
+  std::int64_t depth = 0;    ///< of k
+  std::int64_t floats = 0;   ///< of one thread
+};
+ProductBlocks product_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads);
 
 }  // namespace ftplan::program

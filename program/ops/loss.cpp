@@ -36,27 +36,42 @@ std::string check_loss(const OpView& v) {
 }
 
 Flops products(const Tensor& h, const Tensor& w, double count) {
-  return {count * 2.0 * static_cast<double>(h.shape.rows()) * static_cast<double>(w.shape.elements())};
+  return {count * 2.0 * static_cast<double>(h.shape.rows()) *
+          static_cast<double>(w.shape.elements())};
 }
 Flops flops_training(const OpView& v) {
   return products(v.update(0), v.in(0), v.has_out(1) ? 3 : 2);
 }
 Flops flops_loss(const OpView& v) { return products(v.in(0), v.in(1), 1); }
 
-Scratch with_row_losses(Scratch product, std::int64_t chunk) {
-  product.bytes = std::max(product.bytes, chunk * size_of(DType::kF64));
-  return product;
+enum class Backwards : bool { kNo, kYes };
+
+// The most of a chunk's products, of the losses of its rows, and of the same for the shorter chunk
+// at the end.
+Scratch scratch_of(const OpView& v, const Machine& machine, const Tensor& h, const Tensor& w,
+                   Backwards backwards) {
+  const std::int64_t chunk = v.attributes<LossAttributes>().chunk;
+  const std::int64_t rows = h.shape.rows();
+  Scratch most{.bytes = chunk * size_of(DType::kF64)};
+  const auto add = [&](std::int64_t m, std::int64_t n, std::int64_t k) {
+    const Scratch product = product_scratch(v, machine, m, n, k, w.dtype);
+    most = {std::max(most.bytes, product.bytes), most.exact && product.exact};
+  };
+  for (const std::int64_t count : {std::min(chunk, rows), rows % chunk}) {
+    if (count == 0) continue;
+    add(count, w.shape[0], w.shape[1]);
+    if (backwards == Backwards::kNo) continue;
+    add(count, w.shape[1], w.shape[0]);
+    if (v.has_out(1)) add(w.shape[0], w.shape[1], count);
+  }
+  return most;
 }
 
 Scratch scratch_training(const OpView& v, const Machine& machine) {
-  const std::int64_t chunk = v.attributes<LossAttributes>().chunk;
-  const Tensor& w = v.in(0);
-  return with_row_losses(product_scratch(v, machine, chunk, w.shape[0], w.shape[1], w.dtype), chunk);
+  return scratch_of(v, machine, v.update(0), v.in(0), Backwards::kYes);
 }
 Scratch scratch_loss(const OpView& v, const Machine& machine) {
-  const std::int64_t chunk = v.attributes<LossAttributes>().chunk;
-  const Tensor& w = v.in(1);
-  return with_row_losses(product_scratch(v, machine, chunk, w.shape[0], w.shape[1], w.dtype), chunk);
+  return scratch_of(v, machine, v.in(0), v.in(1), Backwards::kNo);
 }
 
 // h already is its gradient, and the head's gradient was made with it.

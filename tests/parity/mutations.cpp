@@ -1,9 +1,15 @@
 #include "tests/parity/mutations.h"
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <variant>
 
 #include "core/check.h"
+#include "executor/call.h"
 #include "executor/rank_run.h"
 #include "program/attributes.h"
 #include "program/op.h"
@@ -26,16 +32,38 @@ void change_ops(program::StepProgram& program, program::Op op, F f) {
   }
 }
 
+// In the order of kBatch's outputs.
+struct BatchArrays {
+  std::span<std::int32_t> ids, targets, document_start;
+};
+
+BatchArrays arrays_of(const std::array<executor::View, 8>& to) {
+  const auto span = [](const executor::View& view) {
+    FTPLAN_CHECK(static_cast<bool>(view));
+    return std::span(view.as<std::int32_t>(), static_cast<std::size_t>(view.elements()));
+  };
+  return {span(to[0]), span(to[1]), span(to[3])};
+}
+
+void cross_documents(const BatchArrays& batch) {
+  for (std::size_t t = 0; t + 1 < batch.targets.size(); ++t) {
+    const bool next_begins = batch.document_start[t + 1] != batch.document_start[t];
+    if (next_begins && batch.ids[t + 1] != 0) batch.targets[t] = batch.ids[t + 1];
+  }
+}
+
 }  // namespace
 
 void mutate_program(const std::string& name, program::StepProgram& program) {
   using namespace program;
   if (name == "adamw epsilon") change<AdamwAttributes>(program, [](auto& a) { a.epsilon *= 1e4; });
   if (name == "adamw beta2") change<AdamwAttributes>(program, [](auto& a) { a.beta2 = 0.99; });
-  if (name == "no weight decay") change<AdamwAttributes>(program, [](auto& a) { a.weight_decay = 0; });
+  if (name == "no weight decay")
+    change<AdamwAttributes>(program, [](auto& a) { a.weight_decay = 0; });
   if (name == "decay on norms") {
     double decay = 0;
-    change<AdamwAttributes>(program, [&](auto& a) { decay = a.weight_decay > 0 ? a.weight_decay : decay; });
+    change<AdamwAttributes>(program,
+                            [&](auto& a) { decay = a.weight_decay > 0 ? a.weight_decay : decay; });
     change<AdamwAttributes>(program, [&](auto& a) { a.weight_decay = decay; });
   }
   if (name == "norm epsilon") change<NormAttributes>(program, [](auto& a) { a.epsilon *= 100; });
@@ -44,9 +72,11 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
     change<LinearAttributes>(program, [](auto& a) { a.scale = a.scale == 1 ? 1 : a.scale * 1.1; });
   }
   if (name == "no clipping") change<ClipAttributes>(program, [](auto& a) { a.limit = 0; });
-  if (name == "rotation not undone") change<RotateAttributes>(program, [](auto& a) { a.inverse = false; });
+  if (name == "rotation not undone")
+    change<RotateAttributes>(program, [](auto& a) { a.inverse = false; });
   if (name == "residual gradient lost") {
-    change_ops(program, Op::kRmsNormBackward, [](Instruction& i) { i.accumulate &= static_cast<std::uint8_t>(~1U); });
+    change_ops(program, Op::kRmsNormBackward,
+               [](Instruction& i) { i.accumulate &= static_cast<std::uint8_t>(~1U); });
   }
   if (name == "accumulation overwrites") {
     change_ops(program, Op::kLinearWeightGradient, [](Instruction& i) { i.accumulate = 0; });
@@ -58,6 +88,16 @@ void mutate_input(const std::string& name, executor::StepInput& input) {
   if (name == "no bias correction") input.step += 1'000'000;
   if (name == "mean of means") input.target_tokens = input.target_tokens * 11 / 10;
   if (name == "late warm-up") input.learning_rate *= 0.9;
+}
+
+executor::FillBatch mutate_batch(const std::string& name, const executor::FillBatch& fill) {
+  if (name != "documents see each other" && name != "targets cross documents") return fill;
+  return [name, &fill](std::int32_t micro_step, const std::array<executor::View, 8>& to) {
+    fill(micro_step, to);
+    const BatchArrays batch = arrays_of(to);
+    if (name == "targets cross documents") cross_documents(batch);
+    if (name == "documents see each other") std::ranges::fill(batch.document_start, 0);
+  };
 }
 
 }  // namespace ftplan::parity

@@ -1,152 +1,204 @@
 """Our training steps beside those of transformers and PEFT on tiny random models.
 
-parity_test.py STEP_PROBE [NAME-PART]
+parity_test.py STEP_PROBE GROUP [NAME-PART]     GROUP: see CMakeLists.txt
 """
 
-import copy
+import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 
+import compare
 import peer
+import settings
 import torch
-from peer import Setting
+from compare import Mismatch
 from safetensors.torch import load_file
 
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
-          "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
-LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
-
-F32 = {
-    "full": Setting(),
-    "full tied": Setting(tied=True, layers=2),
-    "full bias accumulation": Setting(bias=True, accumulation=3, seed=1),
-    "full checkpointing full": Setting(checkpointing="full", scaling=LLAMA3),
-    "full every-2 accumulation": Setting(checkpointing="every-2", accumulation=2, layers=5, steps=12),
-    "full linear rope, chunks": Setting(scaling=LINEAR, loss_chunk=32, schedule="linear"),
-    "full tied accumulation chunks": Setting(tied=True, accumulation=2, loss_chunk=24),
-    "full one layer, no clipping": Setting(layers=1, clip=0.0, schedule="constant"),
-    "full two ranks": Setting(ranks=2, zero=1),
-    "full two ranks accumulation": Setting(ranks=2, zero=1, accumulation=2, steps=12),
-    "lora": Setting(method="lora", learning_rate=2e-2),
-    "lora q v": Setting(method="lora", targets=["q_proj", "v_proj"], learning_rate=5e-2),
-    "lora rslora checkpointing full": Setting(method="lora", rslora=True, checkpointing="full", learning_rate=2e-2),
-    "lora every-2 accumulation": Setting(method="lora", checkpointing="every-2", accumulation=2, layers=5,
-                                         learning_rate=2e-2, steps=12),
-    "lora one layer tied": Setting(method="lora", layers=1, tied=True, learning_rate=3e-2),
-    "lora two ranks": Setting(method="lora", ranks=2, zero=1, learning_rate=2e-2),
-}
-
-MUTATIONS = {
-    "full": ["adamw epsilon", "adamw beta2", "no weight decay", "decay on norms", "norm epsilon", "rope base",
-             "no clipping", "rotation not undone", "residual gradient lost", "no bias correction", "mean of means",
-             "late warm-up"],
-    "lora": ["wrong alpha", "no weight decay"],
-    "full bias accumulation": ["accumulation overwrites"],
-}
+SEEDS = 5
+# Rounding to bf16 may move our losses from those in f32 by so much more than it moves the peer's.
+WORST_BF16_RATIO = 1.5
 
 
-class Mismatch(Exception):
-    pass
+class Pair:
+    """One setting in files: what the peer trains and what the probe is given."""
 
+    def __init__(self, binary, s, folder):
+        self.binary, self.s, self.folder = binary, s, folder
+        self.tokens = os.path.join(folder, "tokens.json")
+        peer.write_tokens(peer.rows_of(s), self.tokens)
+        self.model_folder = os.path.join(folder, "model")
+        self.model = peer.make_model(s, self.model_folder)
+        self.adapter = os.path.join(folder, "adapter") if s.method == "lora" else ""
+        if self.adapter:
+            self.model = peer.add_adapter(s, self.model, self.adapter)
 
-def probe(binary, case):
-    done = subprocess.run([binary, case], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Mismatch(f"exit {done.returncode}: {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout)
+    def probe(self, s=None, **options):
+        case = peer.write_case(s or self.s, self.folder, self.model_folder, self.adapter, self.tokens, **options)
+        done = subprocess.run([self.binary, case], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Mismatch(f"exit {done.returncode}: {done.stderr.strip()[-500:]}")
+        return json.loads(done.stdout)
 
-
-def compare_losses(ours, theirs):
-    for step, (a, b) in enumerate(zip(ours, theirs)):
-        limit = 1e-5 if step < 5 else 1e-4
-        if not abs(a - b) <= limit * abs(b):
-            raise Mismatch(f"loss of step {step + 1}: {a} beside {b}")
-
-
-def compare_gradients(ours, theirs):
-    total = sum(float(g.square().sum()) for g in theirs.values()) ** 0.5
-    missing = set(theirs) - set(ours)
-    if missing:
-        raise Mismatch(f"no gradient of {sorted(missing)[:3]}")
-    for name, g in theirs.items():
-        distance = float((ours[name] - g).norm())
-        limit = 1e-5 * max(float(g.norm()), 1e-3 * total)
-        if not distance <= limit:
-            raise Mismatch(f"gradient of {name}: distance {distance}, allowed {limit}")
-
-
-def compare_bytes(ours):
-    """Predicted equals measured, category by category, on device and host."""
-    for rank, (predicted, measured) in enumerate(zip(ours["predicted"], ours["measured"])):
-        for place in ("device", "host"):
-            for key, value in measured[place].items():
-                if predicted[place][key] != value:
-                    raise Mismatch(f"rank {rank} {place} {key}: predicted {predicted[place][key]}, measured {value}")
-            if measured[place]["peak"] <= 0:
-                raise Mismatch(f"{place}: nothing was measured")
-    if ours["outside_arena_bytes"] != 0:
-        raise Mismatch(f"{ours['outside_arena_bytes']} bytes outside the arena")
-
-
-def peer_name(name, method):
-    return name.replace(".default.", ".") if method == "lora" else name
-
-
-def run_setting(binary, name, s):
-    with tempfile.TemporaryDirectory() as folder:
-        rows = peer.rows_of(s)
-        tokens = os.path.join(folder, "tokens.json")
-        peer.write_tokens(rows, tokens)
-        model_folder = os.path.join(folder, "model")
-        model = peer.make_model(s, model_folder)
-        adapter = ""
-        if s.method == "lora":
-            adapter = os.path.join(folder, "adapter")
-            model = peer.add_adapter(s, model, adapter)
-        losses, norms, gradients = peer.train(s, model, peer.batches_of(s, rows), "fp32")
+    def train(self, rows, precision="fp32"):
+        """Losses and first gradients of the peer on `rows`, lists of documents."""
+        model = self.model
+        if precision == "bf16" and self.adapter:
+            model = peer.load_bf16(self.s, self.model_folder, self.adapter)
+        else:
+            model.load_state_dict(self.first_state())
+        losses, _, gradients = peer.train(self.s, model, peer.batches_of(self.s, rows), precision)
         if not losses[-1] < 0.7 * losses[0]:
             raise Mismatch(f"the peer learns too little: {losses[0]} to {losses[-1]}")
-        gradient_file = "" if s.ranks > 1 else os.path.join(folder, "gradients.safetensors")
-        case = peer.write_case(s, folder, model_folder, adapter, tokens, gradients=gradient_file)
-        ours = probe(binary, case)
-        compare_losses(ours["losses"], losses)
-        compare_bytes(ours)
-        if gradient_file:
-            compare_gradients(load_file(gradient_file), {peer_name(n, s.method): g for n, g in gradients.items()})
-        noticed = 0
-        for mutation in MUTATIONS.get(name, []):
-            gradient_file = os.path.join(folder, "mutated.safetensors")
-            case = peer.write_case(s, folder, model_folder, adapter, tokens, mutation)
-            try:
-                compare_losses(probe(binary, case)["losses"], losses)
-            except Mismatch:
-                noticed += 1
-                continue
-            raise Mismatch(f"the mutation \"{mutation}\" was not noticed")
-        return losses, noticed
+        return losses, gradients
+
+    def first_state(self):
+        if not hasattr(self, "state"):
+            self.state = {name: value.clone() for name, value in self.model.state_dict().items()}
+        return self.state
+
+
+def rows_of(ours):
+    return [[(d["input_ids"], d["labels"]) for d in row] for row in ours["rows"]]
+
+
+def check_packing(s, rows):
+    """The peer trains on the rows that the program packed; so these must hold every token once."""
+    documents = [(ids, labels) for row in rows for ids, labels in row]
+    given = peer.rows_of(s)
+    if s.packing == "concat":
+        flat = lambda items: [token for ids, _ in items for token in ids]
+        if flat(documents) != flat(given) or any(len(row) != 1 for row in rows):
+            raise Mismatch("concat: the rows are not the running text")
+    elif sorted(documents) != sorted(given):
+        raise Mismatch("isolated: the rows do not hold each document once")
+    elif len(rows) > 0.6 * len(given):
+        raise Mismatch("isolated: documents do not share rows")
+
+
+def run_f32(binary, s, folder, mutations=()):
+    pair = Pair(binary, s, folder)
+    file = os.path.join(folder, "gradients.safetensors") if s.ranks == 1 else ""
+    ours = pair.probe(gradients=file, print_rows=True)
+    rows = rows_of(ours)
+    if s.packing != "none":
+        check_packing(s, rows)
+    elif [row[0] for row in rows] != peer.rows_of(s):
+        raise Mismatch("the rows are not those of the file")
+    losses, gradients = pair.train(rows)
+    compare.losses(ours["losses"], losses)
+    compare.equal_bytes(ours)
+    if file:
+        renamed = lambda name: name.replace(".default.", ".") if s.method == "lora" else name
+        compare.gradients(load_file(file), {renamed(name): g for name, g in gradients.items()})
+    for mutation in mutations:
+        try:
+            compare.losses(pair.probe(mutation=mutation)["losses"], losses)
+        except Mismatch:
+            continue
+        raise Mismatch(f"the mutation \"{mutation}\" was not noticed")
+    return f"loss {losses[0]:.3f} -> {losses[-1]:.3f}" + (f", noticed: {', '.join(mutations)}" if mutations else "")
+
+
+def run_bf16(binary, s, folder):
+    """Rounding moves our losses about as far from f32 as it moves the peer's; bytes are exact once measured."""
+    ratios = []
+    for seed in range(SEEDS):
+        with tempfile.TemporaryDirectory(dir=folder) as inner:
+            pair = Pair(binary, dataclasses.replace(s, seed=seed), inner)
+            ours = pair.probe(calibrate=s.native_bf16, print_rows=True)
+            compare.equal_bytes(ours)
+            if seed == 0 and s.native_bf16:
+                compare.bounded_bytes(pair.probe(), ours)
+            exact, _ = pair.train(rows_of(ours))
+            rounded, _ = pair.train(rows_of(ours), "bf16")
+            ratios.append(compare.root_mean_square(ours["losses"], exact) /
+                          compare.root_mean_square(rounded, exact))
+    median = statistics.median(ratios)
+    shown = f"distance to f32 {median:.2f} of the peer's ({', '.join(f'{r:.2f}' for r in ratios)})"
+    if not median <= WORST_BF16_RATIO:
+        raise Mismatch(shown)
+    return shown
+
+
+def check_masks(s, ours):
+    """Each value is kept with probability 1 - p and scaled; masks differ by site, layer, row and step alone."""
+    masks = ours["masks"]
+    by_place = {}
+    for m in masks:
+        by_place.setdefault((m["step"], m["layer"], m["site"], m["row"]), set()).add((m["kept"], m["digest"]))
+        if not abs(m["scale"] * (1 - s.dropout) - 1) < 1e-5:
+            raise Mismatch(f"kept values are scaled by {m['scale']}")
+    if any(len(found) != 1 for found in by_place.values()):
+        raise Mismatch("a mask that is made again differs")
+    # Linears that read the same tensor share neither site nor mask.
+    if len(set.union(*by_place.values())) != len(by_place):
+        raise Mismatch("two places have the same mask")
+    elements = {(m["step"], m["layer"], m["site"], m["row"]): m["elements"] for m in masks}
+    total = sum(elements.values())
+    kept = sum(next(iter(found))[0] for found in by_place.values())
+    deviation = (kept - total * (1 - s.dropout)) / (total * s.dropout * (1 - s.dropout)) ** 0.5
+    if not abs(deviation) < 4:
+        raise Mismatch(f"{kept} of {total} are kept, {deviation:.1f} standard deviations off")
+    return {place: next(iter(found)) for place, found in by_place.items()}, deviation
+
+
+def run_dropout(binary, s, folder):
+    """The same masks, and so the same losses, however the step is cut; and not without dropout or by another seed."""
+    pair = Pair(binary, s, folder)
+    first = pair.probe(masks=True)
+    masks, deviation = check_masks(s, first)
+    compare.equal_bytes(first)
+    for other in settings.SAME_MASKS:
+        ours = pair.probe(dataclasses.replace(s, **other), masks=True)
+        if check_masks(s, ours)[0] != masks:
+            raise Mismatch(f"{other}: other masks")
+        compare.losses(ours["losses"], first["losses"])
+    full = pair.probe(dataclasses.replace(s, checkpointing="full"))
+    if full["losses"] != first["losses"]:
+        raise Mismatch("checkpointing changes losses")
+    for other in ({"dropout": 0.0}, {"dropout": 2 * s.dropout}, {"seed": 7}):
+        try:
+            compare.losses(pair.probe(dataclasses.replace(s, **other))["losses"], first["losses"])
+        except Mismatch:
+            continue
+        raise Mismatch(f"{other} gives the same losses")
+    return f"{len(masks)} masks, {deviation:+.1f} standard deviations from the probability"
+
+
+def entries():
+    """By group: name -> function of a folder."""
+    found = {}
+    for group, cases in settings.F32.items():
+        found[f"f32-{group}"] = {name: (run_f32, s) for name, s in cases.items()}
+    for group, cases in settings.BF16.items():
+        for name, s in cases.items():
+            found[f"bf16-{group}-{name.split()[0]}"] = {name: (run_bf16, s)}
+    found["dropout"] = {name: (run_dropout, s) for name, s in settings.DROPOUT.items()}
+    for group, cases in settings.MUTATIONS.items():
+        found[group] = {f"{where} {name}": (run_f32, settings.F32[where][name], mutations)
+                        for where, name, mutations in cases}
+    return found
 
 
 def main():
-    binary = sys.argv[1]
-    part = sys.argv[2] if len(sys.argv) > 2 else ""
+    found = entries()
+    binary, group, part = sys.argv[1], sys.argv[2], (sys.argv + [""])[3]
     torch.set_num_threads(1)
     failed = 0
-    noticed = 0
-    for name, setting in F32.items():
+    for name, (function, setting, *more) in found[group].items():
         if part not in name:
             continue
-        try:
-            losses, found = run_setting(binary, name, setting)
-            noticed += found
-            print(f"ok    {name}: loss {losses[0]:.3f} -> {losses[-1]:.3f}, {found} mutations noticed", flush=True)
-        except Mismatch as mismatch:
-            failed += 1
-            print(f"FAIL  {name}: {mismatch}", flush=True)
-    print(f"{failed} failed, {noticed} mutations noticed")
-    return 1 if failed or (not part and noticed < 10) else 0
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                print(f"ok    {name}: {function(binary, setting, folder, *more)}", flush=True)
+            except Mismatch as mismatch:
+                failed += 1
+                print(f"FAIL  {name}: {mismatch}", flush=True)
+    return 1 if failed else 0
 
 
 sys.exit(main())

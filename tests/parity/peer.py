@@ -7,13 +7,13 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 warnings.filterwarnings("ignore")
 import torch
 import torch.nn.functional as functional
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -29,6 +29,7 @@ class Setting:
     micro_batch: int = 2
     accumulation: int = 1
     packing: str = "none"
+    seq: int = 256
     ranks: int = 1
     zero: int = 0
     layers: int = 3
@@ -47,6 +48,8 @@ class Setting:
     clip: float = 1.0
     loss_chunk: int = 512
     steps: int = 20
+    threads: int = 1
+    native_bf16: bool = False
     seed: int = 0
 
 
@@ -118,30 +121,47 @@ def learning_rate(s, step):
     return s.learning_rate * max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def load_bf16(s, folder, adapter):
+    """PEFT's default for a 16-bit base: frozen weights in bf16, adapters in f32."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    return PeftModel.from_pretrained(model, adapter, is_trainable=True)
+
+
+def sees(lengths, length):
+    """Which keys a query of a row of isolated documents sees; padding sees itself."""
+    document = torch.tensor([d for d, n in enumerate(lengths) for _ in range(n)])
+    document = torch.cat([document, torch.arange(length - len(document)) + len(lengths)])
+    return (document[:, None] == document[None, :]).tril()
+
+
+def micro_batch_of(rows, length):
+    """Rows of documents, padded on the right. No target lies in another document than its position."""
+    ids, labels, masks, positions = [], [], [], []
+    for documents in rows:
+        lengths = [len(document[0]) for document in documents]
+        fill = length - sum(lengths)
+        ids.append([i for document in documents for i in document[0]] + [0] * fill)
+        labels.append([label for document in documents for label in [-100] + document[1][1:]] + [-100] * fill)
+        positions.append([i for n in lengths for i in range(n)] + [0] * fill)
+        masks.append(sees(lengths, length))
+    return tuple(torch.tensor(values) for values in (ids, labels, positions)) + (torch.stack(masks)[:, None],)
+
+
 def batches_of(s, rows):
-    """The micro-batches of each step, in file order, padded on the right."""
+    """The micro-batches of each step, in file order. A row is a list of documents (ids, labels)."""
     per_step = s.micro_batch * s.accumulation * s.ranks
     per_epoch = -(-len(rows) // per_step)
-    step_rows = [rows[i % per_epoch * per_step:][:per_step] for i in range(s.steps)]
-    for chunk in step_rows:
-        length = max(len(ids) for ids, _ in chunk)
-        parts = [chunk[i:i + s.micro_batch] for i in range(0, len(chunk), s.micro_batch)]
-        yield [tuple(torch.tensor([row[k] + [fill] * (length - len(row[k])) for row in part])
-                     for k, fill in ((0, 0), (1, -100)))
-               + (torch.tensor([[1] * len(ids) + [0] * (length - len(ids)) for ids, _ in part]),)
-               for part in parts]
+    for i in range(s.steps):
+        chunk = rows[i % per_epoch * per_step:][:per_step]
+        length = max(sum(len(document[0]) for document in row) for row in chunk)
+        yield [micro_batch_of(chunk[j:j + s.micro_batch], length) for j in range(0, len(chunk), s.micro_batch)]
 
 
 def train(s, model, batches, precision):
     """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, AdamW."""
-    if s.method == "full":
-        model.train()
-        autocast = torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
-    else:
-        model.train()
-        autocast = nullcontext()
-    if s.checkpointing != "none":
-        model.config.use_cache = False
+    model.train()
+    mixed = s.method == "full" and precision == "bf16"
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16) if mixed else nullcontext()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     decays = [p for n, p in trained if "norm" not in n and not n.endswith("bias")]
     others = [p for n, p in trained if "norm" in n or n.endswith("bias")]
@@ -149,11 +169,11 @@ def train(s, model, batches, precision):
                                    {"params": others, "weight_decay": 0.0}], lr=1.0)
     losses, norms, gradients = [], [], None
     for step, micro_batches in enumerate(batches):
-        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
+        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _, _ in micro_batches)
         total = 0.0
-        for ids, labels, mask in micro_batches:
+        for ids, labels, positions, mask in micro_batches:
             with autocast:
-                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                logits = model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).logits
             summed = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(),
                                               ignore_index=-100, reduction="sum") / count
             summed.backward()
@@ -175,7 +195,7 @@ def request_of(s):
             "devices": {"gpus": "cpu" if s.ranks == 1 else f"{s.ranks}xcpu"},
             "method": {"method": s.method, "rank": s.rank, "alpha": s.alpha, "dropout": s.dropout,
                        "rslora": s.rslora, "targets": s.targets, "precision": s.precision},
-            "data": {"format": "tokens", "seq": 256, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
+            "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,
                          "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip,
                          "global_batch": per_step, "micro_batch": s.micro_batch, "accumulation": s.accumulation,
@@ -183,12 +203,13 @@ def request_of(s):
             "layout": {"checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}}
 
 
-def write_case(s, folder, model, adapter, data, mutation="", gradients="", threads=2):
+def write_case(s, folder, model, adapter, data, **options):
+    """`options`: mutation, gradients, calibrate, print_rows, masks, as step_probe knows them."""
     case = {"request": request_of(s), "model": model, "adapter": adapter, "data": data, "steps": s.steps,
-            "threads": threads, "mutation": mutation, "gradients": gradients,
+            "threads": s.threads, "native_bf16": s.native_bf16,
             "strategy": {"micro_batch": s.micro_batch, "accumulation": s.accumulation,
-                         "checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}}
-    path = os.path.join(folder, f"case-{mutation.replace(' ', '-') or 'plain'}.json")
+                         "checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}} | options
+    path = os.path.join(folder, "case.json")
     with open(path, "w") as file:
         json.dump(case, file)
     return path

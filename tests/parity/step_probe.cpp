@@ -1,7 +1,10 @@
-// Runs training steps as `ftplan run` does and reports losses, gradients and bytes, for comparison with other trainers.
+// Runs training steps as `ftplan run` does and reports losses, gradients and bytes, for comparison
+// with other trainers.
 //
-// step_probe CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "", "data": tokens file,
-// "steps", "ranks", "threads", "mutation": name or "", "gradients": safetensors file to write, or ""}
+// step_probe CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "",
+// "data": tokens file, "steps", "ranks", "threads", "mutation": name or "", "gradients":
+// safetensors file to write, or "", "native_bf16": products are the library's, "calibrate": scratch
+// is measured first, "print_rows": the packed rows are reported, "masks": so is dropout}
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +28,7 @@
 #include "core/strategy.h"
 #include "data/data_set.h"
 #include "estimator/predict.h"
+#include "executor/calibrate.h"
 #include "executor/communicator.h"
 #include "executor/feeding.h"
 #include "executor/kernels.h"
@@ -38,6 +42,7 @@
 #include "program/lowering.h"
 #include "program/op.h"
 #include "program/run_programs.h"
+#include "tests/parity/masks.h"
 #include "tests/parity/mutations.h"
 
 namespace ftplan {
@@ -49,20 +54,29 @@ struct Case {
   std::string model, adapter, data, mutation, gradients;
   std::int64_t steps = 1;
   std::int64_t threads = 2;
+  bool calibrate = false;
+  bool native_bf16 = false;
+  bool print_rows = false;
+  bool masks = false;
 };
 
 }  // namespace
 
 template <>
-inline constexpr auto fields<Case> = std::tuple{Field{"request", &Case::request, ""},
-                                                Field{"strategy", &Case::strategy, ""},
-                                                Field{"model", &Case::model, ""},
-                                                Field{"adapter", &Case::adapter, ""},
-                                                Field{"data", &Case::data, ""},
-                                                Field{"mutation", &Case::mutation, ""},
-                                                Field{"gradients", &Case::gradients, ""},
-                                                Field{"steps", &Case::steps, "", Range{1, 1e6}, ""},
-                                                Field{"threads", &Case::threads, "", Range{1, 64}, ""}};
+inline constexpr auto fields<Case> =
+    std::tuple{Field{"request", &Case::request, ""},
+               Field{"strategy", &Case::strategy, ""},
+               Field{"model", &Case::model, ""},
+               Field{"adapter", &Case::adapter, ""},
+               Field{"data", &Case::data, ""},
+               Field{"mutation", &Case::mutation, ""},
+               Field{"gradients", &Case::gradients, ""},
+               Field{"steps", &Case::steps, "", Range{1, 1e6}, ""},
+               Field{"threads", &Case::threads, "", Range{1, 64}, ""},
+               Field{"calibrate", &Case::calibrate, ""},
+               Field{"native_bf16", &Case::native_bf16, ""},
+               Field{"print_rows", &Case::print_rows, ""},
+               Field{"masks", &Case::masks, ""}};
 
 namespace {
 
@@ -105,7 +119,8 @@ class GradientCopy {
       specs.push_back({name, DType::kF32, {static_cast<std::int64_t>(values.size())}});
     }
     auto writer = need(models::SafetensorsWriter::create(path, specs));
-    for (const auto& [name, values] : tensors_) need(writer.write(name, std::as_bytes(std::span(values))));
+    for (const auto& [name, values] : tensors_)
+      need(writer.write(name, std::as_bytes(std::span(values))));
     need(writer.finish());
   }
 
@@ -123,22 +138,25 @@ class GradientCopy {
         const std::int64_t begin = member.offset.value / size_of(member.dtype).value;
         std::vector<float> values(static_cast<std::size_t>(member.shape.elements()));
         const std::size_t width = static_cast<std::size_t>(size_of(flat.dtype).value);
-        models::to_f32({call.in[0].data + static_cast<std::size_t>(begin) * width, values.size() * width}, flat.dtype,
-                       values);
+        models::to_f32(
+            {call.in[0].data + static_cast<std::size_t>(begin) * width, values.size() * width},
+            flat.dtype, values);
         tensors_.emplace_back(std::move(name), std::move(values));
       };
       const auto blueprint = models::make_blueprint(run_.setup().job.model);
       for (const auto& binding : program.weights) {
         if (binding.per_layer != unit.per_layer) continue;
-        add(binding.tensor, binding.per_layer ? models::layer_weight_name(
-                                                    blueprint.layer[static_cast<std::size_t>(binding.table_index)],
-                                                    call.layer)
-                                              : binding.name);
+        add(binding.tensor,
+            binding.per_layer
+                ? models::layer_weight_name(
+                      blueprint.layer[static_cast<std::size_t>(binding.table_index)], call.layer)
+                : binding.name);
       }
       for (const auto& binding : program.adapters) {
-        add(binding.tensor, models::adapter_tensor_name({call.layer, binding.linear},
-                                                        binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA,
-                                                        run_.setup().job.model));
+        add(binding.tensor,
+            models::adapter_tensor_name({call.layer, binding.linear},
+                                        binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA,
+                                        run_.setup().job.model));
       }
     }
   }
@@ -151,12 +169,54 @@ class GradientCopy {
 struct RankReport {
   Json losses = Json::array();
   Json norms = Json::array();
+  Json masks = Json::array();
   RankBytes measured;
   RankPrediction prediction;
 };
 
-RankReport run_rank(const Case& c, const Job& job, const Machine& machine, const data::DataSet& data,
-                    std::int64_t rank, executor::Communicator* communicator) {
+Json mask_json(std::int64_t step, const parity::Mask& mask) {
+  Json out = Json::object();
+  out["step"] = step;
+  out["micro_step"] = mask.micro_step;
+  out["layer"] = mask.layer;
+  out["site"] = mask.site;
+  out["row"] = mask.row;
+  out["elements"] = mask.elements;
+  out["kept"] = mask.kept;
+  out["digest"] = mask.digest;
+  out["scale"] = mask.scale;
+  return out;
+}
+
+// Documents of each row: [{"input_ids", "labels"}, ...].
+Json rows_json(const data::RowSet& set) {
+  Json out = Json::array();
+  for (std::int64_t row = 0; row < set.rows(); ++row) {
+    const auto ids = set.part_of(set.ids, row);
+    const auto labels = set.part_of(set.labels, row);
+    Json documents = Json::array();
+    set.for_each_document(row, [&](std::int64_t begin, std::int64_t end) {
+      Json document = Json::object();
+      document["input_ids"] = std::vector<std::int32_t>(ids.begin() + begin, ids.begin() + end);
+      document["labels"] = std::vector<std::int32_t>(labels.begin() + begin, labels.begin() + end);
+      documents.push_back(document);
+    });
+    out.push_back(documents);
+  }
+  return out;
+}
+
+// What `ftplan calibrate` does: on memory of its own, whose content is lost.
+std::vector<MeasuredScratch> calibrate(const Case& c, const Job& job, const Machine& machine,
+                                       const data::DataSet& data) {
+  const auto run = need(RankRun::create(
+      {.job = job, .strategy = c.strategy, .machine = machine, .facts = data.facts}));
+  return need(executor::measure_scratch(*run));
+}
+
+RankReport run_rank(const Case& c, const Job& job, const Machine& machine,
+                    const data::DataSet& data, std::int64_t rank,
+                    executor::Communicator* communicator) {
   auto run = need(RankRun::create({job, c.strategy, machine, rank, data.facts, communicator}));
   const auto loader = need(executor::Loader::open(job, c.model, c.adapter));
   for (const auto& request : program::run_programs(job, c.strategy, rank, data.facts)) {
@@ -167,10 +227,12 @@ RankReport run_rank(const Case& c, const Job& job, const Machine& machine, const
   RankReport report;
   for (std::int64_t step = 0; step < c.steps; ++step) {
     const auto rows = feeder.rows_of_step(step);
-    executor::StepInput input{step, executor::learning_rate_at(job.request.training, job.learning_rate, step, c.steps),
-                              rows.target_tokens};
+    executor::StepInput input{
+        step, executor::learning_rate_at(job.request.training, job.learning_rate, step, c.steps),
+        rows.target_tokens};
     parity::mutate_input(c.mutation, input);
-    const auto fill = feeder.fill(rows);
+    const auto true_fill = feeder.fill(rows);
+    const auto fill = parity::mutate_batch(c.mutation, true_fill);
     if (step == 0 && !c.gradients.empty()) {
       // On a run of its own, so that the steps below begin from the same state.
       auto twin = need(RankRun::create({job, c.strategy, machine, rank, data.facts, communicator}));
@@ -179,12 +241,20 @@ RankReport run_rank(const Case& c, const Job& job, const Machine& machine, const
       copy.step(input, fill);
       copy.write(c.gradients);
     }
+    if (step < 2 && c.masks) {
+      auto twin = need(RankRun::create({job, c.strategy, machine, rank, data.facts, communicator}));
+      need(twin->load(loader));
+      for (const parity::Mask& mask : parity::observe_masks(*twin, rows.length, input, fill)) {
+        report.masks.push_back(mask_json(step, mask));
+      }
+    }
     const auto output = need(run->train(rows.length, input, fill));
     report.losses.push_back(output.loss);
     report.norms.push_back(output.gradient_norm);
   }
   report.measured = run->measured();
-  report.prediction = need(estimator::predict_rank({job, c.strategy, machine, data.facts, c.steps}, rank));
+  report.prediction =
+      need(estimator::predict_rank({job, c.strategy, machine, data.facts, c.steps}, rank));
   return report;
 }
 
@@ -192,20 +262,22 @@ int main_of(const std::string& path) {
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
-  const auto c = need(from_json<Case>(need(parse_json(text.str(), path)), path, Missing::kKeepDefault));
+  const auto c =
+      need(from_json<Case>(need(parse_json(text.str(), path)), path, Missing::kKeepDefault));
   const auto model = need(models::load_model_config(c.model, {}));
   JobRequest request = c.request;
   request.data.data = std::vector<std::string>{c.data};
   data::DataContext context;
   context.positions = model.config.positions;
   context.vocabulary = model.config.vocabulary;
-  const auto data =
-      need(data::load_data(request.data, context));
+  const auto data = need(data::load_data(request.data, context));
   const Job job = need(validate(request, model.config, data.facts));
   executor::install_allocator();
-  const Machine machine{.threads = c.threads,
-                        .instruction_set = executor::best_instruction_set(),
-                        .torch = executor::torch_version()};
+  Machine machine{.threads = c.threads,
+                  .instruction_set = executor::best_instruction_set(),
+                  .torch = executor::torch_version(),
+                  .native_bf16 = c.native_bf16};
+  if (c.calibrate) machine.scratch = calibrate(c, job, machine, data);
   const std::int64_t ranks = job.ranks();
   executor::InProcessGroup group(static_cast<int>(ranks));
   std::vector<RankReport> reports(static_cast<std::size_t>(ranks));
@@ -213,7 +285,8 @@ int main_of(const std::string& path) {
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       executor::InProcessCommunicator communicator(group, static_cast<int>(rank));
-      reports[static_cast<std::size_t>(rank)] = run_rank(c, job, machine, data, rank, &communicator);
+      reports[static_cast<std::size_t>(rank)] =
+          run_rank(c, job, machine, data, rank, &communicator);
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -226,6 +299,8 @@ int main_of(const std::string& path) {
   }
   out["losses"] = losses;
   out["norms"] = reports[0].norms;
+  out["masks"] = reports[0].masks;
+  if (c.print_rows) out["rows"] = rows_json(data.training);
   out["measured"] = Json::array();
   out["predicted"] = Json::array();
   for (const RankReport& report : reports) {

@@ -1,0 +1,56 @@
+"""What must agree between two trainers, and how closely."""
+
+
+class Mismatch(Exception):
+    pass
+
+
+def losses(ours, theirs):
+    for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        limit = 1e-5 if step < 5 else 1e-4
+        if not abs(a - b) <= limit * abs(b):
+            raise Mismatch(f"loss of step {step + 1}: {a} beside {b}")
+
+
+def gradients(ours, theirs):
+    total = sum(float(g.square().sum()) for g in theirs.values()) ** 0.5
+    missing = set(theirs) - set(ours)
+    if missing:
+        raise Mismatch(f"no gradient of {sorted(missing)[:3]}")
+    for name, g in theirs.items():
+        distance = float((ours[name] - g).norm())
+        limit = 1e-5 * max(float(g.norm()), 1e-3 * total)
+        if not distance <= limit:
+            raise Mismatch(f"gradient of {name}: distance {distance}, allowed {limit}")
+
+
+def equal_bytes(ours):
+    """Predicted equals measured, category by category, on device and host."""
+    for rank, (predicted, measured) in enumerate(zip(ours["predicted"], ours["measured"], strict=True)):
+        for place in ("device", "host"):
+            for key, value in measured[place].items():
+                if predicted[place][key] != value:
+                    raise Mismatch(f"rank {rank} {place} {key}: predicted {predicted[place][key]}, measured {value}")
+            if measured[place]["peak"] <= 0:
+                raise Mismatch(f"{place}: nothing was measured")
+    nothing_outside(ours)
+
+
+def bounded_bytes(bound, exact):
+    """Without a measurement the prediction is a bound, and all but scratch and what it leaves unused is exact."""
+    for predicted, measured in zip(bound["predicted"], exact["measured"], strict=True):
+        for key, value in measured["device"].items():
+            free = key in ("scratch", "unused", "peak")
+            if predicted["device"][key] < value if key in ("scratch", "peak") else not free and \
+                    predicted["device"][key] != value:
+                raise Mismatch(f"{key}: predicted {predicted['device'][key]}, used {value}")
+    nothing_outside(bound)
+
+
+def nothing_outside(ours):
+    if ours["outside_arena_bytes"] != 0:
+        raise Mismatch(f"{ours['outside_arena_bytes']} bytes outside the arena")
+
+
+def root_mean_square(a, b):
+    return (sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)) ** 0.5

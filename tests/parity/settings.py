@@ -1,0 +1,73 @@
+"""What is compared, by group: a group is one entry of ctest."""
+
+from peer import Setting
+
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+
+F32 = {
+    "full": {
+        "full": Setting(),
+        "tied": Setting(tied=True, layers=2),
+        "bias accumulation": Setting(bias=True, accumulation=3, seed=1, threads=2),
+        "checkpointing full": Setting(checkpointing="full", scaling=LLAMA3),
+        "every-2 accumulation": Setting(checkpointing="every-2", accumulation=2, layers=5, steps=12),
+        "linear rope, chunks": Setting(scaling=LINEAR, loss_chunk=32, schedule="linear"),
+        "tied accumulation chunks": Setting(tied=True, accumulation=2, loss_chunk=24),
+        "one layer, no clipping": Setting(layers=1, clip=0.0, schedule="constant"),
+        "two ranks": Setting(ranks=2, zero=1),
+        "two ranks accumulation": Setting(ranks=2, zero=1, accumulation=2, steps=12),
+    },
+    "lora": {
+        "lora": Setting(method="lora", learning_rate=2e-2),
+        "q v": Setting(method="lora", targets=["q_proj", "v_proj"], learning_rate=5e-2),
+        "rslora checkpointing full": Setting(method="lora", rslora=True, checkpointing="full", learning_rate=2e-2,
+                                             threads=2),
+        "every-2 accumulation": Setting(method="lora", checkpointing="every-2", accumulation=2, layers=5,
+                                        learning_rate=2e-2, steps=12),
+        "one layer tied": Setting(method="lora", layers=1, tied=True, learning_rate=3e-2),
+        "two ranks": Setting(method="lora", ranks=2, zero=1, learning_rate=2e-2),
+    },
+    "packing": {
+        "isolated full": Setting(packing="isolated", seq=128),
+        "isolated full accumulation": Setting(packing="isolated", seq=96, accumulation=2, checkpointing="full"),
+        "isolated lora": Setting(packing="isolated", seq=128, method="lora", learning_rate=2e-2),
+        "concat full": Setting(packing="concat", seq=72),
+        "concat lora": Setting(packing="concat", seq=72, method="lora", learning_rate=2e-2, checkpointing="every-2"),
+    },
+}
+
+# Both ways to make 16-bit products: of widened blocks, and by the library with measured scratch.
+BF16 = {
+    "full": {
+        "plain": Setting(precision="bf16"),
+        "checkpointing accumulation": Setting(precision="bf16", checkpointing="full", accumulation=2, native_bf16=True),
+    },
+    "lora": {
+        "plain": Setting(precision="bf16", method="lora", learning_rate=2e-2),
+        "checkpointing accumulation": Setting(precision="bf16", method="lora", learning_rate=2e-2,
+                                              checkpointing="full", accumulation=2, native_bf16=True),
+    },
+}
+
+DROPOUT = {
+    "lora": Setting(method="lora", dropout=0.1, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12),
+    "q v": Setting(method="lora", dropout=0.3, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12,
+                   targets=["q_proj", "v_proj"]),
+}
+# Other ways to run the same step.
+SAME_MASKS = [{"checkpointing": "full"}, {"checkpointing": "every-2"}, {"micro_batch": 4, "accumulation": 1},
+              {"micro_batch": 1, "accumulation": 4}]
+
+# By the comparison that must notice them.
+MUTATIONS = {
+    "mutations-full": [
+        ("full", "full", ["adamw epsilon", "adamw beta2", "no weight decay", "decay on norms", "norm epsilon",
+                          "rope base", "no clipping", "rotation not undone", "residual gradient lost",
+                          "no bias correction", "mean of means", "late warm-up"])],
+    "mutations-elsewhere": [
+        ("lora", "lora", ["wrong alpha", "no weight decay"]),
+        ("full", "bias accumulation", ["accumulation overwrites"]),
+        ("packing", "isolated full", ["documents see each other", "targets cross documents"])],
+}
