@@ -10,9 +10,10 @@ namespace {
 
 // In the order of `Category`.
 constexpr std::array<Bytes PlaceBytes::*, kCategories> kMembers = {
-    &PlaceBytes::weights,     &PlaceBytes::adapters,    &PlaceBytes::gradients, &PlaceBytes::optimizer,
-    &PlaceBytes::activations, &PlaceBytes::checkpoints, &PlaceBytes::logits,    &PlaceBytes::gathered,
-    &PlaceBytes::buckets,     &PlaceBytes::scratch,     &PlaceBytes::inputs};
+    &PlaceBytes::weights,   &PlaceBytes::adapters,    &PlaceBytes::gradients,
+    &PlaceBytes::optimizer, &PlaceBytes::activations, &PlaceBytes::checkpoints,
+    &PlaceBytes::logits,    &PlaceBytes::gathered,    &PlaceBytes::buckets,
+    &PlaceBytes::scratch,   &PlaceBytes::inputs};
 
 }  // namespace
 

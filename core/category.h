@@ -26,13 +26,17 @@ enum class Category : std::uint8_t {
 };
 inline constexpr std::size_t kCategories = 11;
 template <>
-inline constexpr auto names<Category> = std::array{
-    Name{Category::kWeights, "weights"},         Name{Category::kAdapters, "adapters"},
-    Name{Category::kGradients, "gradients"},     Name{Category::kOptimizer, "optimizer"},
-    Name{Category::kActivations, "activations"}, Name{Category::kCheckpoints, "checkpoints"},
-    Name{Category::kLogits, "logits"},           Name{Category::kGathered, "gathered"},
-    Name{Category::kBuckets, "buckets"},         Name{Category::kScratch, "scratch"},
-    Name{Category::kInputs, "inputs"}};
+inline constexpr auto names<Category> = std::array{Name{Category::kWeights, "weights"},
+                                                   Name{Category::kAdapters, "adapters"},
+                                                   Name{Category::kGradients, "gradients"},
+                                                   Name{Category::kOptimizer, "optimizer"},
+                                                   Name{Category::kActivations, "activations"},
+                                                   Name{Category::kCheckpoints, "checkpoints"},
+                                                   Name{Category::kLogits, "logits"},
+                                                   Name{Category::kGathered, "gathered"},
+                                                   Name{Category::kBuckets, "buckets"},
+                                                   Name{Category::kScratch, "scratch"},
+                                                   Name{Category::kInputs, "inputs"}};
 
 /// Where bytes are.
 enum class Place : std::uint8_t { kDevice, kHostPinned, kHost, kDisk };
@@ -43,10 +47,11 @@ inline constexpr auto names<Place> =
                Name{Place::kHost, "host"}, Name{Place::kDisk, "disk"}};
 
 /// Bytes of one place of one rank at one instant.
-/// `unused` is what the place holds beyond the live categories; `peak` is the sum of all other lines.
+/// `unused` is what the place holds beyond the live categories; `peak` is the sum of all other
+/// lines.
 struct PlaceBytes {
-  Bytes weights, adapters, gradients, optimizer, activations, checkpoints, logits, gathered, buckets,
-      scratch, inputs, runtime, unused, peak;
+  Bytes weights, adapters, gradients, optimizer, activations, checkpoints, logits, gathered,
+      buckets, scratch, inputs, runtime, unused, peak;
 
   Bytes& operator[](Category category);
   Bytes operator[](Category category) const;

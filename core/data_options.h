@@ -12,12 +12,13 @@ namespace ftplan {
 
 enum class DataFormat : std::uint8_t { kAlpaca, kText, kTokens, kDolly, kChat };
 template <>
-inline constexpr auto names<DataFormat> = std::array{
-    Name{DataFormat::kAlpaca, "alpaca"}, Name{DataFormat::kText, "text"},
-    Name{DataFormat::kTokens, "tokens"}, Name{DataFormat::kDolly, "dolly"},
-    Name{DataFormat::kChat, "chat"}};
+inline constexpr auto names<DataFormat> =
+    std::array{Name{DataFormat::kAlpaca, "alpaca"}, Name{DataFormat::kText, "text"},
+               Name{DataFormat::kTokens, "tokens"}, Name{DataFormat::kDolly, "dolly"},
+               Name{DataFormat::kChat, "chat"}};
 
-/// How documents share rows: not at all; several to a row, each seeing only itself; or run together.
+/// How documents share rows: not at all; several to a row, each seeing only itself; or run
+/// together.
 enum class Packing : std::uint8_t { kNone, kIsolated, kConcat };
 template <>
 inline constexpr auto names<Packing> =
@@ -43,7 +44,8 @@ inline constexpr auto fields<DataOptions> = std::tuple{
     Field{"data", &DataOptions::data, "Files to learn from."},
     Field{"format", &DataOptions::format, "What the files hold; found out when left out."},
     Field{"seq", &DataOptions::seq, "tokens", Range{2, 1 << 24},
-          "Longest row; longer ones are truncated. Default: 2048, or the model's positions if fewer."},
+          "Longest row; longer ones are truncated. Default: 2048, or the model's positions if "
+          "fewer."},
     Field{"packing", &DataOptions::packing, "How documents share rows."},
     Field{"pad_multiple", &DataOptions::pad_multiple, "tokens", Range{1, 1 << 16},
           "A batch is padded to its longest row, rounded up to this."},
@@ -60,9 +62,9 @@ struct LengthCount {
   friend bool operator==(const LengthCount&, const LengthCount&) = default;
 };
 template <>
-inline constexpr auto fields<LengthCount> =
-    std::tuple{Field{"tokens", &LengthCount::tokens, "tokens", Range{1, 1 << 24}, "Padded length."},
-               Field{"rows", &LengthCount::rows, "", Range{1, 1e12}, "Rows of that padded length."}};
+inline constexpr auto fields<LengthCount> = std::tuple{
+    Field{"tokens", &LengthCount::tokens, "tokens", Range{1, 1 << 24}, "Padded length."},
+    Field{"rows", &LengthCount::rows, "", Range{1, 1e12}, "Rows of that padded length."}};
 
 /// What the data has become: all that a plan needs to know of it.
 struct DataFacts {
@@ -71,7 +73,7 @@ struct DataFacts {
   std::int64_t longest = 0;          ///< tokens in the longest row of both
   std::int64_t tokens = 0;           ///< tokens in all training rows
   std::int64_t target_tokens = 0;    ///< those with a label
-  std::vector<LengthCount> lengths;             ///< of the training rows, ascending: one program for each
+  std::vector<LengthCount> lengths;  ///< of the training rows, ascending: one program for each
   std::vector<LengthCount> validation_lengths;  ///< of the held-out rows, ascending
   std::string digest;                           ///< of the tokenized rows
 

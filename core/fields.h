@@ -3,7 +3,8 @@
 #include <tuple>
 #include <type_traits>
 
-/// One line per knob: JSON key, CLI flag, `--help`, docs table and strict reader all come from `fields<T>`.
+/// One line per knob: JSON key, CLI flag, `--help`, docs table and strict reader all come from
+/// `fields<T>`.
 namespace ftplan {
 
 /// Inclusive limits of a number.
@@ -12,19 +13,20 @@ struct Range {
   double high;
 };
 
-/// A member that text may set. `unit` is empty for what has none; `range` is ignored for non-numbers.
+/// A member that text may set. `unit` is empty for what has none; `range` is ignored for
+/// non-numbers.
 template <class Owner, class Value>
 struct Field {
   const char* name;
-  Value Owner::*member;
+  Value Owner::* member;
   const char* unit;
   Range range;
   const char* help;
 
-  constexpr Field(const char* field_name, Value Owner::*pointer, const char* field_unit,
+  constexpr Field(const char* field_name, Value Owner::* pointer, const char* field_unit,
                   Range limits, const char* text)
       : name(field_name), member(pointer), unit(field_unit), range(limits), help(text) {}
-  constexpr Field(const char* field_name, Value Owner::*pointer, const char* text)
+  constexpr Field(const char* field_name, Value Owner::* pointer, const char* text)
       : Field(field_name, pointer, "", Range{0, 0}, text) {}
 
   using value_type = Value;

@@ -53,7 +53,8 @@ Result<std::vector<bool>> resolve_targets(const MethodOptions& method) {
     }
     const auto found = std::find(known.begin(), known.end(), target);
     if (found == known.end()) {
-      return bad_input("--targets", "got \"" + target + "\", expected all-linear or some of " + join(known, ","));
+      return bad_input("--targets", "got \"" + target + "\", expected all-linear or some of " +
+                                        join(known, ","));
     }
     adapted[static_cast<std::size_t>(found - known.begin())] = true;
   }
@@ -72,13 +73,15 @@ Result<std::int64_t> resolve_sequence(const DataOptions& data, const ModelConfig
                                   std::to_string(model.positions) + " or less");
   }
   if (!facts) return limit;
-  // Packed rows have no padding to round up, but a batch of short rows is still padded to its longest.
+  // Packed rows have no padding to round up, but a batch of short rows is still padded to its
+  // longest.
   return std::min(round_up(facts->longest, data.pad_multiple), round_up(limit, data.pad_multiple));
 }
 
 Result<void> check_training(const TrainingOptions& training) {
   if (training.betas.size() != 2) {
-    return bad_input("--betas", "got " + std::to_string(training.betas.size()) + " numbers, expected two, such as 0.9,0.999");
+    return bad_input("--betas", "got " + std::to_string(training.betas.size()) +
+                                    " numbers, expected two, such as 0.9,0.999");
   }
   if (!training.steps && training.epochs <= 0) {
     return bad_input("--epochs", "got 0 and no --steps: nothing to do");
@@ -96,10 +99,10 @@ Result<void> resolve_batch(const TrainingOptions& training, Job& job) {
   job.global_batch =
       training.global_batch.value_or(product ? step : round_up(kDefaultGlobalBatch, step));
   if (job.global_batch % step != 0 || (product && job.global_batch != step)) {
-    return bad_input("--global-batch",
-                     "got " + std::to_string(job.global_batch) + ", expected " +
-                         (product ? "" : "a multiple of ") + std::to_string(step) +
-                         " = micro-batch x accumulation x ranks");
+    return bad_input("--global-batch", "got " + std::to_string(job.global_batch) + ", expected " +
+                                           (product ? "" : "a multiple of ") +
+                                           std::to_string(step) +
+                                           " = micro-batch x accumulation x ranks");
   }
   const std::int64_t per_rank = job.global_batch / ranks;
   for (std::int64_t candidate = per_rank; candidate >= 1; --candidate) {
@@ -123,8 +126,9 @@ Result<void> resolve_layout(const LayoutOptions& layout, Job& job) {
   }
   if (layout.checkpointing) {
     if (layout.checkpointing->every > job.model.layers) {
-      return bad_input("--checkpointing", "got " + to_text(*layout.checkpointing) + ", but " + job.model.name +
-                                              " has " + std::to_string(job.model.layers) + " layers");
+      return bad_input("--checkpointing", "got " + to_text(*layout.checkpointing) + ", but " +
+                                              job.model.name + " has " +
+                                              std::to_string(job.model.layers) + " layers");
     }
     job.checkpointing_choices = {*layout.checkpointing};
   } else {

@@ -49,23 +49,25 @@ struct JobRequest {
 };
 
 template <>
-inline constexpr auto fields<JobRequest> = std::tuple{
-    Field{"format_version", &JobRequest::format_version, "", Range{1, 1.5}, "Version of this file's form."},
-    Field{"model", &JobRequest::model, "Preset, model folder or config.json."},
-    Field{"adapter", &JobRequest::adapter, "PEFT adapter folder to continue from."},
-    Field{"runtime", &JobRequest::runtime, "Whose trainer is estimated: ftplan or hf."},
-    Field{"devices", &JobRequest::devices, "What the run may use."},
-    Field{"method", &JobRequest::method, "What is trained, and in which numbers."},
-    Field{"data", &JobRequest::data, "What the model learns from."},
-    Field{"training", &JobRequest::training, "How long and how fast it learns."},
-    Field{"layout", &JobRequest::layout, "Which layouts may be chosen."}};
+inline constexpr auto fields<JobRequest> =
+    std::tuple{Field{"format_version", &JobRequest::format_version, "", Range{1, 1.5},
+                     "Version of this file's form."},
+               Field{"model", &JobRequest::model, "Preset, model folder or config.json."},
+               Field{"adapter", &JobRequest::adapter, "PEFT adapter folder to continue from."},
+               Field{"runtime", &JobRequest::runtime, "Whose trainer is estimated: ftplan or hf."},
+               Field{"devices", &JobRequest::devices, "What the run may use."},
+               Field{"method", &JobRequest::method, "What is trained, and in which numbers."},
+               Field{"data", &JobRequest::data, "What the model learns from."},
+               Field{"training", &JobRequest::training, "How long and how fast it learns."},
+               Field{"layout", &JobRequest::layout, "Which layouts may be chosen."}};
 
 /// The seven linears of a decoder layer, in forward order.
 inline constexpr const char* kLinearNames[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                "gate_proj", "up_proj", "down_proj"};
 inline constexpr int kLinears = 7;
 
-/// A valid request for a known model: every choice that is the user's is made, every other is a non-empty list.
+/// A valid request for a known model: every choice that is the user's is made, every other is a
+/// non-empty list.
 struct Job {
   JobRequest request;
   ModelConfig model;
@@ -83,7 +85,8 @@ struct Job {
   [[nodiscard]] std::int64_t ranks() const { return devices.count(); }
 };
 
-/// Decides everything that is the user's to decide. `facts` are those of the data, when it was read.
+/// Decides everything that is the user's to decide. `facts` are those of the data, when it was
+/// read.
 /// @error bad input that names the field and the way out; what is not built yet is refused here
 Result<Job> validate(const JobRequest& request, const ModelConfig& model,
                      const std::optional<DataFacts>& facts);

@@ -21,14 +21,19 @@ class DuplicateKeyFinder {
  public:
   bool operator()(int /*depth*/, Json::parse_event_t event, Json& parsed) {
     switch (event) {
-      case Json::parse_event_t::object_start: keys_.emplace_back(); break;
-      case Json::parse_event_t::object_end: keys_.pop_back(); break;
+      case Json::parse_event_t::object_start:
+        keys_.emplace_back();
+        break;
+      case Json::parse_event_t::object_end:
+        keys_.pop_back();
+        break;
       case Json::parse_event_t::key: {
         const auto& key = parsed.get_ref<const std::string&>();
         if (!keys_.back().insert(key).second && duplicate_.empty()) duplicate_ = key;
         break;
       }
-      default: break;
+      default:
+        break;
     }
     return true;
   }
@@ -42,15 +47,18 @@ class DuplicateKeyFinder {
 // `line 3, column 14` of a byte offset.
 std::string place(std::string_view text, std::size_t offset) {
   offset = std::min(offset, text.size());
-  const auto line = std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
+  const auto line =
+      std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
   const std::size_t newline = text.substr(0, offset).rfind('\n');
   const std::size_t column = newline == std::string_view::npos ? offset : offset - newline - 1;
-  return "line " + std::to_string(line + 1) + ", column " + std::to_string(std::max<std::size_t>(column, 1));
+  return "line " + std::to_string(line + 1) + ", column " +
+         std::to_string(std::max<std::size_t>(column, 1));
 }
 
 bool is_short_list(const Json& json) {
   return json.is_array() && json.size() <= 16 &&
-         std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_primitive(); });
+         std::all_of(json.begin(), json.end(),
+                     [](const Json& item) { return item.is_primitive(); });
 }
 
 void render(const Json& json, int indent, std::string& out) {
@@ -65,7 +73,8 @@ void render(const Json& json, int indent, std::string& out) {
       if (json.is_object()) out += Json(entry.key()).dump() + ": ";
       render(entry.value(), indent + 2, out);
     }
-    out += "\n" + std::string(static_cast<std::size_t>(indent), ' ') + (json.is_object() ? "}" : "]");
+    out +=
+        "\n" + std::string(static_cast<std::size_t>(indent), ' ') + (json.is_object() ? "}" : "]");
     return;
   }
   if (is_short_list(json)) {
@@ -85,9 +94,10 @@ void render(const Json& json, int indent, std::string& out) {
 Result<Json> parse_json(std::string_view text, const std::string& where) {
   DuplicateKeyFinder finder;
   try {
-    Json json = Json::parse(
-        text.begin(), text.end(),
-        [&](int depth, Json::parse_event_t event, Json& parsed) { return finder(depth, event, parsed); });
+    Json json = Json::parse(text.begin(), text.end(),
+                            [&](int depth, Json::parse_event_t event, Json& parsed) {
+                              return finder(depth, event, parsed);
+                            });
     if (!finder.duplicate().empty()) {
       return bad_input(where, "the key \"" + finder.duplicate() + "\" stands twice in one object");
     }

@@ -1,8 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -15,14 +15,16 @@
 #include "core/text.h"
 #include "core/units.h"
 
-/// Strict JSON for structs with `fields`: an unknown key, a wrong type or a value out of range is an error that
-/// names its place, `job.json#/training/micro_batch: got 0, expected 1..65536 sequences`.
+/// Strict JSON for structs with `fields`: an unknown key, a wrong type or a value out of range is
+/// an error that names its place, `job.json#/training/micro_batch: got 0, expected 1..65536
+/// sequences`.
 namespace ftplan {
 
 /// Keeps the order of keys, so that the same value is always the same bytes.
 using Json = nlohmann::ordered_json;
 
-/// Parses `text`. Duplicate keys, comments and trailing commas are errors; `where` names the text in them.
+/// Parses `text`. Duplicate keys, comments and trailing commas are errors; `where` names the text
+/// in them.
 Result<Json> parse_json(std::string_view text, const std::string& where);
 
 /// Two-space indented text with a final newline; short arrays of numbers stay on one line.
@@ -36,7 +38,8 @@ concept TextCoded = !std::is_enum_v<T> && requires(const T& value, std::string_v
   { expected_text(static_cast<const T*>(nullptr)) } -> std::convertible_to<std::string>;
 };
 
-/// Whether keys may be left out (they keep their defaults) or the writer was ftplan and all must be there.
+/// Whether keys may be left out (they keep their defaults) or the writer was ftplan and all must be
+/// there.
 enum class Missing { kKeepDefault, kIsAnError };
 
 namespace json_detail {
@@ -90,8 +93,8 @@ Result<T> read_value(const Json& json, const std::string& where, Missing missing
     if (!json.is_array()) return jd::wrong(where, json, "a list");
     T list;
     for (std::size_t i = 0; i < json.size(); ++i) {
-      auto item = read_value<typename T::value_type>(
-          json[i], jd::child(where, std::to_string(i)), missing, range, unit);
+      auto item = read_value<typename T::value_type>(json[i], jd::child(where, std::to_string(i)),
+                                                     missing, range, unit);
       if (!item) return item.error();
       list.push_back(*std::move(item));
     }

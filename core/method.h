@@ -15,14 +15,17 @@ inline constexpr auto names<Method> =
     std::array{Name{Method::kFull, "full"}, Name{Method::kLora, "lora"},
                Name{Method::kQlora, "qlora"}, Name{Method::kInt8Lora, "int8-lora"}};
 
-/// `bf16`, `fp16`: weights and gradients in that type, f32 masters for trained weights, f32 adapters.
-/// `bf16-pure`: no masters. `*-mixed`: f32 weights and 16-bit compute, as other trainers do.
+/// `bf16`, `fp16`: weights and gradients in that type, f32 masters for trained weights, f32
+/// adapters. `bf16-pure`: no masters. `*-mixed`: f32 weights and 16-bit compute, as other trainers
+/// do.
 enum class Precision : std::uint8_t { kFp32, kBf16, kFp16, kBf16Pure, kBf16Mixed, kFp16Mixed };
 template <>
-inline constexpr auto names<Precision> = std::array{
-    Name{Precision::kFp32, "fp32"},           Name{Precision::kBf16, "bf16"},
-    Name{Precision::kFp16, "fp16"},           Name{Precision::kBf16Pure, "bf16-pure"},
-    Name{Precision::kBf16Mixed, "bf16-mixed"}, Name{Precision::kFp16Mixed, "fp16-mixed"}};
+inline constexpr auto names<Precision> = std::array{Name{Precision::kFp32, "fp32"},
+                                                    Name{Precision::kBf16, "bf16"},
+                                                    Name{Precision::kFp16, "fp16"},
+                                                    Name{Precision::kBf16Pure, "bf16-pure"},
+                                                    Name{Precision::kBf16Mixed, "bf16-mixed"},
+                                                    Name{Precision::kFp16Mixed, "fp16-mixed"}};
 
 enum class Optimizer : std::uint8_t { kAdamw, kAdamw8bit, kPagedAdamw8bit, kSgd };
 template <>
@@ -50,7 +53,8 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
     Field{"rank", &MethodOptions::rank, "values", Range{1, 1 << 14}, "LoRA rank."},
     Field{"alpha", &MethodOptions::alpha, "", Range{0, 1e6},
           "LoRA alpha: adapters are scaled by alpha / rank."},
-    Field{"dropout", &MethodOptions::dropout, "", Range{0, 0.99}, "LoRA dropout on adapter inputs."},
+    Field{"dropout", &MethodOptions::dropout, "", Range{0, 0.99},
+          "LoRA dropout on adapter inputs."},
     Field{"rslora", &MethodOptions::rslora, "Scale adapters by alpha / sqrt(rank)."},
     Field{"targets", &MethodOptions::targets,
           "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head)."},

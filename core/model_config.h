@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <string>
 
-#include "core/enums.h"
 #include "core/dtype.h"
+#include "core/enums.h"
 #include "core/fields.h"
 
 namespace ftplan {
@@ -20,7 +20,8 @@ inline constexpr auto names<RopeScaling> =
     std::array{Name{RopeScaling::kNone, "none"}, Name{RopeScaling::kLinear, "linear"},
                Name{RopeScaling::kLlama3, "llama3"}};
 
-/// The resolved shape of a model: what `config.json` says, with every default of its family filled in.
+/// The resolved shape of a model: what `config.json` says, with every default of its family filled
+/// in.
 /// @source transformers 5.23 `models/llama/configuration_llama.py`
 struct ModelConfig {
   std::string name;
@@ -54,9 +55,12 @@ template <>
 inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"name", &ModelConfig::name, "Preset or folder name, for people."},
     Field{"family", &ModelConfig::family, "Architecture family."},
-    Field{"vocabulary", &ModelConfig::vocabulary, "tokens", Range{1, 1 << 24}, "Rows of the embedding."},
-    Field{"hidden", &ModelConfig::hidden, "values", Range{1, 1 << 20}, "Width of the residual stream."},
-    Field{"intermediate", &ModelConfig::intermediate, "values", Range{1, 1 << 22}, "Width inside the MLP."},
+    Field{"vocabulary", &ModelConfig::vocabulary, "tokens", Range{1, 1 << 24},
+          "Rows of the embedding."},
+    Field{"hidden", &ModelConfig::hidden, "values", Range{1, 1 << 20},
+          "Width of the residual stream."},
+    Field{"intermediate", &ModelConfig::intermediate, "values", Range{1, 1 << 22},
+          "Width inside the MLP."},
     Field{"layers", &ModelConfig::layers, "layers", Range{1, 1 << 12}, "Decoder layers."},
     Field{"heads", &ModelConfig::heads, "heads", Range{1, 1 << 12}, "Query heads."},
     Field{"kv_heads", &ModelConfig::kv_heads, "heads", Range{1, 1 << 12}, "Key and value heads."},
@@ -65,18 +69,21 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"norm_epsilon", &ModelConfig::norm_epsilon, "", Range{0, 1}, "Epsilon of the norms."},
     Field{"rope_theta", &ModelConfig::rope_theta, "", Range{1, 1e12}, "Rotary base."},
     Field{"rope_scaling", &ModelConfig::rope_scaling, "Rotary scaling rule."},
-    Field{"rope_factor", &ModelConfig::rope_factor, "", Range{1, 1e6}, "Factor of the scaling rule."},
-    Field{"rope_low_frequency_factor", &ModelConfig::rope_low_frequency_factor, "", Range{1e-6, 1e6},
-          "llama3 rule: below it wavelengths are scaled fully."},
-    Field{"rope_high_frequency_factor", &ModelConfig::rope_high_frequency_factor, "", Range{1e-6, 1e6},
-          "llama3 rule: above it wavelengths stay."},
-    Field{"rope_original_positions", &ModelConfig::rope_original_positions, "tokens", Range{1, 1 << 24},
-          "llama3 rule: positions of pre-training."},
+    Field{"rope_factor", &ModelConfig::rope_factor, "", Range{1, 1e6},
+          "Factor of the scaling rule."},
+    Field{"rope_low_frequency_factor", &ModelConfig::rope_low_frequency_factor, "",
+          Range{1e-6, 1e6}, "llama3 rule: below it wavelengths are scaled fully."},
+    Field{"rope_high_frequency_factor", &ModelConfig::rope_high_frequency_factor, "",
+          Range{1e-6, 1e6}, "llama3 rule: above it wavelengths stay."},
+    Field{"rope_original_positions", &ModelConfig::rope_original_positions, "tokens",
+          Range{1, 1 << 24}, "llama3 rule: positions of pre-training."},
     Field{"tied_embeddings", &ModelConfig::tied_embeddings, "The head is the embedding."},
     Field{"attention_bias", &ModelConfig::attention_bias, "Biases on q, k, v and o."},
     Field{"mlp_bias", &ModelConfig::mlp_bias, "Biases on gate, up and down."},
     Field{"stored", &ModelConfig::stored, "Element type in the files."},
-    Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24}, "Begin-of-sequence id, -1 if none."},
-    Field{"eos_token", &ModelConfig::eos_token, "", Range{-1, 1 << 24}, "End-of-sequence id, -1 if none."}};
+    Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24},
+          "Begin-of-sequence id, -1 if none."},
+    Field{"eos_token", &ModelConfig::eos_token, "", Range{-1, 1 << 24},
+          "End-of-sequence id, -1 if none."}};
 
 }  // namespace ftplan

@@ -31,8 +31,9 @@ inline constexpr auto names<Basis> =
 /// Whether the upper end of a prediction fits; `tight`: only its lower end does.
 enum class Fits : std::uint8_t { kYes, kTight, kNo, kUnknown };
 template <>
-inline constexpr auto names<Fits> = std::array{Name{Fits::kYes, "yes"}, Name{Fits::kTight, "tight"},
-                                               Name{Fits::kNo, "no"}, Name{Fits::kUnknown, "unknown"}};
+inline constexpr auto names<Fits> =
+    std::array{Name{Fits::kYes, "yes"}, Name{Fits::kTight, "tight"}, Name{Fits::kNo, "no"},
+               Name{Fits::kUnknown, "unknown"}};
 
 /// Bytes that one rank will use, by place. Categories are those at the instant of the peak.
 struct RankPrediction {
@@ -57,7 +58,8 @@ inline constexpr auto fields<RankPrediction> = std::tuple{
     Field{"uncertainty", &RankPrediction::uncertainty, "Half-width of the device's peak."},
     Field{"arena", &RankPrediction::arena, "Device bytes that are mapped."},
     Field{"persistent", &RankPrediction::persistent, "Of them, what lives across steps."},
-    Field{"lower_bound", &RankPrediction::lower_bound, "Largest sum of live bytes, scratch left out."},
+    Field{"lower_bound", &RankPrediction::lower_bound,
+          "Largest sum of live bytes, scratch left out."},
     Field{"scratch", &RankPrediction::scratch, "Size of the scratch region."},
     Field{"device", &RankPrediction::device, "Device bytes at the peak."},
     Field{"host", &RankPrediction::host, "Host bytes at the peak."},
@@ -78,20 +80,20 @@ inline constexpr auto fields<RunnerUp> =
 
 /// Fingerprints of what a plan was made for; a run that differs is refused.
 struct PlanDigests {
-  std::string model;    ///< of the table of weights: names, shapes, types
-  std::string data;     ///< of the tokenized rows; empty without data
-  std::string runtime;  ///< of the runtime profile
-  std::string machine;  ///< of `Machine`
+  std::string model;                  ///< of the table of weights: names, shapes, types
+  std::string data;                   ///< of the tokenized rows; empty without data
+  std::string runtime;                ///< of the runtime profile
+  std::string machine;                ///< of `Machine`
   std::vector<std::string> programs;  ///< of the laid-out training program of each distinct rank
   friend bool operator==(const PlanDigests&, const PlanDigests&) = default;
 };
 template <>
-inline constexpr auto fields<PlanDigests> =
-    std::tuple{Field{"model", &PlanDigests::model, "Table of weights."},
-               Field{"data", &PlanDigests::data, "Tokenized rows."},
-               Field{"runtime", &PlanDigests::runtime, "Runtime profile."},
-               Field{"machine", &PlanDigests::machine, "Machine."},
-               Field{"programs", &PlanDigests::programs, "Training program of each distinct rank."}};
+inline constexpr auto fields<PlanDigests> = std::tuple{
+    Field{"model", &PlanDigests::model, "Table of weights."},
+    Field{"data", &PlanDigests::data, "Tokenized rows."},
+    Field{"runtime", &PlanDigests::runtime, "Runtime profile."},
+    Field{"machine", &PlanDigests::machine, "Machine."},
+    Field{"programs", &PlanDigests::programs, "Training program of each distinct rank."}};
 
 /// Where a rank runs.
 struct RankPlace {
@@ -99,12 +101,12 @@ struct RankPlace {
   friend bool operator==(const RankPlace&, const RankPlace&) = default;
 };
 template <>
-inline constexpr auto fields<RankPlace> =
-    std::tuple{Field{"rank", &RankPlace::rank, "", Range{0, 1e9}, "Rank."},
-               Field{"node", &RankPlace::node, "", Range{0, 1e9}, "Node."},
-               Field{"device", &RankPlace::device, "", Range{0, 1e9}, "Device of the node."},
-               Field{"stage", &RankPlace::stage, "", Range{0, 1e9}, "Pipeline stage."},
-               Field{"data_parallel", &RankPlace::data_parallel, "", Range{0, 1e9}, "Data-parallel index."}};
+inline constexpr auto fields<RankPlace> = std::tuple{
+    Field{"rank", &RankPlace::rank, "", Range{0, 1e9}, "Rank."},
+    Field{"node", &RankPlace::node, "", Range{0, 1e9}, "Node."},
+    Field{"device", &RankPlace::device, "", Range{0, 1e9}, "Device of the node."},
+    Field{"stage", &RankPlace::stage, "", Range{0, 1e9}, "Pipeline stage."},
+    Field{"data_parallel", &RankPlace::data_parallel, "", Range{0, 1e9}, "Data-parallel index."}};
 
 /// `plan.json`: what will be done. The executor and the reports see nothing else.
 struct Plan {
@@ -126,20 +128,21 @@ struct Plan {
 };
 
 template <>
-inline constexpr auto fields<Plan> = std::tuple{
-    Field{"format_version", &Plan::format_version, "", Range{1, 1.5}, "Version of this file's form."},
-    Field{"job", &Plan::job, "What was wanted."},
-    Field{"model", &Plan::model, "The resolved model."},
-    Field{"data", &Plan::data, "What the data has become."},
-    Field{"strategy", &Plan::strategy, "What was chosen."},
-    Field{"layout", &Plan::layout, "Where each rank runs."},
-    Field{"machine", &Plan::machine, "What is known of the device."},
-    Field{"predicted", &Plan::predicted, "Bytes of each distinct rank."},
-    Field{"fits", &Plan::fits, "Whether it fits."},
-    Field{"steps", &Plan::steps, "steps", Range{0, 1e12}, "Optimizer steps."},
-    Field{"why", &Plan::why, "Why this strategy, in sentences."},
-    Field{"runners_up", &Plan::runners_up, "What else was tried."},
-    Field{"digests", &Plan::digests, "What the plan was made for."}};
+inline constexpr auto fields<Plan> =
+    std::tuple{Field{"format_version", &Plan::format_version, "", Range{1, 1.5},
+                     "Version of this file's form."},
+               Field{"job", &Plan::job, "What was wanted."},
+               Field{"model", &Plan::model, "The resolved model."},
+               Field{"data", &Plan::data, "What the data has become."},
+               Field{"strategy", &Plan::strategy, "What was chosen."},
+               Field{"layout", &Plan::layout, "Where each rank runs."},
+               Field{"machine", &Plan::machine, "What is known of the device."},
+               Field{"predicted", &Plan::predicted, "Bytes of each distinct rank."},
+               Field{"fits", &Plan::fits, "Whether it fits."},
+               Field{"steps", &Plan::steps, "steps", Range{0, 1e12}, "Optimizer steps."},
+               Field{"why", &Plan::why, "Why this strategy, in sentences."},
+               Field{"runners_up", &Plan::runners_up, "What else was tried."},
+               Field{"digests", &Plan::digests, "What the plan was made for."}};
 
 /// Reads `plan.json` text strictly; `where` names it in errors.
 Result<Plan> read_plan(std::string_view text, const std::string& where);

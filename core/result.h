@@ -27,7 +27,9 @@ struct Error {
   std::string message;
 
   /// The line that the user sees, without the program's name.
-  [[nodiscard]] std::string text() const { return where.empty() ? message : where + ": " + message; }
+  [[nodiscard]] std::string text() const {
+    return where.empty() ? message : where + ": " + message;
+  }
 };
 
 inline Error bad_input(std::string where, std::string message) {
@@ -40,11 +42,16 @@ inline Error run_failed(std::string where, std::string message) {
 /// Exit code of a process that ends with this error.
 constexpr int exit_code(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kBug: return 1;
-    case ErrorCode::kBadInput: return 2;
-    case ErrorCode::kInfeasible: return 3;
-    case ErrorCode::kRunFailed: return 4;
-    case ErrorCode::kInterrupted: return 130;
+    case ErrorCode::kBug:
+      return 1;
+    case ErrorCode::kBadInput:
+      return 2;
+    case ErrorCode::kInfeasible:
+      return 3;
+    case ErrorCode::kRunFailed:
+      return 4;
+    case ErrorCode::kInterrupted:
+      return 130;
   }
   return 1;
 }

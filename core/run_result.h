@@ -16,17 +16,18 @@ struct RankBytes {
   friend bool operator==(const RankBytes&, const RankBytes&) = default;
 };
 template <>
-inline constexpr auto fields<RankBytes> = std::tuple{Field{"device", &RankBytes::device, "Device."},
-                                                     Field{"host", &RankBytes::host, "Host."},
-                                                     Field{"disk", &RankBytes::disk, "Files."}};
+inline constexpr auto fields<RankBytes> =
+    std::tuple{Field{"device", &RankBytes::device, "Device."},
+               Field{"host", &RankBytes::host, "Host."}, Field{"disk", &RankBytes::disk, "Files."}};
 
-/// Predicted beside measured for one rank. `measured` comes from the addresses that kernels were handed and from the
-/// allocator's counters, never from the plan.
+/// Predicted beside measured for one rank. `measured` comes from the addresses that kernels were
+/// handed and from the allocator's counters, never from the plan.
 struct RankMeasurement {
   std::int64_t rank = 0;
   RankBytes predicted;
   RankBytes measured;
-  Bytes outside_arena_bytes;  ///< allocated by LibTorch outside arena and scratch after the first step
+  Bytes outside_arena_bytes;  ///< allocated by LibTorch outside arena and scratch after the first
+                              ///< step
   Bytes process_bytes;        ///< resident bytes of the process beyond the arena
   friend bool operator==(const RankMeasurement&, const RankMeasurement&) = default;
 };
@@ -35,7 +36,8 @@ inline constexpr auto fields<RankMeasurement> = std::tuple{
     Field{"rank", &RankMeasurement::rank, "", Range{0, 1e9}, "Rank."},
     Field{"predicted", &RankMeasurement::predicted, "By the plan."},
     Field{"measured", &RankMeasurement::measured, "During the run."},
-    Field{"outside_arena_bytes", &RankMeasurement::outside_arena_bytes, "LibTorch's bytes outside the arena."},
+    Field{"outside_arena_bytes", &RankMeasurement::outside_arena_bytes,
+          "LibTorch's bytes outside the arena."},
     Field{"process_bytes", &RankMeasurement::process_bytes, "Resident bytes beyond the arena."}};
 
 /// `measured.json`
@@ -48,9 +50,11 @@ struct RunResult {
 };
 template <>
 inline constexpr auto fields<RunResult> = std::tuple{
-    Field{"format_version", &RunResult::format_version, "", Range{1, 1.5}, "Version of this file's form."},
+    Field{"format_version", &RunResult::format_version, "", Range{1, 1.5},
+          "Version of this file's form."},
     Field{"ranks", &RunResult::ranks, "Predicted beside measured."},
-    Field{"tokens_per_second", &RunResult::tokens_per_second, "", Range{0, 1e15}, "Mean over the run."},
+    Field{"tokens_per_second", &RunResult::tokens_per_second, "", Range{0, 1e15},
+          "Mean over the run."},
     Field{"step_seconds", &RunResult::step_seconds, "", Range{0, 1e15}, "Mean over the run."}};
 
 /// One line of `metrics.jsonl`: a step, or a validation.
@@ -70,10 +74,12 @@ inline constexpr auto fields<StepMetrics> = std::tuple{
     Field{"learning_rate", &StepMetrics::learning_rate, "Of this step."},
     Field{"gradient_norm", &StepMetrics::gradient_norm, "Before clipping."},
     Field{"target_tokens", &StepMetrics::target_tokens, "Tokens with a label in the step."},
-    Field{"tokens_per_second", &StepMetrics::tokens_per_second, "Tokens of the rows, padding left out."},
+    Field{"tokens_per_second", &StepMetrics::tokens_per_second,
+          "Tokens of the rows, padding left out."},
     Field{"seconds", &StepMetrics::seconds, "Of this step."},
     Field{"device_peak_bytes", &StepMetrics::device_peak_bytes, "Highest so far."},
-    Field{"validation_loss", &StepMetrics::validation_loss, "Mean over the held-out target tokens."},
+    Field{"validation_loss", &StepMetrics::validation_loss,
+          "Mean over the held-out target tokens."},
     Field{"perplexity", &StepMetrics::perplexity, "exp(validation_loss)."}};
 
 }  // namespace ftplan

@@ -9,8 +9,8 @@
 
 namespace ftplan {
 
-/// Which layers are recomputed in the backward: `none`, `full` (each layer keeps its input), or `every-k` (k layers keep
-/// one input and are recomputed as a whole).
+/// Which layers are recomputed in the backward: `none`, `full` (each layer keeps its input), or
+/// `every-k` (k layers keep one input and are recomputed as a whole).
 struct Checkpointing {
   std::int64_t every = 0;  ///< 0: nothing is recomputed; k: layers per kept input
   friend constexpr bool operator==(Checkpointing, Checkpointing) = default;
@@ -37,7 +37,8 @@ inline constexpr auto fields<Strategy> = std::tuple{
           "Sequences in one forward pass on one rank."},
     Field{"accumulation", &Strategy::accumulation, "micro-steps", Range{1, 1 << 16},
           "Micro-steps whose gradients add up to one optimizer step."},
-    Field{"checkpointing", &Strategy::checkpointing, "Which activations are recomputed in the backward."},
+    Field{"checkpointing", &Strategy::checkpointing,
+          "Which activations are recomputed in the backward."},
     Field{"zero", &Strategy::zero, "stage", Range{0, 3}, "What is sharded over the ranks."},
     Field{"loss_chunk", &Strategy::loss_chunk, "tokens", Range{1, 1 << 20},
           "Tokens whose logits exist at one time."}};

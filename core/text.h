@@ -18,7 +18,8 @@ std::string format_gib(Bytes bytes);
 std::string format_count(std::int64_t count);
 /// `1h 02m`, `3m 20s`, `12.3 s`.
 std::string format_duration(Seconds seconds);
-/// Shortest text that reads back as the same double, with a decimal point or exponent kept off integers.
+/// Shortest text that reads back as the same double, with a decimal point or exponent kept off
+/// integers.
 std::string format_number(double value);
 /// Fixed number of decimals.
 std::string format_fixed(double value, int decimals);

@@ -60,8 +60,10 @@ struct TrainingOptions {
 
 template <>
 inline constexpr auto fields<TrainingOptions> = std::tuple{
-    Field{"epochs", &TrainingOptions::epochs, "epochs", Range{0, 1e6}, "Passes over the training rows."},
-    Field{"steps", &TrainingOptions::steps, "steps", Range{1, 1e9}, "Optimizer steps, instead of epochs."},
+    Field{"epochs", &TrainingOptions::epochs, "epochs", Range{0, 1e6},
+          "Passes over the training rows."},
+    Field{"steps", &TrainingOptions::steps, "steps", Range{1, 1e9},
+          "Optimizer steps, instead of epochs."},
     Field{"learning_rate", &TrainingOptions::learning_rate, "", Range{0, 100},
           "Highest learning rate. Default: 2e-4 for adapters, 2e-5 for full."},
     Field{"schedule", &TrainingOptions::schedule, "How the learning rate falls after the warm-up."},
@@ -69,22 +71,28 @@ inline constexpr auto fields<TrainingOptions> = std::tuple{
           "Share of the steps in which the learning rate rises."},
     Field{"warmup_steps", &TrainingOptions::warmup_steps, "steps", Range{0, 1e9},
           "Steps in which the learning rate rises, instead of a share."},
-    Field{"weight_decay", &TrainingOptions::weight_decay, "", Range{0, 10}, "Decoupled weight decay."},
+    Field{"weight_decay", &TrainingOptions::weight_decay, "", Range{0, 10},
+          "Decoupled weight decay."},
     Field{"decay", &TrainingOptions::decay, "Which trained weights decay."},
     Field{"betas", &TrainingOptions::betas, "", Range{0, 0.9999999}, "AdamW's two decay rates."},
     Field{"eps", &TrainingOptions::eps, "", Range{0, 1}, "AdamW's epsilon."},
-    Field{"clip", &TrainingOptions::clip, "", Range{0, 1e9}, "Largest gradient norm; 0 never clips."},
+    Field{"clip", &TrainingOptions::clip, "", Range{0, 1e9},
+          "Largest gradient norm; 0 never clips."},
     Field{"global_batch", &TrainingOptions::global_batch, "sequences", Range{1, 1 << 24},
-          "Sequences in one optimizer step over all ranks. Default: 16, or micro-batch x accumulation x ranks."},
+          "Sequences in one optimizer step over all ranks. Default: 16, or micro-batch x "
+          "accumulation x ranks."},
     Field{"micro_batch", &TrainingOptions::micro_batch, "sequences", Range{1, 1 << 16},
           "Sequences in one forward pass on one rank."},
     Field{"accumulation", &TrainingOptions::accumulation, "micro-steps", Range{1, 1 << 16},
           "Micro-steps whose gradients add up to one optimizer step."},
-    Field{"seed", &TrainingOptions::seed, "", Range{0, 9007199254740991.0}, "Fixes everything random."},
+    Field{"seed", &TrainingOptions::seed, "", Range{0, 9007199254740991.0},
+          "Fixes everything random."},
     Field{"eval_every", &TrainingOptions::eval_every, "When the held-out rows are evaluated."},
-    Field{"eval_delay", &TrainingOptions::eval_delay, "steps", Range{0, 1e9}, "No evaluation before this step."},
+    Field{"eval_delay", &TrainingOptions::eval_delay, "steps", Range{0, 1e9},
+          "No evaluation before this step."},
     Field{"eval_batch", &TrainingOptions::eval_batch, "sequences", Range{1, 1 << 16},
           "Sequences in one evaluation pass. Default: the micro-batch."},
-    Field{"save_every", &TrainingOptions::save_every, "When a checkpoint to resume from is written."}};
+    Field{"save_every", &TrainingOptions::save_every,
+          "When a checkpoint to resume from is written."}};
 
 }  // namespace ftplan

@@ -5,8 +5,8 @@
 
 /// Quantities with their unit in the type, so that bytes cannot be added to seconds.
 ///
-/// `Bytes` counts in 64 bits and is exact; the others are doubles. Only the products and quotients that
-/// have a meaning are defined: `Bytes / BytesPerSecond` is `Seconds`.
+/// `Bytes` counts in 64 bits and is exact; the others are doubles. Only the products and quotients
+/// that have a meaning are defined: `Bytes / BytesPerSecond` is `Seconds`.
 namespace ftplan {
 
 struct Bytes {

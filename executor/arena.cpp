@@ -32,18 +32,21 @@ Result<Arena> Arena::map(Bytes size) {
   void* mapping =
       ::mmap(nullptr, arena.mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) {
-    return Error{ErrorCode::kInfeasible, "arena",
-                 "the system does not give " + format_bytes(arena.size_) + ": " + std::strerror(errno)};
+    return Error{
+        ErrorCode::kInfeasible, "arena",
+        "the system does not give " + format_bytes(arena.size_) + ": " + std::strerror(errno)};
   }
   arena.mapping_ = mapping;
   auto* bytes = static_cast<std::byte*>(mapping);
   if (::mprotect(bytes + usable, page, PROT_NONE) != 0) {
-    return Error{ErrorCode::kInfeasible, "arena", std::string("no guard page: ") + std::strerror(errno)};
+    return Error{ErrorCode::kInfeasible, "arena",
+                 std::string("no guard page: ") + std::strerror(errno)};
   }
   // All pages now: a step must not find out that there is no memory.
   if (usable > 0 && ::madvise(mapping, usable, MADV_POPULATE_WRITE) != 0 && errno == ENOMEM) {
-    return Error{ErrorCode::kInfeasible, "arena",
-                 "no memory for " + format_bytes(arena.size_) + ": close other programs, or plan again"};
+    return Error{
+        ErrorCode::kInfeasible, "arena",
+        "no memory for " + format_bytes(arena.size_) + ": close other programs, or plan again"};
   }
   arena.base_ = bytes + (usable - wanted);
   return arena;
@@ -64,7 +67,8 @@ Arena& Arena::operator=(Arena&& other) noexcept {
 }
 
 void Arena::fill(std::byte value) {
-  if (size_.value > 0) std::memset(base_, static_cast<int>(value), static_cast<std::size_t>(size_.value));
+  if (size_.value > 0)
+    std::memset(base_, static_cast<int>(value), static_cast<std::size_t>(size_.value));
 }
 
 Bytes Arena::highest_other_than(std::byte value) const {

@@ -8,8 +8,8 @@
 
 namespace ftplan::executor {
 
-/// All bytes that a rank's programs use in one place. It ends on a page that nobody may touch, so that the first byte
-/// beyond it faults.
+/// All bytes that a rank's programs use in one place. It ends on a page that nobody may touch, so
+/// that the first byte beyond it faults.
 class Arena {
  public:
   Arena() = default;

@@ -20,7 +20,8 @@ namespace {
 // Keeps the most scratch that a step used.
 class ScratchWatch final : public Observer {
  public:
-  void touch(std::int32_t, std::int32_t, program::StorageId, std::int32_t, const std::byte*, Bytes, Access) override {}
+  void touch(std::int32_t, std::int32_t, program::StorageId, std::int32_t, const std::byte*, Bytes,
+             Access) override {}
   void scratch(program::Stream, Bytes used) override { most_ = std::max(most_, used); }
   [[nodiscard]] Bytes most() const { return most_; }
 

@@ -40,7 +40,9 @@ struct Call {
   bool native_bf16 = true;  ///< as `Machine::native_bf16`
 
   [[nodiscard]] bool accumulates(int i) const { return (instruction.accumulate >> i & 1) != 0; }
-  [[nodiscard]] double scalar(program::Scalar s) const { return scalars[static_cast<std::size_t>(s)]; }
+  [[nodiscard]] double scalar(program::Scalar s) const {
+    return scalars[static_cast<std::size_t>(s)];
+  }
   template <class A>
   [[nodiscard]] const A& attributes() const {
     return program.attributes_of<A>(instruction);

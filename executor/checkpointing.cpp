@@ -31,7 +31,8 @@ constexpr const char* kSuffix = ".safetensors";
 
 std::string name_of(std::int64_t step) {
   std::array<char, 48> name{};
-  (void)std::snprintf(name.data(), name.size(), "%s%012lld%s", kPrefix, static_cast<long long>(step), kSuffix);
+  (void)std::snprintf(name.data(), name.size(), "%s%012lld%s", kPrefix,
+                      static_cast<long long>(step), kSuffix);
   return name.data();
 }
 
@@ -64,7 +65,8 @@ Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std:
   std::vector<models::TensorSpec> specs;
   for (const auto& tensor : run.state_tensors()) specs.push_back(tensor.spec);
   const std::string path = (fs::path(folder) / name_of(step)).string();
-  auto writer = models::SafetensorsWriter::create(path, specs, program::checkpoint_metadata(step, plan_digest));
+  auto writer = models::SafetensorsWriter::create(path, specs,
+                                                  program::checkpoint_metadata(step, plan_digest));
   if (!writer) return writer.error();
   for (const auto& tensor : run.state_tensors()) {
     if (auto ok = writer->write(tensor.spec.name, run.state(tensor)); !ok) return ok.error();
@@ -76,14 +78,17 @@ Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std:
   return {};
 }
 
-Result<std::optional<CheckpointFile>> newest_checkpoint(const std::string& folder, const std::string& plan_digest) {
+Result<std::optional<CheckpointFile>> newest_checkpoint(const std::string& folder,
+                                                        const std::string& plan_digest) {
   const auto found = checkpoints_in(folder);
   if (found.empty()) return std::optional<CheckpointFile>{};
   const std::string path = found.back().string();
   auto file = models::SafetensorsFile::open(path);
-  if (!file) return bad_input(path, file.error().message + "; remove it to start from the first step again");
+  if (!file)
+    return bad_input(path, file.error().message + "; remove it to start from the first step again");
   if (metadata_of(*file, "plan") != plan_digest) {
-    return bad_input(path, "belongs to a run of another plan: choose another --output, or remove the folder");
+    return bad_input(
+        path, "belongs to a run of another plan: choose another --output, or remove the folder");
   }
   return std::optional<CheckpointFile>({path, std::stoll("0" + metadata_of(*file, "step"))});
 }
@@ -110,7 +115,8 @@ PlaceBytes checkpoint_disk_bytes(const std::string& folder, Category values) {
     if (!file) continue;
     for (const models::TensorView& tensor : file->tensors()) {
       const bool is_value = tensor.name.ends_with(".values");
-      bytes[is_value ? values : Category::kOptimizer] += Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
+      bytes[is_value ? values : Category::kOptimizer] +=
+          Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
     }
     std::error_code error;
     bytes.peak += Bytes{static_cast<std::int64_t>(fs::file_size(path, error))};

@@ -11,7 +11,8 @@
 /// Checkpoints: `checkpoints/step-000000000120.safetensors`, complete or absent.
 namespace ftplan::executor {
 
-/// Writes the states after `step` optimizer steps and, once they are durable, removes older checkpoints.
+/// Writes the states after `step` optimizer steps and, once they are durable, removes older
+/// checkpoints.
 /// @param plan_digest 16 hexadecimal digits
 /// @error run failed: no space, a folder that cannot be written; older checkpoints stay
 Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std::int64_t step,
@@ -24,7 +25,8 @@ struct CheckpointFile {
 
 /// The newest complete checkpoint of the folder.
 /// @error bad input: it was written by a run of another plan
-Result<std::optional<CheckpointFile>> newest_checkpoint(const std::string& folder, const std::string& plan_digest);
+Result<std::optional<CheckpointFile>> newest_checkpoint(const std::string& folder,
+                                                        const std::string& plan_digest);
 
 /// Brings the states back. @pre `run` is loaded
 /// @error bad input: a file that does not hold what the plan needs

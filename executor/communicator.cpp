@@ -19,8 +19,10 @@ using program::Op;
 
 double value_at(const View& view, std::int64_t i) {
   switch (view.dtype()) {
-    case DType::kF64: return view.as<double>()[i];
-    case DType::kF32: return view.as<float>()[i];
+    case DType::kF64:
+      return view.as<double>()[i];
+    case DType::kF32:
+      return view.as<float>()[i];
     default: {
       FTPLAN_CHECK(view.dtype() == DType::kBf16);
       return std::bit_cast<float>(static_cast<std::uint32_t>(view.as<std::uint16_t>()[i]) << 16);
@@ -30,11 +32,16 @@ double value_at(const View& view, std::int64_t i) {
 
 void store(const View& view, std::int64_t i, double value) {
   switch (view.dtype()) {
-    case DType::kF64: view.as<double>()[i] = value; return;
-    case DType::kF32: view.as<float>()[i] = static_cast<float>(value); return;
+    case DType::kF64:
+      view.as<double>()[i] = value;
+      return;
+    case DType::kF32:
+      view.as<float>()[i] = static_cast<float>(value);
+      return;
     default: {
       const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
-      view.as<std::uint16_t>()[i] = static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
+      view.as<std::uint16_t>()[i] =
+          static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
     }
   }
 }
@@ -64,7 +71,8 @@ void all_gather(const std::vector<const Call*>& calls) {
     for (std::int64_t to = 0; to < ranks; ++to) {
       if (to == from) continue;
       const View& target = calls[static_cast<std::size_t>(to)]->update[0];
-      std::memcpy(target.data + from * bytes, source.data + from * bytes, static_cast<std::size_t>(bytes));
+      std::memcpy(target.data + from * bytes, source.data + from * bytes,
+                  static_cast<std::size_t>(bytes));
     }
   }
 }

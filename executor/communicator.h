@@ -31,7 +31,8 @@ class InProcessGroup {
   /// Blocks until every rank has come. @pre all ranks bring the same collective
   void run(int rank, const Call& call);
 
-  /// For those who run all ranks on one thread: the last to arrive does the work of all. True when it is done.
+  /// For those who run all ranks on one thread: the last to arrive does the work of all. True when
+  /// it is done.
   bool arrive(int rank, const Call& call);
 
  private:

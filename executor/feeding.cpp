@@ -30,29 +30,33 @@ std::span<std::int32_t> span_of(const View& view) {
 
 // In the order of kBatch's outputs.
 data::BatchSpans spans_of(const std::array<View, 8>& to) {
-  return {span_of(to[0]), span_of(to[1]), span_of(to[2]), span_of(to[3]), span_of(to[4]), span_of(to[5])};
+  return {span_of(to[0]), span_of(to[1]), span_of(to[2]),
+          span_of(to[3]), span_of(to[4]), span_of(to[5])};
 }
 
-void fill_slots(const data::RowSet& set, const StepRows& rows, std::int64_t first, std::int64_t micro_batch,
-                const std::array<View, 8>& to) {
+void fill_slots(const data::RowSet& set, const StepRows& rows, std::int64_t first,
+                std::int64_t micro_batch, const std::array<View, 8>& to) {
   const auto count = static_cast<std::int64_t>(rows.rows.size());
   const std::int64_t begin = std::min(first, count);
   const std::int64_t end = std::min(first + micro_batch, count);
-  const auto chosen =
-      std::span(rows.rows).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
-  (void)data::make_batch(set, chosen, {.micro_batch = micro_batch, .length = rows.length, .first_slot = first},
+  const auto chosen = std::span(rows.rows).subspan(static_cast<std::size_t>(begin),
+                                                   static_cast<std::size_t>(end - begin));
+  (void)data::make_batch(set, chosen,
+                         {.micro_batch = micro_batch, .length = rows.length, .first_slot = first},
                          spans_of(to));
 }
 
 data::Sampler sampler_of(const Job& job, const data::DataSet& data) {
   const auto order =
       job.request.data.shuffle ? data::Sampler::Order::kShuffled : data::Sampler::Order::kAsInFile;
-  return {data.training.rows(), job.global_batch, static_cast<std::uint64_t>(job.request.training.seed), order};
+  return {data.training.rows(), job.global_batch,
+          static_cast<std::uint64_t>(job.request.training.seed), order};
 }
 
 }  // namespace
 
-Feeder::Feeder(const Job& job, const Strategy& strategy, std::int64_t rank, const data::DataSet& data)
+Feeder::Feeder(const Job& job, const Strategy& strategy, std::int64_t rank,
+               const data::DataSet& data)
     : data_(data),
       sampler_(sampler_of(job, data)),
       micro_batch_(strategy.micro_batch),
@@ -75,7 +79,8 @@ StepRows Feeder::rows_of_step(std::int64_t step) const {
 
 FillBatch Feeder::fill(const StepRows& rows) const {
   return [this, &rows](std::int32_t micro_step, const std::array<View, 8>& to) {
-    fill_slots(data_.training, rows, (micro_step * ranks_ + rank_) * micro_batch_, micro_batch_, to);
+    fill_slots(data_.training, rows, (micro_step * ranks_ + rank_) * micro_batch_, micro_batch_,
+               to);
   };
 }
 
@@ -99,19 +104,26 @@ FillBatch Feeder::fill_validation(const StepRows& rows) const {
 std::int64_t total_steps(const TrainingOptions& training, std::int64_t steps_per_epoch) {
   if (training.steps) return *training.steps;
   return std::max<std::int64_t>(
-      1, static_cast<std::int64_t>(std::ceil(training.epochs * static_cast<double>(steps_per_epoch))));
+      1,
+      static_cast<std::int64_t>(std::ceil(training.epochs * static_cast<double>(steps_per_epoch))));
 }
 
-double learning_rate_at(const TrainingOptions& training, double highest, std::int64_t step, std::int64_t total) {
+double learning_rate_at(const TrainingOptions& training, double highest, std::int64_t step,
+                        std::int64_t total) {
   const std::int64_t warmup = training.warmup_steps.value_or(
       static_cast<std::int64_t>(std::ceil(training.warmup_ratio * static_cast<double>(total))));
-  if (step < warmup) return highest * static_cast<double>(step) / static_cast<double>(std::max<std::int64_t>(1, warmup));
+  if (step < warmup)
+    return highest * static_cast<double>(step) /
+           static_cast<double>(std::max<std::int64_t>(1, warmup));
   const double left = static_cast<double>(std::max<std::int64_t>(1, total - warmup));
   const double progress = static_cast<double>(step - warmup) / left;
   switch (training.schedule) {
-    case Schedule::kConstant: return highest;
-    case Schedule::kLinear: return highest * std::max(0.0, 1 - progress);
-    case Schedule::kCosine: return highest * std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * progress)));
+    case Schedule::kConstant:
+      return highest;
+    case Schedule::kLinear:
+      return highest * std::max(0.0, 1 - progress);
+    case Schedule::kCosine:
+      return highest * std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * progress)));
   }
   FTPLAN_CHECK(false);
 }

@@ -21,8 +21,9 @@ struct StepRows {
   std::int64_t tokens = 0;  ///< padding left out
 };
 
-/// From data to the arrays of micro-steps. Slot s of the global batch goes to micro-step s / (micro-batch x ranks), rank
-/// s / micro-batch modulo ranks; what a last partial batch lacks is padding.
+/// From data to the arrays of micro-steps. Slot s of the global batch goes to micro-step s /
+/// (micro-batch x ranks), rank s / micro-batch modulo ranks; what a last partial batch lacks is
+/// padding.
 class Feeder {
  public:
   /// @param data outlives the feeder
@@ -48,7 +49,9 @@ class Feeder {
 std::int64_t total_steps(const TrainingOptions& training, std::int64_t steps_per_epoch);
 
 /// Learning rate of step `step` (from 0) of `total`.
-/// @source transformers 5.23 optimization.py: linear warm-up from 0, then cosine to 0, linear to 0, or constant
-double learning_rate_at(const TrainingOptions& training, double highest, std::int64_t step, std::int64_t total);
+/// @source transformers 5.23 optimization.py: linear warm-up from 0, then cosine to 0, linear to 0,
+/// or constant
+double learning_rate_at(const TrainingOptions& training, double highest, std::int64_t step,
+                        std::int64_t total);
 
 }  // namespace ftplan::executor

@@ -36,13 +36,16 @@ std::span<std::int32_t> span_of(const View& view) {
 
 // In the order of kBatch's outputs.
 data::BatchSpans spans_of(const std::array<View, 8>& to) {
-  return {span_of(to[0]), span_of(to[1]), span_of(to[2]), span_of(to[3]), span_of(to[4]), span_of(to[5])};
+  return {span_of(to[0]), span_of(to[1]), span_of(to[2]),
+          span_of(to[3]), span_of(to[4]), span_of(to[5])};
 }
 
 Result<std::unique_ptr<RankRun>> load(const Job& job, const Machine& machine, const Loader& loader,
-                                      const Strategy& strategy, std::vector<ProgramRequest> programs) {
+                                      const Strategy& strategy,
+                                      std::vector<ProgramRequest> programs) {
   for (ProgramRequest& request : programs) request.training_state = false;
-  auto run = RankRun::create({.job = job, .strategy = strategy, .machine = machine, .programs = std::move(programs)});
+  auto run = RankRun::create(
+      {.job = job, .strategy = strategy, .machine = machine, .programs = std::move(programs)});
   if (!run) return run;
   if (auto ok = (*run)->load(loader); !ok) return ok.error();
   return run;
@@ -61,7 +64,8 @@ void fill_prompt(std::span<const std::int32_t> prompt, const std::array<View, 8>
   if (!spans.row_ids.empty()) spans.row_ids[0] = 0;
 }
 
-void fill_token(std::int32_t id, std::int64_t position, std::int64_t pad, const std::array<View, 8>& to) {
+void fill_token(std::int32_t id, std::int64_t position, std::int64_t pad,
+                const std::array<View, 8>& to) {
   const data::BatchSpans spans = spans_of(to);
   spans.ids[0] = id;
   spans.positions[0] = static_cast<std::int32_t>(position);
@@ -77,7 +81,9 @@ class Generator {
                                         const std::function<void(std::int32_t)>& on_token) {
     const auto size = static_cast<std::int64_t>(prompt.size());
     const std::int64_t padded = round_up(size, kPadding);
-    const FillBatch first = [&](std::int32_t, const std::array<View, 8>& to) { fill_prompt(prompt, to); };
+    const FillBatch first = [&](std::int32_t, const std::array<View, 8>& to) {
+      fill_prompt(prompt, to);
+    };
     auto next = run_.generate({ProgramKind::kPrefill, padded}, 0, first);
     std::vector<std::int32_t> text;
     for (std::int64_t made = 0;; ++made) {
@@ -132,33 +138,39 @@ Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const L
       evaluation.target_tokens += targets;
     }
   }
-  if (evaluation.target_tokens == 0) return bad_input("--data", "no token has a label: nothing to evaluate");
+  if (evaluation.target_tokens == 0)
+    return bad_input("--data", "no token has a label: nothing to evaluate");
   evaluation.loss = sum / static_cast<double>(evaluation.target_tokens);
   return evaluation;
 }
 
 Result<std::vector<std::vector<std::int32_t>>> generate_greedy(
-    const Job& job, const Machine& machine, const Loader& loader, std::span<const std::vector<std::int32_t>> prompts,
-    const Generation& generation, const std::function<void(std::size_t, std::int32_t)>& on_token) {
+    const Job& job, const Machine& machine, const Loader& loader,
+    std::span<const std::vector<std::int32_t>> prompts, const Generation& generation,
+    const std::function<void(std::size_t, std::int32_t)>& on_token) {
   std::int64_t longest = 0;
   for (const auto& prompt : prompts) {
     const auto size = static_cast<std::int64_t>(prompt.size());
     if (size == 0) return bad_input("--prompt", "got no tokens: give some text");
     if (size + generation.new_tokens > job.model.positions) {
       return bad_input("--prompt", "got " + std::to_string(size) + " tokens and " +
-                                       std::to_string(generation.new_tokens) + " to make, but " + job.model.name +
-                                       " has " + std::to_string(job.model.positions) + " positions");
+                                       std::to_string(generation.new_tokens) + " to make, but " +
+                                       job.model.name + " has " +
+                                       std::to_string(job.model.positions) + " positions");
     }
     longest = std::max(longest, round_up(size, kPadding));
   }
   const std::int64_t cache = longest + round_up(generation.new_tokens, kPadding);
-  std::vector<ProgramRequest> programs = {{.kind = ProgramKind::kLoad, .cache = cache},
-                                          {.kind = ProgramKind::kDecode, .rows = 1, .sequence = 1, .cache = cache}};
+  std::vector<ProgramRequest> programs = {
+      {.kind = ProgramKind::kLoad, .cache = cache},
+      {.kind = ProgramKind::kDecode, .rows = 1, .sequence = 1, .cache = cache}};
   for (std::int64_t length = kPadding; length <= longest; length += kPadding) {
     const bool used = std::any_of(prompts.begin(), prompts.end(), [&](const auto& prompt) {
       return round_up(static_cast<std::int64_t>(prompt.size()), kPadding) == length;
     });
-    if (used) programs.push_back({.kind = ProgramKind::kPrefill, .rows = 1, .sequence = length, .cache = cache});
+    if (used)
+      programs.push_back(
+          {.kind = ProgramKind::kPrefill, .rows = 1, .sequence = length, .cache = cache});
   }
   auto run = load(job, machine, loader, {.micro_batch = 1}, std::move(programs));
   if (!run) return run.error();

@@ -30,12 +30,14 @@ struct Generation {
   std::vector<std::int32_t> stops;  ///< ids after which a text ends
 };
 
-/// Greedy continuation of each prompt, without the prompt and without the id that ended it. Prompts are padded on the left
-/// to a multiple of 64; padding is neither seen nor counted.
+/// Greedy continuation of each prompt, without the prompt and without the id that ended it. Prompts
+/// are padded on the left to a multiple of 64; padding is neither seen nor counted.
 /// @param on_token called with prompt and id as soon as it is known; may be empty
-/// @error bad input: a prompt that leaves no room within the model's positions; infeasible: no memory
+/// @error bad input: a prompt that leaves no room within the model's positions; infeasible: no
+/// memory
 Result<std::vector<std::vector<std::int32_t>>> generate_greedy(
-    const Job& job, const Machine& machine, const Loader& loader, std::span<const std::vector<std::int32_t>> prompts,
-    const Generation& generation, const std::function<void(std::size_t, std::int32_t)>& on_token);
+    const Job& job, const Machine& machine, const Loader& loader,
+    std::span<const std::vector<std::int32_t>> prompts, const Generation& generation,
+    const std::function<void(std::size_t, std::int32_t)>& on_token);
 
 }  // namespace ftplan::executor

@@ -11,7 +11,8 @@ namespace ftplan::executor {
 
 using Kernel = void (*)(Call&);
 
-/// Kernels by `Op`; null for ops that the interpreter does itself (files, batches, collectives, marks).
+/// Kernels by `Op`; null for ops that the interpreter does itself (files, batches, collectives,
+/// marks).
 struct Kernels {
   std::array<Kernel, program::kOps> run{};
   const char* instruction_set = "";

@@ -45,7 +45,8 @@ void convert(const models::TensorView& from, DType type, const View& to) {
     const std::int64_t size = std::min(kPiece, count - begin);
     const std::span<float> piece(values, static_cast<std::size_t>(size));
     models::to_f32(from.bytes.subspan(bytes_of(begin, type), bytes_of(size, type)), type, piece);
-    models::from_f32(piece, to.dtype(), {to.data + bytes_of(begin, to.dtype()), bytes_of(size, to.dtype())});
+    models::from_f32(piece, to.dtype(),
+                     {to.data + bytes_of(begin, to.dtype()), bytes_of(size, to.dtype())});
   }
 }
 
@@ -66,10 +67,12 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
       return bad_input(adapter, "has rank " + std::to_string(found.rank) + " and scaling " +
                                     std::to_string(found.scaling()) + ", but the plan has rank " +
                                     std::to_string(wanted.rank) + " and scaling " +
-                                    std::to_string(wanted.scaling()) + ": plan again with --adapter");
+                                    std::to_string(wanted.scaling()) +
+                                    ": plan again with --adapter");
     }
     std::size_t modules = 0;
-    for (const bool is_adapted : job.adapted) modules += is_adapted ? static_cast<std::size_t>(job.model.layers) : 0;
+    for (const bool is_adapted : job.adapted)
+      modules += is_adapted ? static_cast<std::size_t>(job.model.layers) : 0;
     for (const models::AdapterModule& module : from->modules()) {
       if (job.adapted[static_cast<std::size_t>(module.linear.linear)]) continue;
       return bad_input(adapter, std::string("adapts ") + kLinearNames[module.linear.linear] +
@@ -83,11 +86,12 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
   return Loader(job, *checkpoint, std::move(opened));
 }
 
-Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t layer, const View& to) const {
+Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t layer,
+                          const View& to) const {
   const std::string name =
-      weight.per_layer
-          ? models::layer_weight_name(blueprint_.layer[static_cast<std::size_t>(weight.table_index)], layer)
-          : weight.name;
+      weight.per_layer ? models::layer_weight_name(
+                             blueprint_.layer[static_cast<std::size_t>(weight.table_index)], layer)
+                       : weight.name;
   const models::TensorView* tensor = checkpoint_.find(name);
   FTPLAN_CHECK(tensor != nullptr);
   const auto type = tensor->dtype();
@@ -97,7 +101,8 @@ Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t lay
   return {};
 }
 
-Result<void> Loader::init_adapter(const program::AdapterBinding& adapter, std::int32_t layer, const View& to) const {
+Result<void> Loader::init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
+                                  const View& to) const {
   const auto values = std::span(to.as<float>(), static_cast<std::size_t>(to.elements()));
   FTPLAN_CHECK(to.dtype() == DType::kF32);
   if (adapter_) {
@@ -115,7 +120,8 @@ Result<void> Loader::init_adapter(const program::AdapterBinding& adapter, std::i
     return {};
   }
   // The engine's sequence is fixed by the standard; its distributions are not.
-  std::seed_seq seed{seed_ & 0xFFFFFFFFU, seed_ >> 32, std::uint64_t(layer), std::uint64_t(adapter.linear)};
+  std::seed_seq seed{seed_ & 0xFFFFFFFFU, seed_ >> 32, std::uint64_t(layer),
+                     std::uint64_t(adapter.linear)};
   std::mt19937 random(seed);
   const double bound = 1.0 / std::sqrt(static_cast<double>(to.width()));
   for (float& value : values) {

@@ -17,17 +17,21 @@ namespace ftplan::executor {
 /// Brings the values of weights and adapters from files into the arena, one tensor at a time.
 class Loader {
  public:
-  /// Opens the model's weights, and the adapter where `adapter` is not empty, and checks both against the job.
+  /// Opens the model's weights, and the adapter where `adapter` is not empty, and checks both
+  /// against the job.
   /// @error bad input: which file or tensor is not as the job says
   static Result<Loader> open(const Job& job, const std::string& model, const std::string& adapter);
 
-  /// A weight of the checkpoint, converted to the type of `to`. Its pages of the file are given back.
-  [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer, const View& to) const;
+  /// A weight of the checkpoint, converted to the type of `to`. Its pages of the file are given
+  /// back.
+  [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
+                                  const View& to) const;
 
-  /// Half of a LoRA pair: from the adapter's file, or its first values: A uniform in +-1/sqrt(inputs), B zero.
+  /// Half of a LoRA pair: from the adapter's file, or its first values: A uniform in
+  /// +-1/sqrt(inputs), B zero.
   /// @source PEFT 0.21.2 tuners/lora/layer.py, reset_lora_parameters
-  [[nodiscard]] Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
-                                          const View& to) const;
+  [[nodiscard]] Result<void> init_adapter(const program::AdapterBinding& adapter,
+                                          std::int32_t layer, const View& to) const;
 
  private:
   Loader(const Job& job, models::Checkpoint checkpoint, std::optional<models::Adapter> adapter)

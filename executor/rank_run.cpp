@@ -61,7 +61,8 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
   return run;
 }
 
-// What one program leaves in place the next finds there. Generation has caches beyond what is loaded.
+// What one program leaves in place the next finds there. Generation has caches beyond what is
+// loaded.
 void RankRun::check_shared_state() const {
   const auto persistent = [](const program::StepProgram& program) {
     std::vector<program::Storage> storages;
@@ -90,7 +91,8 @@ std::vector<RankRun::Key> RankRun::keys() const {
 Session& RankRun::session(Key key) {
   Entry& entry = *entries_.at(key);
   if (!entry.session) {
-    entry.session = std::make_unique<Session>(entry.program, setup_.machine, arenas_, *this, options_);
+    entry.session =
+        std::make_unique<Session>(entry.program, setup_.machine, arenas_, *this, options_);
   }
   return *entry.session;
 }
@@ -133,7 +135,9 @@ Result<void> RankRun::load(const Loader& loader) {
 Scalars RankRun::scalars_of(const StepInput& input) const {
   const TrainingOptions& training = setup_.job.request.training;
   Scalars scalars{};
-  const auto set = [&](Scalar scalar, double value) { scalars[static_cast<std::size_t>(scalar)] = value; };
+  const auto set = [&](Scalar scalar, double value) {
+    scalars[static_cast<std::size_t>(scalar)] = value;
+  };
   const auto count = static_cast<double>(input.step + 1);
   set(Scalar::kLearningRate, input.learning_rate);
   set(Scalar::kBiasCorrection1, 1 - std::pow(training.betas[0], count));
@@ -145,7 +149,8 @@ Scalars RankRun::scalars_of(const StepInput& input) const {
   return scalars;
 }
 
-Result<StepOutput> RankRun::train(std::int64_t length, const StepInput& input, const FillBatch& fill) {
+Result<StepOutput> RankRun::train(std::int64_t length, const StepInput& input,
+                                  const FillBatch& fill) {
   Scalars scalars = scalars_of(input);
   fill_ = &fill;
   auto ok = run({ProgramKind::kTrain, length}, scalars);
@@ -167,7 +172,8 @@ Result<double> RankRun::evaluate(std::int64_t length, const FillBatch& fill) {
   return *view(some_program().interface.loss, 0).as<double>();
 }
 
-Result<std::vector<std::int32_t>> RankRun::generate(Key key, std::int64_t cache_length, const FillBatch& fill) {
+Result<std::vector<std::int32_t>> RankRun::generate(Key key, std::int64_t cache_length,
+                                                    const FillBatch& fill) {
   Scalars scalars{};
   scalars[static_cast<std::size_t>(Scalar::kCacheLength)] = static_cast<double>(cache_length);
   fill_ = &fill;
@@ -176,15 +182,20 @@ Result<std::vector<std::int32_t>> RankRun::generate(Key key, std::int64_t cache_
   if (!ok) return ok.error();
   const program::StepProgram& generating = entries_.at(key)->program;
   const View next = view_of(generating, generating.interface.next_ids, 0);
-  return std::vector<std::int32_t>(next.as<std::int32_t>(), next.as<std::int32_t>() + next.elements());
+  return std::vector<std::int32_t>(next.as<std::int32_t>(),
+                                   next.as<std::int32_t>() + next.elements());
 }
 
-View RankRun::view(program::TensorId id, std::int32_t layer) const { return view_of(some_program(), id, layer); }
+View RankRun::view(program::TensorId id, std::int32_t layer) const {
+  return view_of(some_program(), id, layer);
+}
 
-View RankRun::view_of(const program::StepProgram& program, program::TensorId id, std::int32_t layer) const {
+View RankRun::view_of(const program::StepProgram& program, program::TensorId id,
+                      std::int32_t layer) const {
   const program::Tensor& tensor = program.tensor(id);
   const program::Storage& storage = program.storage_of(id);
-  const Bytes offset = storage.offset + storage.copies.index(layer) * storage.stride + tensor.offset;
+  const Bytes offset =
+      storage.offset + storage.copies.index(layer) * storage.stride + tensor.offset;
   return {arenas_.of(storage.place).base() + offset.value, &tensor};
 }
 
@@ -205,8 +216,10 @@ void RankRun::restore_weights() {
       const View master = view(unit.master, layer);
       const View weights = view(unit.weights, layer);
       FTPLAN_CHECK(master.elements() == weights.elements());
-      models::from_f32({master.as<float>(), static_cast<std::size_t>(master.elements())}, weights.dtype(),
-                       {weights.data, static_cast<std::size_t>((weights.elements() * size_of(weights.dtype())).value)});
+      models::from_f32(
+          {master.as<float>(), static_cast<std::size_t>(master.elements())}, weights.dtype(),
+          {weights.data,
+           static_cast<std::size_t>((weights.elements() * size_of(weights.dtype())).value)});
     }
   }
 }
@@ -218,12 +231,14 @@ View RankRun::weight(const program::WeightBinding& binding, std::int32_t layer) 
   return view(binding.tensor, layer);
 }
 
-Result<void> RankRun::load(const program::WeightBinding& weight, std::int32_t layer, const View& to) {
+Result<void> RankRun::load(const program::WeightBinding& weight, std::int32_t layer,
+                           const View& to) {
   FTPLAN_CHECK(loader_ != nullptr);
   return loader_->load(weight, layer, to);
 }
 
-Result<void> RankRun::init_adapter(const program::AdapterBinding& adapter, std::int32_t layer, const View& to) {
+Result<void> RankRun::init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
+                                   const View& to) {
   FTPLAN_CHECK(loader_ != nullptr);
   return loader_->init_adapter(adapter, layer, to);
 }

@@ -66,7 +66,8 @@ class RankRun final : public Host {
   /// One optimizer step on rows padded to `length`. @pre `load`, and a length of the facts
   Result<StepOutput> train(std::int64_t length, const StepInput& input, const FillBatch& fill);
   /// Runs a prompt (kPrefill) or one token (kDecode) and returns the next id of each row.
-  Result<std::vector<std::int32_t>> generate(Key key, std::int64_t cache_length, const FillBatch& fill);
+  Result<std::vector<std::int32_t>> generate(Key key, std::int64_t cache_length,
+                                             const FillBatch& fill);
   /// Sum of the losses of one batch of held-out rows.
   Result<double> evaluate(std::int64_t length, const FillBatch& fill);
 
@@ -79,7 +80,9 @@ class RankRun final : public Host {
   [[nodiscard]] View adapter(const program::AdapterBinding& binding, std::int32_t layer) const;
   [[nodiscard]] View weight(const program::WeightBinding& binding, std::int32_t layer) const;
   /// Any of the programs: they agree on weights, units and all that lives across them.
-  [[nodiscard]] const program::StepProgram& some_program() const { return entries_.rbegin()->second->program; }
+  [[nodiscard]] const program::StepProgram& some_program() const {
+    return entries_.rbegin()->second->program;
+  }
   [[nodiscard]] const Arenas& arenas() const { return arenas_; }
   [[nodiscard]] const RankSetup& setup() const { return setup_; }
 
@@ -94,8 +97,10 @@ class RankRun final : public Host {
   void set_fill(const FillBatch* fill) { fill_ = fill; }
   [[nodiscard]] Scalars scalars_of(const StepInput& input) const;
 
-  Result<void> load(const program::WeightBinding& weight, std::int32_t layer, const View& to) override;
-  Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer, const View& to) override;
+  Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
+                    const View& to) override;
+  Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
+                            const View& to) override;
   Result<void> batch(std::int32_t micro_step, const std::array<View, 8>& to) override;
 
  private:
@@ -109,7 +114,8 @@ class RankRun final : public Host {
   void check_shared_state() const;
   Result<void> run(Key key, Scalars& scalars);
   [[nodiscard]] View view(program::TensorId tensor, std::int32_t layer) const;
-  [[nodiscard]] View view_of(const program::StepProgram& program, program::TensorId id, std::int32_t layer) const;
+  [[nodiscard]] View view_of(const program::StepProgram& program, program::TensorId id,
+                             std::int32_t layer) const;
 
   RankSetup setup_;
   SessionOptions options_;

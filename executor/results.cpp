@@ -32,14 +32,15 @@ std::span<const std::byte> bytes_of(const View& view) {
 
 Result<void> write_adapter(const RankRun& run, const std::string& folder) {
   const Job& job = run.setup().job;
-  auto writer =
-      models::AdapterWriter::create(folder, program::adapter_config_of(job), job.model, DType::kF32);
+  auto writer = models::AdapterWriter::create(folder, program::adapter_config_of(job), job.model,
+                                              DType::kF32);
   if (!writer) return writer.error();
   for (std::int32_t layer = 0; layer < job.model.layers; ++layer) {
     for (const program::AdapterBinding& binding : run.some_program().adapters) {
       const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
       const View values = run.adapter(binding, layer);
-      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes_of(values)); !ok) return ok.error();
+      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes_of(values)); !ok)
+        return ok.error();
     }
   }
   return writer->finish();
@@ -54,10 +55,12 @@ Result<void> write_model(const RankRun& run, const std::string& folder) {
     const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
     for (std::int32_t layer = 0; layer < layers; ++layer) {
       const std::string name =
-          binding.per_layer ? models::layer_weight_name(
-                                  blueprint.layer[static_cast<std::size_t>(binding.table_index)], layer)
-                            : binding.name;
-      if (auto ok = writer->write(name, bytes_of(run.weight(binding, layer))); !ok) return ok.error();
+          binding.per_layer
+              ? models::layer_weight_name(
+                    blueprint.layer[static_cast<std::size_t>(binding.table_index)], layer)
+              : binding.name;
+      if (auto ok = writer->write(name, bytes_of(run.weight(binding, layer))); !ok)
+        return ok.error();
     }
   }
   return writer->finish();
@@ -68,7 +71,8 @@ Result<void> copy_companions(const std::string& from, const std::string& to) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(from, error)) {
     const std::string name = entry.path().filename().string();
-    const bool wanted = name.ends_with(".json") || name == "tokenizer.model" || name.ends_with(".jinja");
+    const bool wanted =
+        name.ends_with(".json") || name == "tokenizer.model" || name.ends_with(".jinja");
     if (!entry.is_regular_file() || !wanted || name == models::kIndexFile) continue;
     fs::copy_file(entry.path(), fs::path(to) / name, fs::copy_options::overwrite_existing, error);
     if (error) return run_failed(to + "/" + name, "cannot be written: " + error.message());
@@ -82,13 +86,15 @@ std::string folder_of(const RankRun& run, const std::string& output) {
 
 }  // namespace
 
-Result<std::string> write_result(const RankRun& run, const std::string& output, const std::string& model_folder) {
+Result<std::string> write_result(const RankRun& run, const std::string& output,
+                                 const std::string& model_folder) {
   const std::string folder = folder_of(run, output);
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return run_failed(folder, "cannot be made: " + error.message());
   const bool adapter = run.setup().job.lora();
-  if (auto ok = adapter ? write_adapter(run, folder) : write_model(run, folder); !ok) return ok.error();
+  if (auto ok = adapter ? write_adapter(run, folder) : write_model(run, folder); !ok)
+    return ok.error();
   if (!adapter) {
     if (auto ok = copy_companions(model_folder, folder); !ok) return ok.error();
   }

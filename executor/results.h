@@ -11,7 +11,8 @@ namespace ftplan::executor {
 
 /// @param model_folder whose configuration and tokenizer go into `model/`
 /// @return the folder
-Result<std::string> write_result(const RankRun& run, const std::string& output, const std::string& model_folder);
+Result<std::string> write_result(const RankRun& run, const std::string& output,
+                                 const std::string& model_folder);
 
 /// Bytes of a result's weights and adapter configuration, read from its files.
 PlaceBytes result_disk_bytes(const RankRun& run, const std::string& output);

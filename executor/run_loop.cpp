@@ -42,19 +42,25 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // What the plan was made for must be what is here.
-Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet& data, const Machine& machine) {
+Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet& data,
+                           const Machine& machine) {
   const std::string again = ": plan again with ftplan plan";
   if (job.ranks() > 1) {
-    return bad_input("--gpus", "running " + plan.job.devices.gpus + " is not built yet: plan with --gpus cpu");
+    return bad_input(
+        "--gpus", "running " + plan.job.devices.gpus + " is not built yet: plan with --gpus cpu");
   }
   if (machine.backend != Backend::kCpu) {
-    return bad_input("--gpus", "running on " + machine.name + " is not built yet: plan with --gpus cpu");
+    return bad_input("--gpus",
+                     "running on " + machine.name + " is not built yet: plan with --gpus cpu");
   }
   if (plan.job.runtime != "ftplan") {
-    return bad_input("--runtime", "a plan for " + plan.job.runtime + " is an estimate of another trainer" + again);
+    return bad_input("--runtime", "a plan for " + plan.job.runtime +
+                                      " is an estimate of another trainer" + again);
   }
   if (models::weight_table_digest(job.model) != plan.digests.model) {
     return bad_input("plan", "its model's table of weights is not that of this version" + again);
@@ -63,11 +69,12 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
     return bad_input("plan", "the data has changed since it was made" + again);
   }
   if (machine.instruction_set != best_instruction_set()) {
-    return bad_input(
-        "plan", "was made for " + machine.instruction_set + ", this machine has " + best_instruction_set() + again);
+    return bad_input("plan", "was made for " + machine.instruction_set + ", this machine has " +
+                                 best_instruction_set() + again);
   }
   if (machine.torch != torch_version()) {
-    return bad_input("plan", "was made for LibTorch " + machine.torch + ", this is " + torch_version() + again);
+    return bad_input(
+        "plan", "was made for LibTorch " + machine.torch + ", this is " + torch_version() + again);
   }
   return {};
 }
@@ -92,7 +99,8 @@ class MetricsFile {
 
   Result<void> write(const StepMetrics& metrics) {
     Json json = to_json(metrics);
-    for (auto it = json.begin(); it != json.end();) it = it->is_null() ? json.erase(it) : std::next(it);
+    for (auto it = json.begin(); it != json.end();)
+      it = it->is_null() ? json.erase(it) : std::next(it);
     out_ << json.dump() << "\n" << std::flush;
     if (!out_) return run_failed(path_, "cannot be written: is the disk full?");
     return {};
@@ -114,7 +122,8 @@ class RunLoop {
         validation_(feeder_.validation()) {}
 
   Result<RunOutcome> run(const std::optional<DataFacts>& facts) {
-    auto rank = RankRun::create({.job = job_, .strategy = plan_.strategy, .machine = plan_.machine, .facts = facts});
+    auto rank = RankRun::create(
+        {.job = job_, .strategy = plan_.strategy, .machine = plan_.machine, .facts = facts});
     if (!rank) return rank.error();
     run_ = std::move(*rank);
     if (auto ok = check_programs(); !ok) return ok.error();
@@ -143,16 +152,19 @@ class RunLoop {
 
   // The run executes what was estimated: the same programs, laid out the same way.
   [[nodiscard]] Result<void> check_programs() const {
-    auto program = program::lower(job_, plan_.strategy, plan_.machine,
-                                  {.kind = program::ProgramKind::kTrain, .sequence = job_.sequence});
+    auto program =
+        program::lower(job_, plan_.strategy, plan_.machine,
+                       {.kind = program::ProgramKind::kTrain, .sequence = job_.sequence});
     if (!program) return program.error();
     const std::vector<std::string> found = {program::program_digest(*program)};
     if (plan_.digests.programs.empty() || plan_.digests.programs != found) {
-      return bad_input("plan", "this version of ftplan makes another step program: plan again with ftplan plan");
+      return bad_input(
+          "plan", "this version of ftplan makes another step program: plan again with ftplan plan");
     }
     const Bytes mapped = run_->arenas().device.size();
     if (mapped != plan_.predicted.front().arena) {
-      return bad_input("plan", "the arena would be " + std::to_string(mapped.value) + " bytes, planned are " +
+      return bad_input("plan", "the arena would be " + std::to_string(mapped.value) +
+                                   " bytes, planned are " +
                                    std::to_string(plan_.predicted.front().arena.value) +
                                    ": plan again with ftplan plan");
     }
@@ -175,7 +187,8 @@ class RunLoop {
   }
 
   Result<void> save() {
-    if (auto ok = save_checkpoint(*run_, checkpoints(), step_, options_.plan_digest); !ok) return ok.error();
+    if (auto ok = save_checkpoint(*run_, checkpoints(), step_, options_.plan_digest); !ok)
+      return ok.error();
     return {};
   }
 
@@ -212,7 +225,8 @@ class RunLoop {
     const auto began = Clock::now();
     const StepRows rows = feeder_.rows_of_step(step_);
     const double rate = learning_rate_at(job_.request.training, job_.learning_rate, step_, steps_);
-    StepMetrics metrics{.step = step_ + 1, .learning_rate = rate, .target_tokens = rows.target_tokens};
+    StepMetrics metrics{
+        .step = step_ + 1, .learning_rate = rate, .target_tokens = rows.target_tokens};
     if (rows.target_tokens == 0) {
       note("step " + std::to_string(step_ + 1) + " has no tokens to learn and is skipped");
     } else {
@@ -234,7 +248,8 @@ class RunLoop {
     if (auto ok = metrics_.write(metrics); !ok) return ok.error();
     if (options_.progress) {
       const double each = training_seconds_ / static_cast<double>(steps_done_);
-      options_.progress({step_, steps_, last_loss_, static_cast<double>(tokens_done_) / training_seconds_,
+      options_.progress({step_, steps_, last_loss_,
+                         static_cast<double>(tokens_done_) / training_seconds_,
                          each * static_cast<double>(steps_ - step_), run_->arenas().device.size()});
     }
     return {};
@@ -243,11 +258,12 @@ class RunLoop {
   // The update was left out, so the state is the one before this step.
   Error not_finite(const StepOutput& output) {
     const auto saved = save();
-    const std::string state =
-        saved ? "the state before it is saved" : "the state could not be saved: " + saved.error().text();
+    const std::string state = saved ? "the state before it is saved"
+                                    : "the state could not be saved: " + saved.error().text();
     const char* what = std::isfinite(output.loss) ? "the gradient's norm" : "the loss";
-    return run_failed("step " + std::to_string(step_ + 1),
-                      std::string(what) + " is not finite, " + state + ": try a lower --learning-rate");
+    return run_failed(
+        "step " + std::to_string(step_ + 1),
+        std::string(what) + " is not finite, " + state + ": try a lower --learning-rate");
   }
 
   Result<void> evaluate() {
@@ -267,13 +283,15 @@ class RunLoop {
     return metrics_.write({.step = step_, .validation_loss = mean, .perplexity = std::exp(mean)});
   }
 
-  // The fullest instants: a new checkpoint beside the one it replaces, and the result beside the last checkpoint.
+  // The fullest instants: a new checkpoint beside the one it replaces, and the result beside the
+  // last checkpoint.
   void note_disk() {
     const Category values = job_.lora() ? Category::kAdapters : Category::kWeights;
     PlaceBytes now = checkpoint_disk_bytes(checkpoints(), values);
     if (previous_checkpoint_ > Bytes{}) {
       PlaceBytes both = now;
-      for (std::size_t c = 0; c < kCategories; ++c) both[static_cast<Category>(c)] += now[static_cast<Category>(c)];
+      for (std::size_t c = 0; c < kCategories; ++c)
+        both[static_cast<Category>(c)] += now[static_cast<Category>(c)];
       both.peak = now.peak + previous_checkpoint_;
       both.unused = both.peak - both.live();
       keep_larger(both);
@@ -290,11 +308,12 @@ class RunLoop {
     RankBytes found = run_->measured();
     found.disk = disk_;
     RunResult result;
-    result.ranks.push_back({.rank = 0,
-                            .predicted = {predicted.device, predicted.host, predicted.disk},
-                            .measured = found,
-                            .outside_arena_bytes = outside_peak(),
-                            .process_bytes = resident_bytes() - found.device.peak - found.host.peak});
+    result.ranks.push_back(
+        {.rank = 0,
+         .predicted = {predicted.device, predicted.host, predicted.disk},
+         .measured = found,
+         .outside_arena_bytes = outside_peak(),
+         .process_bytes = resident_bytes() - found.device.peak - found.host.peak});
     if (training_seconds_ > 0) {
       result.tokens_per_second = static_cast<double>(tokens_done_) / training_seconds_;
       result.step_seconds = training_seconds_ / static_cast<double>(steps_done_);
@@ -313,9 +332,11 @@ class RunLoop {
     if (steps_done_ == 0) note_disk();
     auto folder = write_result(*run_, options_.output, options_.model);
     if (!folder) return folder.error();
-    PlaceBytes both = checkpoint_disk_bytes(checkpoints(), job_.lora() ? Category::kAdapters : Category::kWeights);
+    PlaceBytes both = checkpoint_disk_bytes(checkpoints(),
+                                            job_.lora() ? Category::kAdapters : Category::kWeights);
     const PlaceBytes result = result_disk_bytes(*run_, options_.output);
-    for (std::size_t c = 0; c < kCategories; ++c) both[static_cast<Category>(c)] += result[static_cast<Category>(c)];
+    for (std::size_t c = 0; c < kCategories; ++c)
+      both[static_cast<Category>(c)] += result[static_cast<Category>(c)];
     both.peak += result.peak;
     both.unused = both.peak - both.live();
     keep_larger(both);
@@ -342,9 +363,11 @@ class RunLoop {
 
 }  // namespace
 
-Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options) {
+Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data,
+                            const RunOptions& options) {
   if (auto ok = check_digests(plan, job, data, plan.machine); !ok) return ok.error();
-  const std::optional<DataFacts> facts = plan.data ? plan.data : std::optional<DataFacts>(data.facts);
+  const std::optional<DataFacts> facts =
+      plan.data ? plan.data : std::optional<DataFacts>(data.facts);
   return RunLoop(plan, job, data, options).run(facts);
 }
 

@@ -24,11 +24,12 @@ struct Progress {
 };
 
 struct RunOptions {
-  std::string model;   ///< folder with the weights
-  std::string output;  ///< run folder
-  std::string adapter; ///< to continue from; may be empty
+  std::string model;        ///< folder with the weights
+  std::string output;       ///< run folder
+  std::string adapter;      ///< to continue from; may be empty
   std::string plan_digest;  ///< 16 hexadecimal digits: checkpoints of another plan are refused
-  const std::atomic<bool>* stop = nullptr;  ///< set by a signal: the step is finished, the state saved
+  const std::atomic<bool>* stop =
+      nullptr;  ///< set by a signal: the step is finished, the state saved
   std::function<void(const Progress&)> progress;  ///< may be empty
   std::function<void(const std::string&)> note;   ///< one line for the user; may be empty
 };
@@ -40,10 +41,12 @@ struct RunOutcome {
   double last_loss = 0;
 };
 
-/// Fine-tunes as planned on this process's rank. Continues from the newest checkpoint of the run folder, bitwise as if it
-/// had never stopped.
-/// @error bad input: plan, model or data are not those of the plan; infeasible: no memory; run failed: the loss is not
+/// Fine-tunes as planned on this process's rank. Continues from the newest checkpoint of the run
+/// folder, bitwise as if it had never stopped.
+/// @error bad input: plan, model or data are not those of the plan; infeasible: no memory; run
+/// failed: the loss is not
 ///        finite, or the disk is full; interrupted: the state is saved
-Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options);
+Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data,
+                            const RunOptions& options);
 
 }  // namespace ftplan::executor

@@ -23,13 +23,14 @@ class ScratchExceeded : public std::exception {
   std::string text_;
 };
 
-/// Bytes that one op may use while it runs. Blocks are given out first fit and may come back in any order, so that a
-/// sequence of requests needs the same bytes every time.
+/// Bytes that one op may use while it runs. Blocks are given out first fit and may come back in any
+/// order, so that a sequence of requests needs the same bytes every time.
 class Scratch {
  public:
   Scratch() = default;
   /// @param operation names who is to blame when `bytes` are not enough
-  Scratch(std::span<std::byte> bytes, const char* operation) : bytes_(bytes), operation_(operation) {}
+  Scratch(std::span<std::byte> bytes, const char* operation)
+      : bytes_(bytes), operation_(operation) {}
 
   /// @throws ScratchExceeded
   std::byte* take(std::int64_t size);

@@ -37,8 +37,8 @@ void look_up(const program::Operands& operands, std::array<View, 8>& views, cons
 
 }  // namespace
 
-Session::Session(const StepProgram& program, const Machine& machine, const Arenas& arenas, Host& host,
-                 SessionOptions options)
+Session::Session(const StepProgram& program, const Machine& machine, const Arenas& arenas,
+                 Host& host, SessionOptions options)
     : program_(program),
       arenas_(arenas),
       host_(host),
@@ -56,10 +56,12 @@ Session::Session(const StepProgram& program, const Machine& machine, const Arena
 }
 
 void Session::find_waits() {
-  std::map<std::pair<program::EventId, std::int32_t>, std::int32_t> signalled;  // by event and layer: the last step
+  std::map<std::pair<program::EventId, std::int32_t>, std::int32_t>
+      signalled;  // by event and layer: the last step
   waits_.resize(walk_.steps.size());
   held_until_.resize(walk_.steps.size());
-  std::vector<std::int32_t> pending;  // steps of other streams that the compute stream does not know to have ended
+  std::vector<std::int32_t>
+      pending;  // steps of other streams that the compute stream does not know to have ended
   for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
     const auto index = static_cast<std::int32_t>(i);
     const Step& step = walk_.steps[i];
@@ -80,7 +82,8 @@ void Session::find_waits() {
     if (at.signals != program::kNone) signalled[{at.signals, step.layer}] = index;
   }
   for (const std::int32_t other : pending) {
-    held_until_[static_cast<std::size_t>(other)] = static_cast<std::int32_t>(walk_.steps.size()) - 1;
+    held_until_[static_cast<std::size_t>(other)] =
+        static_cast<std::int32_t>(walk_.steps.size()) - 1;
   }
 }
 
@@ -121,18 +124,21 @@ Call Session::call_of(std::int32_t index, Scalars& scalars, Scratch& scratch) co
 
 void Session::observe(std::int32_t step, const Call& call, Observer& observer) const {
   const std::int32_t until = held_until_[static_cast<std::size_t>(step)];
-  const auto each = [&](const program::Operands& operands, const std::array<View, 8>& views, const auto& access) {
+  const auto each = [&](const program::Operands& operands, const std::array<View, 8>& views,
+                        const auto& access) {
     for (int i = 0; i < operands.size(); ++i) {
       const View& view = views[static_cast<std::size_t>(i)];
       if (!view) continue;
-      observer.touch(step, until, view.tensor->storage, program::copy_of(program_, operands[i], call.layer), view.data,
+      observer.touch(step, until, view.tensor->storage,
+                     program::copy_of(program_, operands[i], call.layer), view.data,
                      view.tensor->extent(), access(i));
     }
   };
   const program::Instruction& at = call.instruction;
   each(at.in, call.in, [](int) { return Access::kRead; });
   each(at.update, call.update, [](int) { return Access::kUpdate; });
-  each(at.out, call.out, [&](int i) { return call.accumulates(i) ? Access::kUpdate : Access::kDefine; });
+  each(at.out, call.out,
+       [&](int i) { return call.accumulates(i) ? Access::kUpdate : Access::kDefine; });
   observer.scratch(at.stream, call.scratch.used());
 }
 
@@ -141,17 +147,22 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
   // Batches, files and collectives have no scratch: they take nothing at all.
   const NoAllocation forbidden;
   switch (at.op) {
-    case Op::kMark: return {};
-    case Op::kBatch: return host_.batch(step.micro_step, call.out);
+    case Op::kMark:
+      return {};
+    case Op::kBatch:
+      return host_.batch(step.micro_step, call.out);
     case Op::kLoad: {
-      const auto binding = static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
+      const auto binding =
+          static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
       return host_.load(program_.weights[binding], step.layer, call.out[0]);
     }
     case Op::kInitAdapter: {
-      const auto binding = static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
+      const auto binding =
+          static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
       return host_.init_adapter(program_.adapters[binding], step.layer, call.out[0]);
     }
-    default: break;
+    default:
+      break;
   }
   if (program::is_collective(at.op)) {
     FTPLAN_CHECK(options_.communicator != nullptr);
@@ -204,7 +215,8 @@ Result<void> Session::run_streams(Scalars& scalars, Observer* observer) {
       {
         std::unique_lock lock(mutex);
         const auto ready = [&] {
-          return failure || std::all_of(waits_[i].begin(), waits_[i].end(), [&](std::int32_t other) {
+          return failure ||
+                 std::all_of(waits_[i].begin(), waits_[i].end(), [&](std::int32_t other) {
                    return static_cast<bool>(ended[static_cast<std::size_t>(other)]);
                  });
         };

@@ -21,7 +21,9 @@ namespace ftplan::executor {
 struct Arenas {
   Arena device, host;
 
-  [[nodiscard]] const Arena& of(Place place) const { return place == Place::kDevice ? device : host; }
+  [[nodiscard]] const Arena& of(Place place) const {
+    return place == Place::kDevice ? device : host;
+  }
 };
 
 /// What a program asks of the world around it.
@@ -33,10 +35,13 @@ class Host {
   Host& operator=(const Host&) = delete;
 
   /// Fills a weight of the checkpoint.
-  virtual Result<void> load(const program::WeightBinding& weight, std::int32_t layer, const View& to) = 0;
+  virtual Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
+                            const View& to) = 0;
   /// Fills half of a LoRA pair: from a file, or with its first values.
-  virtual Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer, const View& to) = 0;
-  /// Fills ids, targets, positions, document start, row ids and token order; absent ones have no data.
+  virtual Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
+                                    const View& to) = 0;
+  /// Fills ids, targets, positions, document start, row ids and token order; absent ones have no
+  /// data.
   virtual Result<void> batch(std::int32_t micro_step, const std::array<View, 8>& to) = 0;
 };
 
@@ -52,8 +57,8 @@ class Observer {
 
   /// @param begin,end steps between which the bytes are in use, both included
   /// @param storage,copy whose bytes the program says they are
-  virtual void touch(std::int32_t begin, std::int32_t end, program::StorageId storage, std::int32_t copy,
-                     const std::byte* data, Bytes size, Access access) = 0;
+  virtual void touch(std::int32_t begin, std::int32_t end, program::StorageId storage,
+                     std::int32_t copy, const std::byte* data, Bytes size, Access access) = 0;
   virtual void scratch(program::Stream stream, Bytes used) = 0;
 };
 
@@ -68,8 +73,8 @@ struct SessionOptions {
 class Session {
  public:
   /// @pre the arenas are as large as the program says; all references outlive the session
-  Session(const program::StepProgram& program, const Machine& machine, const Arenas& arenas, Host& host,
-          SessionOptions options);
+  Session(const program::StepProgram& program, const Machine& machine, const Arenas& arenas,
+          Host& host, SessionOptions options);
 
   /// One run of the whole program, each stream on a thread of its own.
   /// @error from the host; infeasible when an op needs more scratch than declared
@@ -90,7 +95,8 @@ class Session {
 
  private:
   [[nodiscard]] View view(program::Operand operand, std::int32_t layer) const;
-  [[nodiscard]] Scratch scratch_of(const program::Instruction& instruction, program::InstructionId id) const;
+  [[nodiscard]] Scratch scratch_of(const program::Instruction& instruction,
+                                   program::InstructionId id) const;
   Result<void> dispatch(const program::Step& step, Call& call);
   void observe(std::int32_t step, const Call& call, Observer& observer) const;
   Result<void> run_streams(Scalars& scalars, Observer* observer);
@@ -104,9 +110,10 @@ class Session {
   bool native_bf16_;
   program::Walk walk_;
   std::vector<std::vector<std::int32_t>> waits_;
-  std::vector<std::int32_t> held_until_;  // by step: when the compute stream knows that it has ended
-  std::vector<Bytes> declared_;           // scratch by instruction
-  bool streams_ = false;                  // more than one is in use
+  std::vector<std::int32_t>
+      held_until_;               // by step: when the compute stream knows that it has ended
+  std::vector<Bytes> declared_;  // scratch by instruction
+  bool streams_ = false;         // more than one is in use
 };
 
 }  // namespace ftplan::executor

@@ -12,11 +12,12 @@
 
 // MKL's, which the wheel's libtorch_cpu contains and exports but ships no header for.
 extern "C" {
-void sgemm_(const char* ta, const char* tb, const int* m, const int* n, const int* k, const float* alpha,
-            const float* a, const int* lda, const float* b, const int* ldb, const float* beta, float* c,
-            const int* ldc);
-void cblas_gemm_bf16bf16f32(int layout, int ta, int tb, int m, int n, int k, float alpha, const void* a,
-                            int lda, const void* b, int ldb, float beta, float* c, int ldc);
+void sgemm_(const char* ta, const char* tb, const int* m, const int* n, const int* k,
+            const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
+            const float* beta, float* c, const int* ldc);
+void cblas_gemm_bf16bf16f32(int layout, int ta, int tb, int m, int n, int k, float alpha,
+                            const void* a, int lda, const void* b, int ldb, float beta, float* c,
+                            int ldc);
 }
 
 namespace ftplan::executor {
@@ -42,8 +43,9 @@ int narrow(std::int64_t value) {
 }  // namespace
 
 void multiply_block(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a,
-                    std::int64_t a_stride, Transposed a_transposed, const float* b, std::int64_t b_stride,
-                    Transposed b_transposed, float beta, float* c, std::int64_t c_stride) {
+                    std::int64_t a_stride, Transposed a_transposed, const float* b,
+                    std::int64_t b_stride, Transposed b_transposed, float beta, float* c,
+                    std::int64_t c_stride) {
   // Column-major BLAS computes the transpose: c' = op(b)' op(a)'.
   const char tb = b_transposed == Transposed::kYes ? 'T' : 'N';
   const char ta = a_transposed == Transposed::kYes ? 'T' : 'N';
@@ -60,18 +62,19 @@ void multiply(const Matrix& a, Transposed a_transposed, const Matrix& b, Transpo
               const Matrix& c, double alpha, double beta) {
   const std::int64_t k = a_transposed == Transposed::kYes ? a.rows : a.columns;
   if (a.dtype == DType::kF32) {
-    multiply_block(c.rows, c.columns, k, static_cast<float>(alpha), static_cast<const float*>(a.data), a.stride,
-                   a_transposed, static_cast<const float*>(b.data), b.stride, b_transposed,
+    multiply_block(c.rows, c.columns, k, static_cast<float>(alpha),
+                   static_cast<const float*>(a.data), a.stride, a_transposed,
+                   static_cast<const float*>(b.data), b.stride, b_transposed,
                    static_cast<float>(beta), static_cast<float*>(c.data), c.stride);
     return;
   }
   FTPLAN_CHECK(a.dtype == DType::kBf16 && b.dtype == DType::kBf16);
   if (c.dtype == DType::kF32) {
     // The only product that adds 16-bit factors to an f32 sum without rounding in between.
-    cblas_gemm_bf16bf16f32(kRowMajor, blas(a_transposed), blas(b_transposed), narrow(c.rows), narrow(c.columns),
-                           narrow(k), static_cast<float>(alpha), a.data, narrow(a.stride), b.data,
-                           narrow(b.stride), static_cast<float>(beta), static_cast<float*>(c.data),
-                           narrow(c.stride));
+    cblas_gemm_bf16bf16f32(kRowMajor, blas(a_transposed), blas(b_transposed), narrow(c.rows),
+                           narrow(c.columns), narrow(k), static_cast<float>(alpha), a.data,
+                           narrow(a.stride), b.data, narrow(b.stride), static_cast<float>(beta),
+                           static_cast<float*>(c.data), narrow(c.stride));
     return;
   }
   const c10::InferenceMode no_autograd;

@@ -55,7 +55,8 @@ class ScratchAllocator final : public c10::Allocator {
  private:
   static void* take_elsewhere(std::size_t size) {
     if (allocation_forbidden) {
-      throw ScratchExceeded("an operation outside the program", Bytes{}, Bytes{static_cast<std::int64_t>(size)});
+      throw ScratchExceeded("an operation outside the program", Bytes{},
+                            Bytes{static_cast<std::int64_t>(size)});
     }
     auto* begin = static_cast<std::byte*>(c10::alloc_cpu(size + kHeader));
     *reinterpret_cast<std::int64_t*>(begin) = static_cast<std::int64_t>(size);
@@ -79,7 +80,9 @@ Bytes outside_bytes() { return Bytes{outside}; }
 Bytes outside_peak() { return Bytes{outside_most}; }
 void reset_outside_peak() { outside_most = outside.load(); }
 
-ScratchScope::ScratchScope(Scratch& scratch) : before_(current_scratch) { current_scratch = &scratch; }
+ScratchScope::ScratchScope(Scratch& scratch) : before_(current_scratch) {
+  current_scratch = &scratch;
+}
 ScratchScope::~ScratchScope() { current_scratch = before_; }
 
 NoAllocation::NoAllocation() : before_(allocation_forbidden) { allocation_forbidden = true; }

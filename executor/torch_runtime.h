@@ -9,7 +9,8 @@
 /// LibTorch's process-wide state: its allocator and its threads.
 namespace ftplan::executor {
 
-/// Makes LibTorch take its memory from the running op's scratch, and counts what it takes elsewhere. Idempotent.
+/// Makes LibTorch take its memory from the running op's scratch, and counts what it takes
+/// elsewhere. Idempotent.
 void install_allocator();
 
 /// Bytes that LibTorch holds outside of scratch, now and at most since `reset_outside_peak`.

@@ -38,13 +38,14 @@ std::int64_t covered(std::vector<Held>::iterator first, std::vector<Held>::itera
 
 }  // namespace
 
-void Trace::touch(std::int32_t begin, std::int32_t end, program::StorageId storage, std::int32_t copy,
-                  const std::byte* data, Bytes size, Access access) {
+void Trace::touch(std::int32_t begin, std::int32_t end, program::StorageId storage,
+                  std::int32_t copy, const std::byte* data, Bytes size, Access access) {
   if (size.value == 0) return;
   const std::lock_guard lock(mutex_);
   const Place place = program_.storages[static_cast<std::size_t>(storage)].place;
   const std::int64_t from = data - arenas_.of(place).base();
-  events_[{storage, copy}].push_back({begin, end, from / kLine * kLine, round_up(from + size.value, kLine), access});
+  events_[{storage, copy}].push_back(
+      {begin, end, from / kLine * kLine, round_up(from + size.value, kLine), access});
   last_ = std::max(last_, end);
 }
 
@@ -59,7 +60,8 @@ namespace {
 // From accesses to values, cut where ranges begin and end.
 template <class Events>
 std::vector<Held> values_of(Events events, bool across_runs, std::int32_t last) {
-  std::stable_sort(events.begin(), events.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  std::stable_sort(events.begin(), events.end(),
+                   [](const auto& a, const auto& b) { return a.begin < b.begin; });
   std::vector<std::int64_t> cuts;
   for (const auto& event : events) {
     cuts.push_back(event.from);
@@ -97,8 +99,10 @@ PlaceBytes Trace::at_peak(Place place) const {
     const program::Storage& storage = program_.storages[static_cast<std::size_t>(owner.first)];
     if (storage.place != place) continue;
     const auto category = static_cast<std::size_t>(storage.category);
-    std::vector<Held> values = values_of(events, storage.region == program::Region::kPersistent, last_);
-    std::sort(values.begin(), values.end(), [](const Held& a, const Held& b) { return a.begin < b.begin; });
+    std::vector<Held> values =
+        values_of(events, storage.region == program::Region::kPersistent, last_);
+    std::sort(values.begin(), values.end(),
+              [](const Held& a, const Held& b) { return a.begin < b.begin; });
     for (auto first = values.begin(); first != values.end();) {
       auto end = first->end;
       auto next = first + 1;

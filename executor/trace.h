@@ -15,21 +15,25 @@
 
 namespace ftplan::executor {
 
-/// Measures one run of a program from the addresses that kernels were handed, and from nothing else.
+/// Measures one run of a program from the addresses that kernels were handed, and from nothing
+/// else.
 ///
-/// A value is live from the step that defines it to the last that uses it. Values of one storage that overlap in time are
-/// held together, as one block of memory: all its lines that were handed out, while any of them is live. What lives across
-/// runs, or is used before anything in this run defined it, is live throughout. Of the program, only the names of storages
-/// and their categories are used; sizes are those of the addresses.
+/// A value is live from the step that defines it to the last that uses it. Values of one storage
+/// that overlap in time are held together, as one block of memory: all its lines that were handed
+/// out, while any of them is live. What lives across runs, or is used before anything in this run
+/// defined it, is live throughout. Of the program, only the names of storages and their categories
+/// are used; sizes are those of the addresses.
 class Trace final : public Observer {
  public:
-  Trace(const program::StepProgram& program, const Arenas& arenas) : program_(program), arenas_(arenas) {}
+  Trace(const program::StepProgram& program, const Arenas& arenas)
+      : program_(program), arenas_(arenas) {}
 
-  void touch(std::int32_t begin, std::int32_t end, program::StorageId storage, std::int32_t copy, const std::byte* data,
-             Bytes size, Access access) override;
+  void touch(std::int32_t begin, std::int32_t end, program::StorageId storage, std::int32_t copy,
+             const std::byte* data, Bytes size, Access access) override;
   void scratch(program::Stream stream, Bytes used) override;
 
-  /// Live bytes by category when most are live, with the largest scratch of each stream. `unused` and `peak` are left 0.
+  /// Live bytes by category when most are live, with the largest scratch of each stream. `unused`
+  /// and `peak` are left 0.
   [[nodiscard]] PlaceBytes at_peak(Place place) const;
   /// One more than the last byte that was handed out.
   [[nodiscard]] Bytes highest(Place place) const;

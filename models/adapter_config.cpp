@@ -130,8 +130,7 @@ Result<std::vector<std::string>> read_targets(const Json& json, const std::strin
 }
 
 Result<void> check_options(const Json& json, const std::string& where) {
-  auto is_lora =
-      check_word(json, where, "peft_type", "LORA", "other methods are not built yet");
+  auto is_lora = check_word(json, where, "peft_type", "LORA", "other methods are not built yet");
   if (!is_lora) return is_lora;
   auto is_causal =
       check_word(json, where, "task_type", "CAUSAL_LM", "other tasks are not built yet");

@@ -34,7 +34,8 @@ struct MergeSummary {
 /// element type of `W`, in the same files under the same names; copies configuration and tokenizer.
 /// Memory is bounded by a few blocks of rows and one linear's matrices. `config.json` comes last: a
 /// folder that has one is complete.
-/// @error bad input (the adapter fits another model, the output folder is taken, a sum is not finite
+/// @error bad input (the adapter fits another model, the output folder is taken, a sum is not
+/// finite
 ///        in the element type) or run failed (the disk)
 Result<MergeSummary> merge_adapter(const MergeRequest& request,
                                    const std::function<void(const MergeProgress&)>& progress = {});

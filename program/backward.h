@@ -11,17 +11,20 @@
 
 namespace ftplan::program {
 
-/// What `differentiate` knows while it walks a forward body backwards. Op rows emit their gradients through it.
+/// What `differentiate` knows while it walks a forward body backwards. Op rows emit their gradients
+/// through it.
 ///
-/// A value is an operand of the forward body: a tensor and a shift, so that a layer's input and output are two values.
+/// A value is an operand of the forward body: a tensor and a shift, so that a layer's input and
+/// output are two values.
 class Backward {
  public:
   /// `weight_gradients[t]` is the tensor for the gradient of weight t, or kNone when t is frozen.
   Backward(Emitter& emitter, const std::vector<TensorId>& weight_gradients)
       : emitter_(emitter), weight_gradients_(weight_gradients) {}
 
-  /// Starts on `body` (instructions of the forward, in order). `entering` are values that need gradients and come from
-  /// before the body; `leaving` have their gradients already, in the given tensors.
+  /// Starts on `body` (instructions of the forward, in order). `entering` are values that need
+  /// gradients and come from before the body; `leaving` have their gradients already, in the given
+  /// tensors.
   struct Seed {
     Operand value;
     Operand gradient;
@@ -41,16 +44,19 @@ class Backward {
   [[nodiscard]] StepProgram& program() { return emitter_.program(); }
   Emitter& emitter() { return emitter_; }
   [[nodiscard]] bool needs_gradient(Operand value) const;
-  /// Gradient of a value of which all readers have been differentiated; absent when nothing reads it.
+  /// Gradient of a value of which all readers have been differentiated; absent when nothing reads
+  /// it.
   [[nodiscard]] Operand gradient(Operand value) const;
-  /// Adds the destination for a contribution to `value`'s gradient to `instruction.out`: a new tensor the first time,
-  /// the same one accumulated to after that; absent when `value` needs none.
+  /// Adds the destination for a contribution to `value`'s gradient to `instruction.out`: a new
+  /// tensor the first time, the same one accumulated to after that; absent when `value` needs none.
   void contribute(Instruction& instruction, Operand value, const char* name);
-  /// Lets the gradient of `value` be the tensor that holds `source`'s, and contributions add to it in place.
+  /// Lets the gradient of `value` be the tensor that holds `source`'s, and contributions add to it
+  /// in place.
   void share(Operand value, Operand source);
   /// Says that `value`'s gradient is now in `tensor`.
   void set_gradient(Operand value, Operand tensor);
-  /// Calls `use` with a tensor that holds the forward value again: now, or when its producer's backward yields it.
+  /// Calls `use` with a tensor that holds the forward value again: now, or when its producer's
+  /// backward yields it.
   void recall(Operand value, const std::function<void(Operand)>& use);
   /// Calls what waits for `value`, which `tensor` holds from here on.
   void yield(Operand value, Operand tensor);
@@ -65,7 +71,8 @@ class Backward {
     return static_cast<std::size_t>(value.tensor) * 2 + static_cast<std::size_t>(value.shift & 1);
   }
   [[nodiscard]] bool in_body(Operand value) const;
-  /// The weight that `value` is a cast of, or `value`: casts pass gradients on in the weight's own precision.
+  /// The weight that `value` is a cast of, or `value`: casts pass gradients on in the weight's own
+  /// precision.
   [[nodiscard]] Operand uncast(Operand value) const;
   /// The loss makes the head's gradient together with itself.
   void note_gradients_made_in_forward();

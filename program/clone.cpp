@@ -81,7 +81,8 @@ std::vector<InstructionId> instructions_below(const StepProgram& program,
   return ids;
 }
 
-std::vector<StorageId> written_storages(const StepProgram& program, const Instruction& instruction) {
+std::vector<StorageId> written_storages(const StepProgram& program,
+                                        const Instruction& instruction) {
   std::vector<StorageId> storages;
   for (const Operands* list : {&instruction.out, &instruction.update}) {
     for (const Operand& operand : *list) {

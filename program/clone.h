@@ -19,8 +19,8 @@ class TensorMap {
   std::vector<TensorId> map_;
 };
 
-/// Adds a storage like `storage`, one copy in the work region, and a tensor on it for each tensor of the original;
-/// `map` then leads from the old tensors to the new ones. Returns the new storage.
+/// Adds a storage like `storage`, one copy in the work region, and a tensor on it for each tensor
+/// of the original; `map` then leads from the old tensors to the new ones. Returns the new storage.
 StorageId clone_storage(StepProgram& program, StorageId storage, TensorMap& map);
 
 /// Copies instructions and segments below `nodes`.

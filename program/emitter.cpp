@@ -32,7 +32,8 @@ TensorId Emitter::tensor(StorageId storage, Shape shape, DType dtype, Bytes offs
                 .shape = shape,
                 .row_stride = shape.width(),
                 .dtype = dtype};
-  FTPLAN_CHECK(offset + tensor.extent() <= program_.storages[static_cast<std::size_t>(storage)].size);
+  FTPLAN_CHECK(offset + tensor.extent() <=
+               program_.storages[static_cast<std::size_t>(storage)].size);
   return append(program_.tensors, tensor);
 }
 

@@ -83,7 +83,8 @@ class LifeFinder {
     if (storage.region == Region::kPersistent) return;
     const std::int32_t copy = compact_copy(program_, operand, step);
     std::int32_t& open =
-        open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)]) + static_cast<std::size_t>(copy)];
+        open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)]) +
+              static_cast<std::size_t>(copy)];
     const bool whole = tensor.extent() == storage.size;
     const auto begin = static_cast<std::int32_t>(at);
     if (open == kNone || (defines && whole)) {

@@ -55,8 +55,8 @@ void make_states(Lowering& low, Emitter& emit) {
       const Tensor weights = low.program.tensor(unit.weights);
       const std::int64_t shard = low.program.tensor(unit.master).shape.elements();
       const std::int64_t begin = low.shards() ? low.request.rank * shard : 0;
-      const TensorId part = emit.tensor(weights.storage, {shard}, weights.dtype,
-                                        begin * size_of(weights.dtype));
+      const TensorId part =
+          emit.tensor(weights.storage, {shard}, weights.dtype, begin * size_of(weights.dtype));
       emit.emit({.op = Op::kCast, .in = {{part}}, .out = {{unit.master}}});
     }
     emit.close();
@@ -74,10 +74,10 @@ void build_load(Lowering& low) {
   make_states(low, emit);
   const ModelConfig& model = low.job.model;
   emit.emit({.op = Op::kRopeTable,
-             .attributes = emit.attributes(RopeAttributes{
-                 model.head_size, model.rope_theta, model.rope_scaling, model.rope_factor,
-                 model.rope_low_frequency_factor, model.rope_high_frequency_factor,
-                 model.rope_original_positions}),
+             .attributes = emit.attributes(
+                 RopeAttributes{model.head_size, model.rope_theta, model.rope_scaling,
+                                model.rope_factor, model.rope_low_frequency_factor,
+                                model.rope_high_frequency_factor, model.rope_original_positions}),
              .out = {{low.program.interface.rope_table}}});
   for (const TensorId sum : {low.program.interface.loss, low.program.interface.gradient_norm}) {
     emit.emit({.op = Op::kZero, .out = {{sum}}});

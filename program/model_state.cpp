@@ -55,7 +55,8 @@ class StateBuilder {
       elements = aligned;
     };
     // Frozen values are never cut, so the alignment of storages is enough for them.
-    const std::int64_t alignment = spec.trained ? kUnitAlignment : kAlignment.value / size_of(spec.dtype).value;
+    const std::int64_t alignment =
+        spec.trained ? kUnitAlignment : kAlignment.value / size_of(spec.dtype).value;
     for (const Member& member : spec.members) {
       begins.push_back(elements);
       elements += member.shape.elements();
@@ -103,12 +104,14 @@ class StateBuilder {
     unit.moment2 = state("second moment");
   }
 
-  void add_gradients(const UnitSpec& spec, TrainedUnit& unit, const std::vector<std::int64_t>& begins) {
+  void add_gradients(const UnitSpec& spec, TrainedUnit& unit,
+                     const std::vector<std::int64_t>& begins) {
     const bool summed = lowering_.strategy.accumulation > 1 ||
                         (spec.holds_head && lowering_.loss_chunk() < lowering_.tokens());
     const DType dtype = summed ? DType::kF32 : spec.dtype;
     const std::int32_t layers = spec.per_layer ? static_cast<std::int32_t>(lowering_.layers()) : 1;
-    // A unit that is reduced as soon as it is made needs two copies: one travels while the next is made.
+    // A unit that is reduced as soon as it is made needs two copies: one travels while the next is
+    // made.
     const bool travels = lowering_.shards() && lowering_.strategy.accumulation == 1;
     const StorageId storage =
         emitter_.storage({.size = unit.elements * size_of(dtype),
@@ -134,7 +137,8 @@ class StateBuilder {
     const std::int64_t shard = unit.elements / lowering_.job.ranks();
     if (!travels) {
       const Bytes begin = lowering_.request.rank * shard * size_of(dtype);
-      return emitter_.tensor(lowering_.program.tensor(unit.gradients).storage, {shard}, dtype, begin);
+      return emitter_.tensor(lowering_.program.tensor(unit.gradients).storage, {shard}, dtype,
+                             begin);
     }
     const StorageId storage = emitter_.storage({.size = shard * size_of(dtype),
                                                 .category = Category::kGradients,
@@ -158,7 +162,8 @@ UnitSpec layer_unit(Lowering& lowering, bool trained) {
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   for (std::size_t i = 0; i < lowering.blueprint.layer.size(); ++i) {
     const models::Weight& weight = lowering.blueprint.layer[i];
-    spec.members.push_back({weight.shape, decays(lowering, weight.kind), &lowering.tensors.layer[i]});
+    spec.members.push_back(
+        {weight.shape, decays(lowering, weight.kind), &lowering.tensors.layer[i]});
   }
   return spec;
 }
@@ -181,12 +186,16 @@ void add_edges(Lowering& lowering, StateBuilder& builder, bool trained) {
   ModelTensors& t = lowering.tensors;
   const models::Blueprint& b = lowering.blueprint;
   const bool tied = lowering.job.model.tied_embeddings;
-  builder.add({"embedding", false, lowering.compute, Category::kWeights, trained, tied,
+  builder.add({"embedding",
+               false,
+               lowering.compute,
+               Category::kWeights,
+               trained,
+               tied,
                {{b.embedding.shape, true, &t.embedding}}});
   UnitSpec head{"head", false, lowering.compute, Category::kWeights, trained, !tied, {}};
   if (!tied) head.members.push_back({b.head.shape, true, &t.head});
-  head.members.push_back(
-      {b.final_norm.shape, decays(lowering, b.final_norm.kind), &t.final_norm});
+  head.members.push_back({b.final_norm.shape, decays(lowering, b.final_norm.kind), &t.final_norm});
   builder.add(head);
   if (tied) t.head = t.embedding;
 }
@@ -229,11 +238,10 @@ void add_rope_table(Lowering& lowering) {
                                      ? lowering.request.cache
                                      : lowering.job.sequence;
   const Shape shape{positions, lowering.job.model.head_size};
-  const StorageId storage =
-      emitter.storage({.size = shape.elements() * size_of(DType::kF32),
-                       .category = Category::kInputs,
-                       .region = Region::kPersistent,
-                       .name = "rope table"});
+  const StorageId storage = emitter.storage({.size = shape.elements() * size_of(DType::kF32),
+                                             .category = Category::kInputs,
+                                             .region = Region::kPersistent,
+                                             .name = "rope table"});
   lowering.program.interface.rope_table = emitter.tensor(storage, shape, DType::kF32);
 }
 

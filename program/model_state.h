@@ -4,8 +4,8 @@
 
 namespace ftplan::program {
 
-/// Declares what lives across steps: weights, adapters, masters, moments, tables; and the gradients of trained units.
-/// The order and sizes do not depend on the kind of program.
+/// Declares what lives across steps: weights, adapters, masters, moments, tables; and the gradients
+/// of trained units. The order and sizes do not depend on the kind of program.
 void declare_state(Lowering& lowering);
 
 }  // namespace ftplan::program

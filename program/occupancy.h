@@ -14,7 +14,8 @@ namespace ftplan::program {
 /// Live bytes of one place by category, persistent ones included, scratch left out.
 using CategoryCounts = std::array<std::int64_t, kCategories>;
 
-/// Live bytes of `place` while each step of `walk` runs. What the left-out iterations of a sampled walk add is counted.
+/// Live bytes of `place` while each step of `walk` runs. What the left-out iterations of a sampled
+/// walk add is counted.
 std::vector<CategoryCounts> occupancy(const StepProgram& program, const Walk& walk,
                                       const std::vector<Life>& lives, Place place);
 

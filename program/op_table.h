@@ -7,7 +7,8 @@
 #include "program/op.h"
 #include "program/step_program.h"
 
-/// One row per op, and everything about an op hangs on it. Estimator, passes, verifier and executor read this table.
+/// One row per op, and everything about an op hangs on it. Estimator, passes, verifier and executor
+/// read this table.
 namespace ftplan::program {
 
 class Backward;
@@ -41,7 +42,8 @@ struct Cost {
 /// Bytes of scratch that one run of an instruction uses, and whether that is exact.
 struct Scratch {
   Bytes bytes;
-  bool exact = true;  ///< false: an upper bound, because this operation was not measured on this machine
+  bool exact =
+      true;  ///< false: an upper bound, because this operation was not measured on this machine
 };
 
 /// How a forward value is had again in the backward without keeping it.
@@ -62,8 +64,8 @@ struct OpRow {
   void (*differentiate)(const Instruction& forward, Backward& backward);
   /// How `out[0]` is had again.
   Recall recall = Recall::kKept;
-  /// Emits what makes out[0] again and yields it: for kRepeat, and for kYielded where the producer has no
-  /// backward.
+  /// Emits what makes out[0] again and yields it: for kRepeat, and for kYielded where the producer
+  /// has no backward.
   void (*repeat)(const Instruction& forward, Backward& backward) = nullptr;
 };
 

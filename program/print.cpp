@@ -35,8 +35,12 @@ void append_list(const StepProgram& program, const Operands& operands, std::stri
 }
 
 struct AttributePrinter {
-  std::string operator()(const NormAttributes& a) const { return "eps=" + format_number(a.epsilon); }
-  std::string operator()(const LinearAttributes& a) const { return "scale=" + format_number(a.scale); }
+  std::string operator()(const NormAttributes& a) const {
+    return "eps=" + format_number(a.epsilon);
+  }
+  std::string operator()(const LinearAttributes& a) const {
+    return "scale=" + format_number(a.scale);
+  }
   std::string operator()(const RotateAttributes& a) const {
     return "heads=" + std::to_string(a.heads) + " size=" + std::to_string(a.head_size) +
            (a.inverse ? " inverse" : "");
@@ -46,7 +50,9 @@ struct AttributePrinter {
            " heads=" + std::to_string(a.heads) + "/" + std::to_string(a.kv_heads) +
            " size=" + std::to_string(a.head_size) + " cache=" + std::to_string(a.cache);
   }
-  std::string operator()(const LossAttributes& a) const { return "chunk=" + std::to_string(a.chunk); }
+  std::string operator()(const LossAttributes& a) const {
+    return "chunk=" + std::to_string(a.chunk);
+  }
   std::string operator()(const DropoutAttributes& a) const {
     return "p=" + format_number(a.probability) + " site=" + std::to_string(a.site);
   }
@@ -54,7 +60,9 @@ struct AttributePrinter {
     return "betas=" + format_number(a.beta1) + "," + format_number(a.beta2) +
            " eps=" + format_number(a.epsilon) + " decay=" + format_number(a.weight_decay);
   }
-  std::string operator()(const ClipAttributes& a) const { return "limit=" + format_number(a.limit); }
+  std::string operator()(const ClipAttributes& a) const {
+    return "limit=" + format_number(a.limit);
+  }
   std::string operator()(const CollectiveAttributes& a) const {
     return "rank=" + std::to_string(a.rank) + "/" + std::to_string(a.ranks);
   }
@@ -63,16 +71,18 @@ struct AttributePrinter {
            " factor=" + format_number(a.factor);
   }
   std::string operator()(const EagerAttributes& a) const { return name_of(a.kind); }
-  std::string operator()(const FileAttributes& a) const { return "binding=" + std::to_string(a.binding); }
+  std::string operator()(const FileAttributes& a) const {
+    return "binding=" + std::to_string(a.binding);
+  }
 };
 
 void print_segment(const StepProgram& program, SegmentId id, int depth, std::string& out) {
   const Segment& segment = program.segment(id);
   const std::string indent(static_cast<std::size_t>(depth) * 2, ' ');
   static constexpr const char* kAxes[] = {"block", "layers", "micro-steps"};
-  out += indent + kAxes[static_cast<std::size_t>(segment.axis)] + " " + std::to_string(segment.first) + "+" +
-         std::to_string(segment.repeat) + "x" + std::to_string(segment.stride) +
-         (segment.descending ? " down" : "") + "\n";
+  out += indent + kAxes[static_cast<std::size_t>(segment.axis)] + " " +
+         std::to_string(segment.first) + "+" + std::to_string(segment.repeat) + "x" +
+         std::to_string(segment.stride) + (segment.descending ? " down" : "") + "\n";
   for (const Node& node : segment.body) {
     if (node.is_segment) {
       print_segment(program, node.id, depth + 1, out);
@@ -85,8 +95,8 @@ void print_segment(const StepProgram& program, SegmentId id, int depth, std::str
 }  // namespace
 
 const char* phase_name(Phase phase) {
-  static constexpr const char* kNames[] = {"load",     "forward",   "loss",   "recompute",
-                                           "backward", "reduce",    "optimizer", "save"};
+  static constexpr const char* kNames[] = {"load",     "forward", "loss",      "recompute",
+                                           "backward", "reduce",  "optimizer", "save"};
   return kNames[static_cast<std::size_t>(phase)];
 }
 
@@ -102,11 +112,15 @@ std::string print(const StepProgram& program, const Instruction& instruction) {
   append_list(program, instruction.in, out);
   out += ")";
   if (instruction.attributes != kNone) {
-    out += " {" + std::visit(AttributePrinter{}, program.attributes[static_cast<std::size_t>(instruction.attributes)]) + "}";
+    out += " {" +
+           std::visit(AttributePrinter{},
+                      program.attributes[static_cast<std::size_t>(instruction.attributes)]) +
+           "}";
   }
   if (instruction.stream != Stream::kCompute) out += " on communication";
   for (const EventUse& wait : instruction.waits) {
-    out += " waits e" + std::to_string(wait.event) + (wait.shift != 0 ? "+" + std::to_string(wait.shift) : "");
+    out += " waits e" + std::to_string(wait.event) +
+           (wait.shift != 0 ? "+" + std::to_string(wait.shift) : "");
   }
   if (instruction.signals != kNone) out += " signals e" + std::to_string(instruction.signals);
   return out;
@@ -115,13 +129,15 @@ std::string print(const StepProgram& program, const Instruction& instruction) {
 std::string print(const StepProgram& program) {
   std::string out;
   for (std::size_t place = 0; place < kPlaces; ++place) {
-    out += std::string(to_text(static_cast<Place>(place))) + " " + std::to_string(program.arena[place].value) + "\n";
+    out += std::string(to_text(static_cast<Place>(place))) + " " +
+           std::to_string(program.arena[place].value) + "\n";
   }
   for (std::size_t i = 0; i < program.storages.size(); ++i) {
     const Storage& s = program.storages[i];
-    out += "#" + std::to_string(i) + " " + s.name + " " + to_text(s.category) + " " + to_text(s.place) + " " +
-           std::to_string(s.size.value) + " x" + std::to_string(s.copies.count) + " at " +
-           std::to_string(s.offset.value) + "+" + std::to_string(s.stride.value) + "\n";
+    out += "#" + std::to_string(i) + " " + s.name + " " + to_text(s.category) + " " +
+           to_text(s.place) + " " + std::to_string(s.size.value) + " x" +
+           std::to_string(s.copies.count) + " at " + std::to_string(s.offset.value) + "+" +
+           std::to_string(s.stride.value) + "\n";
   }
   print_segment(program, program.root, 0, out);
   return out;

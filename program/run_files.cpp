@@ -59,7 +59,9 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
       for (const PartOf& part : parts_of(unit)) {
         FTPLAN_CHECK(part.tensor != kNone);
         const Tensor& tensor = train.tensor(part.tensor);
-        tensors.push_back({static_cast<std::int32_t>(u), layer, part.part,
+        tensors.push_back({static_cast<std::int32_t>(u),
+                           layer,
+                           part.part,
                            {place + "." + part.name, tensor.dtype, tensor.shape}});
       }
     }
@@ -87,14 +89,16 @@ models::AdapterConfig adapter_config_of(const Job& job) {
                                .dropout = method.dropout,
                                .rslora = method.rslora};
   for (int linear = 0; linear < kLinears; ++linear) {
-    if (job.adapted[static_cast<std::size_t>(linear)]) config.targets.emplace_back(kLinearNames[linear]);
+    if (job.adapted[static_cast<std::size_t>(linear)])
+      config.targets.emplace_back(kLinearNames[linear]);
   }
   return config;
 }
 
 models::ShardPlan model_shards(const Job& job) {
   std::vector<models::TensorSpec> specs;
-  for (const models::Weight& weight : models::all_weights(models::make_blueprint(job.model), job.model)) {
+  for (const models::Weight& weight :
+       models::all_weights(models::make_blueprint(job.model), job.model)) {
     specs.push_back({weight.name, result_dtype(job), weight.shape});
   }
   return models::plan_shards(specs);
@@ -111,7 +115,8 @@ PlaceBytes disk_bytes(const Job& job, const StepProgram& train, std::int64_t sav
   PlaceBytes states;
   for (const StateTensor& tensor : checkpoint_tensors(train)) {
     const Category values = job.lora() ? Category::kAdapters : Category::kWeights;
-    states[tensor.part == StatePart::kValues ? values : Category::kOptimizer] += tensor.spec.bytes();
+    states[tensor.part == StatePart::kValues ? values : Category::kOptimizer] +=
+        tensor.spec.bytes();
   }
   const Bytes checkpoint = checkpoint_bytes(train);
   Bytes result;
@@ -119,7 +124,8 @@ PlaceBytes disk_bytes(const Job& job, const StepProgram& train, std::int64_t sav
   if (job.lora()) {
     const models::AdapterConfig config = adapter_config_of(job);
     result = models::adapter_disk_bytes(config, job.model, DType::kF32);
-    for (const auto& spec : models::adapter_specs(config, job.model, DType::kF32)) values += spec.bytes();
+    for (const auto& spec : models::adapter_specs(config, job.model, DType::kF32))
+      values += spec.bytes();
   } else {
     const models::ShardPlan shards = model_shards(job);
     result = shards.disk_bytes();

@@ -10,16 +10,18 @@
 #include "models/shards.h"
 #include "program/step_program.h"
 
-/// The files of weights and states that a run writes. Logs, plans and tokenizer files are not counted as its bytes.
+/// The files of weights and states that a run writes. Logs, plans and tokenizer files are not
+/// counted as its bytes.
 namespace ftplan::program {
 
 /// What one tensor of a checkpoint is a copy of.
 enum class StatePart : std::uint8_t { kValues, kMoment1, kMoment2 };
 
-/// A tensor of a checkpoint: the flat, padded values of one unit of one layer. Values are the f32 masters where there
-/// are any, else the weights; 16-bit weights come from their masters by rounding.
+/// A tensor of a checkpoint: the flat, padded values of one unit of one layer. Values are the f32
+/// masters where there are any, else the weights; 16-bit weights come from their masters by
+/// rounding.
 struct StateTensor {
-  std::int32_t unit = 0;   ///< in `StepProgram::units`
+  std::int32_t unit = 0;  ///< in `StepProgram::units`
   std::int32_t layer = 0;
   StatePart part = StatePart::kValues;
   models::TensorSpec spec;
@@ -40,8 +42,9 @@ models::AdapterConfig adapter_config_of(const Job& job);
 /// What `model/` holds after full fine-tuning, in the run's element type.
 models::ShardPlan model_shards(const Job& job);
 
-/// Bytes on disk at the fullest instant of an uninterrupted run of `saves` checkpoints, the one at the end included: a
-/// checkpoint is removed once its successor is complete, and the result is written beside the last.
+/// Bytes on disk at the fullest instant of an uninterrupted run of `saves` checkpoints, the one at
+/// the end included: a checkpoint is removed once its successor is complete, and the result is
+/// written beside the last.
 PlaceBytes disk_bytes(const Job& job, const StepProgram& train, std::int64_t saves);
 
 /// Checkpoints that a run of `steps` writes, the one at its end included.

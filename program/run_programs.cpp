@@ -11,8 +11,8 @@
 
 namespace ftplan::program {
 
-std::vector<ProgramRequest> run_programs(const Job& job, const Strategy& strategy, std::int64_t rank,
-                                         const std::optional<DataFacts>& facts) {
+std::vector<ProgramRequest> run_programs(const Job& job, const Strategy& strategy,
+                                         std::int64_t rank, const std::optional<DataFacts>& facts) {
   std::vector<ProgramRequest> requests;
   requests.push_back({.kind = ProgramKind::kLoad, .rank = rank});
   const auto add = [&](ProgramKind kind, std::int64_t rows, std::int64_t sequence) {

@@ -18,8 +18,9 @@
 
 /// One step of one rank as plain data: what the estimator simulates and the executor runs.
 ///
-/// Equal layers and equal micro-steps are stored once and repeated, so the size of a program does not depend on their
-/// number. An operand means the copy of its storage that belongs to the layer being run, or to a neighbour (`shift`).
+/// Equal layers and equal micro-steps are stored once and repeated, so the size of a program does
+/// not depend on their number. An operand means the copy of its storage that belongs to the layer
+/// being run, or to a neighbour (`shift`).
 namespace ftplan::program {
 
 using StorageId = std::int32_t;
@@ -75,9 +76,7 @@ struct Tensor {
   std::int64_t row_stride = 0;
   DType dtype = DType::kF32;
 
-  [[nodiscard]] bool contiguous() const {
-    return row_stride == shape.width() || shape.rows() <= 1;
-  }
+  [[nodiscard]] bool contiguous() const { return row_stride == shape.width() || shape.rows() <= 1; }
   /// Bytes from the first element to the last.
   [[nodiscard]] Bytes extent() const {
     const std::int64_t rows = shape.rows();
@@ -146,7 +145,8 @@ enum class Phase : std::uint8_t {
 };
 const char* phase_name(Phase phase);
 
-/// Values that change from step to step. The executor writes them before a step, or an instruction does.
+/// Values that change from step to step. The executor writes them before a step, or an instruction
+/// does.
 enum class Scalar : std::uint8_t {
   kLearningRate,
   kBiasCorrection1,
@@ -166,11 +166,12 @@ struct Instruction {
   Phase phase = Phase::kForward;
   std::uint8_t predicate = kAlways;  ///< a `Scalar` that must be non-zero, or kAlways
   AttributesId attributes = kNone;
-  Operands in;      ///< read
-  Operands out;     ///< defined, or added to where `accumulate` says so
-  Operands update;  ///< read and written in place
+  Operands in;                  ///< read
+  Operands out;                 ///< defined, or added to where `accumulate` says so
+  Operands update;              ///< read and written in place
   std::uint8_t accumulate = 0;  ///< bit i: out[i] is added to
-  std::uint8_t saved = 0;       ///< bit i: in[i] is a forward value that the backward must find unchanged
+  std::uint8_t saved =
+      0;  ///< bit i: in[i] is a forward value that the backward must find unchanged
   EventId signals = kNone;
   ShortList<EventUse, 4> waits;
 };
@@ -188,7 +189,8 @@ struct Node {
 /// What lowering knows of a segment and later passes need.
 enum class Role : std::uint8_t { kOther, kEmbed, kLayers, kHead, kBackwardLayers };
 
-/// `repeat` runs of `body`. Run i adds `first + i * stride` to the layer or micro-step; descending runs count down.
+/// `repeat` runs of `body`. Run i adds `first + i * stride` to the layer or micro-step; descending
+/// runs count down.
 struct Segment {
   std::vector<Node> body;
   std::int32_t first = 0;
@@ -210,8 +212,8 @@ struct WeightBinding {
 /// A trained LoRA pair's half and where it is.
 struct AdapterBinding {
   TensorId tensor = kNone;
-  int linear = 0;   ///< in kLinearNames
-  bool b = false;   ///< lora_B, else lora_A
+  int linear = 0;  ///< in kLinearNames
+  bool b = false;  ///< lora_B, else lora_A
 };
 
 /// Elements [begin, end) of a flat run.
@@ -224,15 +226,16 @@ struct Gap {
 struct TrainedUnit {
   const char* name = "";
   bool per_layer = false;
-  std::int32_t layers = 1;      ///< copies
-  TensorId weights = kNone;     ///< flat, padded
-  TensorId gradients = kNone;   ///< flat, padded
-  TensorId master = kNone;      ///< flat f32, the rank's shard; kNone when the weights are f32
+  std::int32_t layers = 1;     ///< copies
+  TensorId weights = kNone;    ///< flat, padded
+  TensorId gradients = kNone;  ///< flat, padded
+  TensorId master = kNone;     ///< flat f32, the rank's shard; kNone when the weights are f32
   TensorId moment1 = kNone, moment2 = kNone;  ///< flat f32, the rank's shard
-  TensorId update_gradients = kNone;          ///< what the update reads: `gradients`, or the rank's shard of it
-  std::int64_t decayed = 0;     ///< leading elements that decay
-  std::int64_t elements = 0;    ///< padded
-  std::vector<Gap> gaps;        ///< padding: no tensor's, kept zero
+  TensorId update_gradients =
+      kNone;                  ///< what the update reads: `gradients`, or the rank's shard of it
+  std::int64_t decayed = 0;   ///< leading elements that decay
+  std::int64_t elements = 0;  ///< padded
+  std::vector<Gap> gaps;      ///< padding: no tensor's, kept zero
 };
 
 /// Tensors by which the executor talks to a program. kNone where a program has none.
@@ -284,14 +287,14 @@ struct StepProgram {
   std::vector<TrainedUnit> units;
   Interface interface;
 
-  /// What the forward of a micro-step keeps on the device for its backward when nothing is recomputed; weights are
-  /// left out.
+  /// What the forward of a micro-step keeps on the device for its backward when nothing is
+  /// recomputed; weights are left out.
   Bytes saved_bytes;
 
   // Decided by lay_out, per place.
   std::array<Bytes, kPlaces> arena{};
   std::array<Bytes, kPlaces> persistent{};
-  std::array<Bytes, kStreams> scratch{};         ///< size of each stream's scratch region on the device
+  std::array<Bytes, kStreams> scratch{};  ///< size of each stream's scratch region on the device
   std::array<Bytes, kStreams> scratch_offset{};
 
   [[nodiscard]] const Tensor& tensor(Operand operand) const {

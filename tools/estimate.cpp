@@ -73,7 +73,8 @@ class Estimate : public Command {
     auto request = flags_.read();
     if (!request) return request.error();
     // The least that a step can be; plan has a larger batch unless told otherwise.
-    if (!request->training.micro_batch && !request->training.accumulation && !request->training.global_batch) {
+    if (!request->training.micro_batch && !request->training.accumulation &&
+        !request->training.global_batch) {
       request->training.micro_batch = 1;
       request->training.accumulation = 1;
     }

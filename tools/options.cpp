@@ -60,10 +60,12 @@ Error unexpected(const CLI::App& root, const std::vector<CommandRow>& commands) 
 // Leaves out the mark of flags that turn something off.
 class HelpText : public CLI::Formatter {
  public:
-  [[nodiscard]] std::string make_option_name(const CLI::Option* option, bool positional) const override {
+  [[nodiscard]] std::string make_option_name(const CLI::Option* option,
+                                             bool positional) const override {
     constexpr std::string_view kMark = "{false}";
     std::string name = CLI::Formatter::make_option_name(option, positional);
-    for (auto at = name.find(kMark); at != std::string::npos; at = name.find(kMark)) name.erase(at, kMark.size());
+    for (auto at = name.find(kMark); at != std::string::npos; at = name.find(kMark))
+      name.erase(at, kMark.size());
     return name;
   }
 };
@@ -160,7 +162,8 @@ int run_commands(const std::vector<CommandRow>& commands,
     return exit_code(ErrorCode::kBadInput);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return root.exit(error);
-    print_error(has_unknown_flag(root) ? unexpected(root, commands) : bad_input("", one_line(error.what())));
+    print_error(has_unknown_flag(root) ? unexpected(root, commands)
+                                       : bad_input("", one_line(error.what())));
     return exit_code(ErrorCode::kBadInput);
   }
   if (root.get_subcommands().empty()) {

@@ -64,7 +64,8 @@ int run_commands(const std::vector<CommandRow>& commands,
 /// `ftplan: text` on standard error.
 void print_error(const Error& error);
 
-/// Why the file that `flag` names was not written: bad input where its folder does not exist, else what failed.
+/// Why the file that `flag` names was not written: bad input where its folder does not exist, else
+/// what failed.
 Error write_error(const std::string& flag, const std::string& path, const Error& error);
 
 }  // namespace ftplan::tools

@@ -68,7 +68,8 @@ class MakePlan : public Command {
     if (output_) make_relative(resolved->job.request, *output_);
     auto made = planner::make_plan({resolved->job, resolved->machine, resolved->facts});
     if (!made) return made.error();
-    // Another measurement may change the choice, and that what is to be measured; it ends with all of it measured.
+    // Another measurement may change the choice, and that what is to be measured; it ends with all
+    // of it measured.
     for (int round = 0; round < 3 && measure_missing(*made, *resolved); ++round) {
       made = planner::make_plan({resolved->job, resolved->machine, resolved->facts});
       if (!made) return made.error();
@@ -81,18 +82,22 @@ class MakePlan : public Command {
   }
 
  private:
-  // Has the worker measure the scratch that the plan only bounds; false when there is nothing to gain.
+  // Has the worker measure the scratch that the plan only bounds; false when there is nothing to
+  // gain.
   static bool measure_missing(const std::variant<Plan, Infeasible>& made, Resolved& resolved) {
     const Plan* plan = std::get_if<Plan>(&made);
-    const bool here = resolved.machine.backend == Backend::kCpu && resolved.job.request.runtime == "ftplan";
+    const bool here =
+        resolved.machine.backend == Backend::kCpu && resolved.job.request.runtime == "ftplan";
     if (plan == nullptr || !here || resolved.job.ranks() > 1 || find_worker().empty()) return false;
     const auto wanted = estimator::operations_to_measure(
         {resolved.job, plan->strategy, resolved.machine, resolved.facts, plan->steps}, 0);
     if (!wanted.ok()) return false;
     const auto& known = resolved.machine.scratch;
-    const bool complete = std::all_of(wanted->begin(), wanted->end(), [&](const std::string& operation) {
-      return std::any_of(known.begin(), known.end(), [&](const auto& entry) { return entry.operation == operation; });
-    });
+    const bool complete =
+        std::all_of(wanted->begin(), wanted->end(), [&](const std::string& operation) {
+          return std::any_of(known.begin(), known.end(),
+                             [&](const auto& entry) { return entry.operation == operation; });
+        });
     if (complete) return false;
     std::error_code error;
     const auto folder = std::filesystem::temp_directory_path(error);

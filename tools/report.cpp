@@ -1,3 +1,5 @@
+#include "reports/report.h"
+
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -14,7 +16,6 @@
 #include "estimator/predict.h"
 #include "models/files.h"
 #include "program/lower.h"
-#include "reports/report.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
@@ -88,8 +89,9 @@ class Report : public Command {
     const auto job = job_of(input.plan);
     if (!job) return job.error();
     for (const RankPrediction& rank : input.plan.predicted) {
-      const auto program = program::lower(*job, input.plan.strategy, input.plan.machine,
-                                          {.kind = program::ProgramKind::kTrain, .rank = rank.rank});
+      const auto program =
+          program::lower(*job, input.plan.strategy, input.plan.machine,
+                         {.kind = program::ProgramKind::kTrain, .rank = rank.rank});
       if (!program) return program.error();
       input.timelines.push_back(estimator::simulate(*program, rank.rank));
     }

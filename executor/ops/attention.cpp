@@ -1,3 +1,5 @@
+#include "program/ops/attention.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -7,7 +9,6 @@
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "program/attributes.h"
-#include "program/ops/attention.h"
 
 namespace ftplan::executor::FTPLAN_ISA {
 namespace {
@@ -18,8 +19,8 @@ constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
 // Packs rows of one head as f32, `scale` times.
 template <class T>
-void pack(const View& from, std::int64_t row, std::int64_t count, std::int64_t head, std::int64_t size, float scale,
-          float* to) {
+void pack(const View& from, std::int64_t row, std::int64_t count, std::int64_t head,
+          std::int64_t size, float scale, float* to) {
   for (std::int64_t r = 0; r < count; ++r) {
     const T* source = row_of<T>(from, row + r) + head * size;
     float* out = to + r * size;
@@ -29,8 +30,8 @@ void pack(const View& from, std::int64_t row, std::int64_t count, std::int64_t h
 }
 
 template <class T>
-void unpack(const float* from, const View& to, std::int64_t row, std::int64_t count, std::int64_t head,
-            std::int64_t size, bool accumulate) {
+void unpack(const float* from, const View& to, std::int64_t row, std::int64_t count,
+            std::int64_t head, std::int64_t size, bool accumulate) {
   for (std::int64_t r = 0; r < count; ++r) {
     T* out = row_of<T>(to, row + r) + head * size;
     const float* source = from + r * size;
@@ -50,15 +51,16 @@ struct Sight {
   [[nodiscard]] std::int64_t end(std::int64_t query) const { return offset + query + 1; }
 };
 
-// Keys [begin, end) that some query of a block sees. Starts never fall within a row, except for padding at its end.
+// Keys [begin, end) that some query of a block sees. Starts never fall within a row, except for
+// padding at its end.
 Part seen_by(const Sight& sight, std::int64_t query, std::int64_t count) {
   std::int64_t first = sight.first(query);
   for (std::int64_t i = 1; i < count; ++i) first = std::min(first, sight.first(query + i));
   return {first, sight.end(query + count - 1)};
 }
 
-void mask(const Sight& sight, std::int64_t query, std::int64_t count, std::int64_t key, std::int64_t keys,
-          float value, float* scores) {
+void mask(const Sight& sight, std::int64_t query, std::int64_t count, std::int64_t key,
+          std::int64_t keys, float value, float* scores) {
   for (std::int64_t i = 0; i < count; ++i) {
     float* row = scores + i * keys;
     const std::int64_t first = std::clamp(sight.first(query + i) - key, std::int64_t{0}, keys);
@@ -75,7 +77,8 @@ struct Online {
   float* sum;
 };
 
-void absorb(float* scores, std::int64_t count, std::int64_t keys, std::int64_t size, const Online& online) {
+void absorb(float* scores, std::int64_t count, std::int64_t keys, std::int64_t size,
+            const Online& online) {
   for (std::int64_t i = 0; i < count; ++i) {
     float* row = scores + i * keys;
     float most = online.maximum[i];
@@ -132,18 +135,19 @@ struct Forward {
       const std::int64_t keys = std::min(blocks.keys, seen.end - key);
       pack<T>(k, row * keys_of_row + key, keys, kv_head, size, 1, packed_keys);
       pack<T>(v, row * keys_of_row + key, keys, kv_head, size, 1, packed_values);
-      multiply_block(count, keys, size, 1, queries, size, Transposed::kNo, packed_keys, size, Transposed::kYes, 0,
-                     scores, keys);
+      multiply_block(count, keys, size, 1, queries, size, Transposed::kNo, packed_keys, size,
+                     Transposed::kYes, 0, scores, keys);
       mask(sight, query, count, key, keys, kMasked, scores);
       absorb(scores, count, keys, size, online);
-      multiply_block(count, size, keys, 1, scores, keys, Transposed::kNo, packed_values, size, Transposed::kNo, 1,
-                     online.output, size);
+      multiply_block(count, size, keys, 1, scores, keys, Transposed::kNo, packed_values, size,
+                     Transposed::kNo, 1, online.output, size);
     }
     for (std::int64_t i = 0; i < count; ++i) {
       const float inverse = 1.0F / online.sum[i];
       for (std::int64_t d = 0; d < size; ++d) online.output[i * size + d] *= inverse;
       if (log_sum != nullptr) {
-        log_sum[(row * a.heads + head) * a.sequence + query + i] = online.maximum[i] + std::log(online.sum[i]);
+        log_sum[(row * a.heads + head) * a.sequence + query + i] =
+            online.maximum[i] + std::log(online.sum[i]);
       }
     }
     unpack<T>(online.output, o, token, count, head, size, false);
@@ -195,7 +199,8 @@ struct Backward {
     const std::int64_t heads = a.heads / a.kv_heads;
     for (std::int64_t head = kv_head * heads; head < (kv_head + 1) * heads; ++head) {
       std::memset(w.dq, 0, bytes);
-      for (std::int64_t key = 0; key < a.sequence; key += blocks.keys) keys_block<T>(row, head, kv_head, key, w);
+      for (std::int64_t key = 0; key < a.sequence; key += blocks.keys)
+        keys_block<T>(row, head, kv_head, key, w);
       if (dq) unpack<T>(w.dq, dq, row * a.sequence, a.sequence, head, a.head_size, add_dq);
     }
     if (dk) unpack<T>(w.dk, dk, row * a.sequence, a.sequence, kv_head, a.head_size, add_dk);
@@ -203,31 +208,34 @@ struct Backward {
   }
 
   template <class T>
-  void keys_block(std::int64_t row, std::int64_t head, std::int64_t kv_head, std::int64_t key, const Work& w) const {
+  void keys_block(std::int64_t row, std::int64_t head, std::int64_t kv_head, std::int64_t key,
+                  const Work& w) const {
     const std::int64_t keys = std::min(blocks.keys, a.sequence - key);
     pack<T>(k, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.keys);
     pack<T>(v, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.values);
     const Sight sight{starts + row * a.sequence, 0};
-    for (std::int64_t query = key / blocks.queries * blocks.queries; query < a.sequence; query += blocks.queries) {
+    for (std::int64_t query = key / blocks.queries * blocks.queries; query < a.sequence;
+         query += blocks.queries) {
       const std::int64_t count = std::min(blocks.queries, a.sequence - query);
       const Part seen = seen_by(sight, query, count);
-      if (seen.begin < key + keys && seen.end > key) pair<T>(row, head, query, count, key, keys, sight, w);
+      if (seen.begin < key + keys && seen.end > key)
+        pair<T>(row, head, query, count, key, keys, sight, w);
     }
   }
 
   template <class T>
-  void pair(std::int64_t row, std::int64_t head, std::int64_t query, std::int64_t count, std::int64_t key,
-            std::int64_t keys, const Sight& sight, const Work& w) const {
+  void pair(std::int64_t row, std::int64_t head, std::int64_t query, std::int64_t count,
+            std::int64_t key, std::int64_t keys, const Sight& sight, const Work& w) const {
     const std::int64_t size = a.head_size;
     const std::int64_t token = row * a.sequence + query;
     const float scale = 1.0F / std::sqrt(static_cast<float>(size));
     pack<T>(q, token, count, head, size, scale, w.queries);
     pack<T>(d_o, token, count, head, size, 1, w.d_out);
     pack<T>(o, token, count, head, size, 1, w.out);
-    multiply_block(count, keys, size, 1, w.queries, size, Transposed::kNo, w.keys, size, Transposed::kYes, 0,
-                   w.scores, keys);
-    multiply_block(count, keys, size, 1, w.d_out, size, Transposed::kNo, w.values, size, Transposed::kYes, 0,
-                   w.d_scores, keys);
+    multiply_block(count, keys, size, 1, w.queries, size, Transposed::kNo, w.keys, size,
+                   Transposed::kYes, 0, w.scores, keys);
+    multiply_block(count, keys, size, 1, w.d_out, size, Transposed::kNo, w.values, size,
+                   Transposed::kYes, 0, w.d_scores, keys);
     mask(sight, query, count, key, keys, kMasked, w.scores);
     const float* sums = log_sum + (row * a.heads + head) * a.sequence + query;
     for (std::int64_t i = 0; i < count; ++i) {
@@ -244,12 +252,12 @@ struct Backward {
       }
     }
     // Queries are scaled already, so that dk needs no factor.
-    multiply_block(count, size, keys, scale, w.d_scores, keys, Transposed::kNo, w.keys, size, Transposed::kNo, 1,
-                   w.dq + query * size, size);
-    multiply_block(keys, size, count, 1, w.d_scores, keys, Transposed::kYes, w.queries, size, Transposed::kNo, 1,
-                   w.dk + key * size, size);
-    multiply_block(keys, size, count, 1, w.scores, keys, Transposed::kYes, w.d_out, size, Transposed::kNo, 1,
-                   w.dv + key * size, size);
+    multiply_block(count, size, keys, scale, w.d_scores, keys, Transposed::kNo, w.keys, size,
+                   Transposed::kNo, 1, w.dq + query * size, size);
+    multiply_block(keys, size, count, 1, w.d_scores, keys, Transposed::kYes, w.queries, size,
+                   Transposed::kNo, 1, w.dk + key * size, size);
+    multiply_block(keys, size, count, 1, w.scores, keys, Transposed::kYes, w.d_out, size,
+                   Transposed::kNo, 1, w.dv + key * size, size);
   }
 };
 
@@ -259,16 +267,17 @@ void attention(Call& call) {
   const auto& a = call.attributes<AttentionAttributes>();
   const auto blocks = program::attention_blocks(a);
   const bool cached = a.cache > 0;
-  const Forward forward{a,
-                        blocks,
-                        call.in[0],
-                        call.in[1],
-                        call.in[2],
-                        call.out[0],
-                        call.in[3].as<std::int32_t>(),
-                        call.out[1].as<float>(),
-                        cached ? static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength)) : 0,
-                        cached ? a.cache : a.sequence};
+  const Forward forward{
+      a,
+      blocks,
+      call.in[0],
+      call.in[1],
+      call.in[2],
+      call.out[0],
+      call.in[3].as<std::int32_t>(),
+      call.out[1].as<float>(),
+      cached ? static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength)) : 0,
+      cached ? a.cache : a.sequence};
   float* work = call.scratch.take_array<float>(call.threads * blocks.forward_floats).data();
   const std::int64_t query_blocks = (a.sequence + blocks.queries - 1) / blocks.queries;
   const std::int64_t tasks = a.rows * a.heads * query_blocks;

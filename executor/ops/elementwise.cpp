@@ -42,9 +42,8 @@ void add(Call& call) {
   const View x = call.in[0];
   const View y = call.update[0];
   FTPLAN_CHECK(x.tensor->contiguous() && y.tensor->contiguous());
-  with_type(x.dtype(), [&]<class T>(T) {
-    convert(x.as<T>(), y.as<T>(), y.elements(), true, call.threads);
-  });
+  with_type(x.dtype(),
+            [&]<class T>(T) { convert(x.as<T>(), y.as<T>(), y.elements(), true, call.threads); });
 }
 
 void gated_silu(Call& call) {

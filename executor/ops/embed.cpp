@@ -7,14 +7,16 @@
 namespace ftplan::executor::FTPLAN_ISA {
 namespace {
 
-// Sums the gradients of every token with each id of [part.begin, part.end), in the order of tokens, rounding once.
+// Sums the gradients of every token with each id of [part.begin, part.end), in the order of tokens,
+// rounding once.
 template <class T, class G>
-void sum_rows(const View& dx, const std::int32_t* ids, const std::int32_t* order, const View& table, Part part,
-              bool accumulate, float* sum) {
+void sum_rows(const View& dx, const std::int32_t* ids, const std::int32_t* order, const View& table,
+              Part part, bool accumulate, float* sum) {
   const std::int64_t width = table.width();
   const std::int64_t tokens = dx.rows();
-  const auto* at = std::lower_bound(order, order + tokens, part.begin,
-                                    [&](std::int32_t token, std::int64_t id) { return ids[token] < id; });
+  const auto* at =
+      std::lower_bound(order, order + tokens, part.begin,
+                       [&](std::int32_t token, std::int64_t id) { return ids[token] < id; });
   for (std::int64_t id = part.begin; id < part.end; ++id) {
     G* out = row_of<G>(table, id);
     const bool used = at != order + tokens && ids[*at] == id;
@@ -59,8 +61,8 @@ void embed_backward(Call& call) {
     with_type(table.dtype(), [&]<class G>(G) {
 #pragma omp parallel for schedule(static, 1) num_threads(call.threads)
       for (int t = 0; t < call.threads; ++t) {
-        sum_rows<T, G>(dx, ids, order, table, part_of(table.rows(), call.threads, t), call.accumulates(0),
-                       sums + t * table.width());
+        sum_rows<T, G>(dx, ids, order, table, part_of(table.rows(), call.threads, t),
+                       call.accumulates(0), sums + t * table.width());
       }
     });
   });

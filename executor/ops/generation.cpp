@@ -15,7 +15,8 @@ void append_cache(Call& call) {
   const auto length = static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength));
   const std::int64_t row_bytes = values.width() * size_of(values.dtype()).value;
   for (std::int64_t row = 0; row < a.rows; ++row) {
-    std::memcpy(cache.data + (row * a.cache + length) * row_bytes, values.data + row * a.sequence * row_bytes,
+    std::memcpy(cache.data + (row * a.cache + length) * row_bytes,
+                values.data + row * a.sequence * row_bytes,
                 static_cast<std::size_t>(a.sequence * row_bytes));
   }
 }
@@ -25,7 +26,8 @@ void take_last(Call& call) {
   const View h = call.in[0];
   const std::int64_t row_bytes = h.width() * size_of(h.dtype()).value;
   for (std::int64_t row = 0; row < a.rows; ++row) {
-    std::memcpy(call.out[0].data + row * row_bytes, h.data + ((row + 1) * a.sequence - 1) * row_bytes,
+    std::memcpy(call.out[0].data + row * row_bytes,
+                h.data + ((row + 1) * a.sequence - 1) * row_bytes,
                 static_cast<std::size_t>(row_bytes));
   }
 }

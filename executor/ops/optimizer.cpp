@@ -16,7 +16,8 @@ struct Update {
 
 // `value` is the f32 value of the weight: the weight itself or its master.
 template <class G>
-void update_run(const Update& u, const G* g, float* value, float* m, float* v, std::int64_t begin, std::int64_t end) {
+void update_run(const Update& u, const G* g, float* value, float* m, float* v, std::int64_t begin,
+                std::int64_t end) {
 #pragma omp simd
   for (std::int64_t i = begin; i < end; ++i) {
     const float gradient = widen(g[i]) * u.coefficient;
@@ -81,7 +82,8 @@ void adamw(Call& call) {
 #pragma omp parallel for schedule(static) num_threads(call.threads)
     for (std::int64_t begin = 0; begin < count; begin += kRun) {
       const std::int64_t end = std::min(count, begin + kRun);
-      update_run(u, g.as<G>(), value, call.update[1].as<float>(), call.update[2].as<float>(), begin, end);
+      update_run(u, g.as<G>(), value, call.update[1].as<float>(), call.update[2].as<float>(), begin,
+                 end);
       if (!master) continue;
       auto* rounded = w.as<Bf16>();
 #pragma omp simd

@@ -24,8 +24,8 @@ void scale_row(const T* x, const T* w, float scale, std::int64_t width, T* y) {
 }
 
 template <class T>
-void backward_row(const T* dy, const T* x, const T* w, float scale, std::int64_t width, bool accumulate, T* dx,
-                  float* dw) {
+void backward_row(const T* dy, const T* x, const T* w, float scale, std::int64_t width,
+                  bool accumulate, T* dx, float* dw) {
   float dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (std::int64_t i = 0; i < width; ++i) dot += widen(dy[i]) * widen(w[i]) * widen(x[i]);
@@ -83,15 +83,17 @@ void rms_norm_backward(Call& call) {
   const View dw = call.out[1];
   const std::int64_t width = x.width();
   float* partial = dw ? call.scratch.take_array<float>(call.threads * width).data() : nullptr;
-  if (partial != nullptr) std::memset(partial, 0, static_cast<std::size_t>(call.threads * width) * sizeof(float));
+  if (partial != nullptr)
+    std::memset(partial, 0, static_cast<std::size_t>(call.threads * width) * sizeof(float));
   with_type(x.dtype(), [&]<class T>(T) {
-    // Each thread sums its own rows, and the sums are added in the order of threads.
+  // Each thread sums its own rows, and the sums are added in the order of threads.
 #pragma omp parallel for schedule(static, 1) num_threads(call.threads)
     for (int t = 0; t < call.threads; ++t) {
       const Part part = part_of(x.rows(), call.threads, t);
       for (std::int64_t r = part.begin; r < part.end; ++r) {
-        backward_row(row_of<T>(dy, r), row_of<T>(x, r), w.as<T>(), inv_rms[r], width, call.accumulates(0),
-                     dx ? row_of<T>(dx, r) : nullptr, partial == nullptr ? nullptr : partial + t * width);
+        backward_row(row_of<T>(dy, r), row_of<T>(x, r), w.as<T>(), inv_rms[r], width,
+                     call.accumulates(0), dx ? row_of<T>(dx, r) : nullptr,
+                     partial == nullptr ? nullptr : partial + t * width);
       }
     }
   });

@@ -11,7 +11,9 @@
 namespace ftplan::program {
 namespace {
 
-std::string check(const OpView& v) { return agree(same(v.in(0), v.update(0)), "x and y must agree"); }
+std::string check(const OpView& v) {
+  return agree(same(v.in(0), v.update(0)), "x and y must agree");
+}
 Flops flops(const OpView& v) { return flops_per_element(v.update(0), 1); }
 
 void differentiate(const Instruction& forward, Backward& backward) {

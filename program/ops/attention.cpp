@@ -19,8 +19,8 @@ namespace {
 
 bool fits(const AttentionAttributes& a, const Tensor& q, const Tensor& k, const Tensor& v) {
   return q.shape.width() == a.heads * a.head_size && q.shape.rows() == a.rows * a.sequence &&
-         k.shape.width() == a.kv_heads * a.head_size && v.shape == k.shape && a.heads % a.kv_heads == 0 &&
-         q.dtype == k.dtype && k.dtype == v.dtype;
+         k.shape.width() == a.kv_heads * a.head_size && v.shape == k.shape &&
+         a.heads % a.kv_heads == 0 && q.dtype == k.dtype && k.dtype == v.dtype;
 }
 
 bool starts_fit(const AttentionAttributes& a, const Tensor& document_start) {
@@ -30,8 +30,10 @@ bool starts_fit(const AttentionAttributes& a, const Tensor& document_start) {
 std::string check(const OpView& v) {
   const auto& a = v.attributes<AttentionAttributes>();
   const bool log_sum = !v.has_out(1) || v.out(1).shape.elements() == a.heads * v.in(0).shape.rows();
-  return agree(fits(a, v.in(0), v.in(1), v.in(2)) && same(v.in(0), v.out(0)) && log_sum && starts_fit(a, v.in(3)),
-               "q, k, v, o, the log-sum and the document starts must agree with heads and head_size");
+  return agree(
+      fits(a, v.in(0), v.in(1), v.in(2)) && same(v.in(0), v.out(0)) && log_sum &&
+          starts_fit(a, v.in(3)),
+      "q, k, v, o, the log-sum and the document starts must agree with heads and head_size");
 }
 
 std::string check_backward(const OpView& v) {
@@ -39,8 +41,10 @@ std::string check_backward(const OpView& v) {
   const bool gradients = (!v.has_out(0) || same(v.out(0), v.in(1))) &&
                          (!v.has_out(1) || same(v.out(1), v.in(2))) &&
                          (!v.has_out(2) || same(v.out(2), v.in(3)));
-  return agree(fits(a, v.in(1), v.in(2), v.in(3)) && same(v.in(0), v.in(4)) && gradients && starts_fit(a, v.in(6)),
-               "do, document starts, q, k, v, o and their gradients must agree with heads and head_size");
+  return agree(
+      fits(a, v.in(1), v.in(2), v.in(3)) && same(v.in(0), v.in(4)) && gradients &&
+          starts_fit(a, v.in(6)),
+      "do, document starts, q, k, v, o and their gradients must agree with heads and head_size");
 }
 
 // Causal: half of the score matrix, two products forward and five backward.
@@ -105,7 +109,8 @@ AttentionBlocks attention_blocks(const AttentionAttributes& a) {
   // Scores; q and o blocks; k and v blocks; maximum and sum per query.
   blocks.forward_floats =
       round_up(scores + 2 * blocks.queries * d + 2 * blocks.keys * d + 2 * blocks.queries, 16);
-  // Scores and their gradients; do, o, q blocks; k and v blocks; delta; dq, dk and dv of a whole row.
+  // Scores and their gradients; do, o, q blocks; k and v blocks; delta; dq, dk and dv of a whole
+  // row.
   blocks.backward_floats = round_up(2 * scores + 3 * blocks.queries * d + 2 * blocks.keys * d +
                                         blocks.queries + 3 * a.sequence * d,
                                     16);

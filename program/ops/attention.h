@@ -7,8 +7,8 @@
 
 /// Causal attention with grouped keys and values, block by block, never a full score matrix.
 ///
-/// Query i of a row attends to keys document_start[i] .. i of that row. With a cache, query i stands at
-/// `cache length + i`, and keys are those of the cache.
+/// Query i of a row attends to keys document_start[i] .. i of that row. With a cache, query i
+/// stands at `cache length + i`, and keys are those of the cache.
 ///
 /// Shapes   q_T(H*D), k_T(K*D), v_T(K*D), document_start_T -> o_T(H*D), log_sum_HT (f32)
 /// Keeps    q, k, v, o and the log-sum: 4*H bytes a token beside them
@@ -18,7 +18,8 @@ namespace ftplan::program {
 
 /// in {q, k, v, document_start}, out {o, log_sum?}; AttentionAttributes
 OpRow attention_row();
-/// in {do, q, k, v, o, log_sum, document_start}, out {dq, dk, dv}, each may be absent; dq may be do's bytes
+/// in {do, q, k, v, o, log_sum, document_start}, out {dq, dk, dv}, each may be absent; dq may be
+/// do's bytes
 OpRow attention_backward_row();
 
 /// Blocks of the CPU kernels and the f32 values each thread needs for them.

@@ -27,7 +27,8 @@ inline Flops flops_per_element(const Tensor& tensor, double factor) {
   return {factor * static_cast<double>(tensor.shape.elements())};
 }
 
-/// Chunk of a reduction whose partial sums are added in a fixed order, so that the sum does not depend on threads.
+/// Chunk of a reduction whose partial sums are added in a fixed order, so that the sum does not
+/// depend on threads.
 inline constexpr std::int64_t kReductionChunk = 1 << 15;
 
 }  // namespace ftplan::program

@@ -31,7 +31,8 @@ OpRow reduce_scatter_row() {
           .scratch = no_scratch};
 }
 OpRow all_gather_row() {
-  return {.name = "all_gather", .check = check_all_gather, .flops = no_flops, .scratch = no_scratch};
+  return {
+      .name = "all_gather", .check = check_all_gather, .flops = no_flops, .scratch = no_scratch};
 }
 OpRow all_reduce_row() {
   return {.name = "all_reduce", .check = check_any, .flops = no_flops, .scratch = no_scratch};

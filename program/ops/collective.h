@@ -2,13 +2,14 @@
 
 #include "program/op_table.h"
 
-/// Collectives over all ranks. Every rank issues them in one order with equal sizes. 16-bit values travel as they are
-/// and are added in f32, in rank order.
+/// Collectives over all ranks. Every rank issues them in one order with equal sizes. 16-bit values
+/// travel as they are and are added in f32, in rank order.
 ///
 /// Shapes   full_N, shard_(N/R)                        R ranks
 namespace ftplan::program {
 
-/// in {full}, out {shard}: the rank's shard of the sum; the shard may be the rank's part of full. CollectiveAttributes
+/// in {full}, out {shard}: the rank's shard of the sum; the shard may be the rank's part of full.
+/// CollectiveAttributes
 OpRow reduce_scatter_row();
 /// update {full}: each rank's part reaches all. CollectiveAttributes
 OpRow all_gather_row();

@@ -2,8 +2,8 @@
 
 #include "program/op_table.h"
 
-/// Dropout with masks from a counter: the key of a value is (seed, step, row in the global batch, position, layer, site,
-/// channel), so every layout drops the same values and nothing is kept.
+/// Dropout with masks from a counter: the key of a value is (seed, step, row in the global batch,
+/// position, layer, site, channel), so every layout drops the same values and nothing is kept.
 ///
 /// Shapes   x_TI, row_ids_B -> y_TI                   B rows of T/B positions
 /// Keeps    nothing: masks are made again

@@ -14,7 +14,9 @@ namespace {
 std::string check_cast(const OpView& v) {
   return agree(v.in(0).shape.elements() == v.out(0).shape.elements(), "x and y must have one size");
 }
-std::string check_copy(const OpView& v) { return agree(same(v.in(0), v.out(0)), "x and y must agree"); }
+std::string check_copy(const OpView& v) {
+  return agree(same(v.in(0), v.out(0)), "x and y must agree");
+}
 std::string check_zero(const OpView&) { return {}; }
 
 // Products with the cast write straight into the gradient of its source, see Backward::contribute.

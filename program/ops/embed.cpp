@@ -16,7 +16,8 @@ namespace {
 
 std::string check(const OpView& v) {
   return agree(v.in(0).shape.elements() == v.out(0).shape.rows() &&
-                   v.in(1).shape.width() == v.out(0).shape.width() && v.in(1).dtype == v.out(0).dtype,
+                   v.in(1).shape.width() == v.out(0).shape.width() &&
+                   v.in(1).dtype == v.out(0).dtype,
                "ids must be one a row of x, table and x of one width and type");
 }
 std::string check_backward(const OpView& v) {

@@ -5,8 +5,8 @@
 /// SwiGLU: `a = silu(g) * u`.
 ///
 /// Shapes   g_TF, u_TF -> a_TF
-/// Keeps    g and u: 2*T*F values; the backward overwrites them with their gradients and yields a in da's bytes
-/// Scratch  none
+/// Keeps    g and u: 2*T*F values; the backward overwrites them with their gradients and yields a
+/// in da's bytes Scratch  none
 /// @source  Shazeer 2020, arXiv:2002.05202, equation 5
 namespace ftplan::program {
 

@@ -13,16 +13,16 @@ namespace {
 
 std::string check_append(const OpView& v) {
   const auto& a = v.attributes<AttentionAttributes>();
-  return agree(v.in(0).shape.rows() == a.rows * a.sequence &&
-                   v.update(0).shape.rows() == a.rows * a.cache &&
-                   v.in(0).shape.width() == v.update(0).shape.width() &&
-                   v.in(0).dtype == v.update(0).dtype,
-               "values and cache must agree in rows, width and type");
+  return agree(
+      v.in(0).shape.rows() == a.rows * a.sequence && v.update(0).shape.rows() == a.rows * a.cache &&
+          v.in(0).shape.width() == v.update(0).shape.width() && v.in(0).dtype == v.update(0).dtype,
+      "values and cache must agree in rows, width and type");
 }
 std::string check_take_last(const OpView& v) {
   const auto& a = v.attributes<AttentionAttributes>();
   return agree(v.in(0).shape.rows() == a.rows * a.sequence && v.out(0).shape.rows() == a.rows &&
-                   v.in(0).shape.width() == v.out(0).shape.width() && v.in(0).dtype == v.out(0).dtype,
+                   v.in(0).shape.width() == v.out(0).shape.width() &&
+                   v.in(0).dtype == v.out(0).dtype,
                "the result must have one row for each sequence");
 }
 std::string check_argmax(const OpView& v) {

@@ -5,8 +5,8 @@
 /// What generation needs beside the forward ops.
 namespace ftplan::program {
 
-/// in {values_T(K*D)}, update {cache_(B*C)(K*D)}: row b's values go to positions cache length.. of its cache;
-/// AttentionAttributes
+/// in {values_T(K*D)}, update {cache_(B*C)(K*D)}: row b's values go to positions cache length.. of
+/// its cache; AttentionAttributes
 OpRow append_cache_row();
 /// in {h_TH}, out {last_BH}: the last position of each row; AttentionAttributes
 OpRow take_last_row();

@@ -6,14 +6,17 @@
 ///
 /// Shapes   g_N, w_N, master_N, m_N, v_N               N values, padded
 /// Scratch  8 bytes for every 32,768 values of the norm's partial sums, added in order
-/// @source  Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; clipping as torch.nn.utils.clip_grad_norm_
+/// @source  Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; clipping as
+/// torch.nn.utils.clip_grad_norm_
 namespace ftplan::program {
 
 /// in {g}, update {sum}: sum (f64) += sum of g^2
 OpRow square_sum_row();
-/// in {sum}, out {coefficient (f32)}: min(1, limit / (norm + 1e-6)); writes Scalar::kGradientsFinite; ClipAttributes
+/// in {sum}, out {coefficient (f32)}: min(1, limit / (norm + 1e-6)); writes
+/// Scalar::kGradientsFinite; ClipAttributes
 OpRow clip_row();
-/// in {g, coefficient}, update {w, m, v, master?}: with a master (f32), w is its rounding; AdamwAttributes
+/// in {g, coefficient}, update {w, m, v, master?}: with a master (f32), w is its rounding;
+/// AdamwAttributes
 OpRow adamw_row();
 
 }  // namespace ftplan::program

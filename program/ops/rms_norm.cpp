@@ -35,8 +35,8 @@ std::string check_apply(const OpView& v) {
 }
 
 std::string check_backward(const OpView& v) {
-  const bool inputs = same(v.in(0), v.in(1)) && is_weight_of(v.in(2), v.in(1)) &&
-                      is_row_scale_of(v.in(3), v.in(1));
+  const bool inputs =
+      same(v.in(0), v.in(1)) && is_weight_of(v.in(2), v.in(1)) && is_row_scale_of(v.in(3), v.in(1));
   const bool dx = !v.has_out(0) || same(v.out(0), v.in(1));
   const bool dw = !v.has_out(1) || v.out(1).shape.elements() == v.in(1).shape.width();
   return agree(inputs && dx && dw, "dy, x and dx must agree, dw must have x's width");

@@ -64,8 +64,8 @@ class ForwardBuilder {
     const bool ordered = low_.trains() && !low_.job.lora();
     io.token_order = ordered ? host("token order", tokens_) : kNone;
     Instruction batch{.op = Op::kBatch};
-    for (const TensorId id : {io.ids, io.targets, io.positions, io.document_start, io.row_ids,
-                              io.token_order}) {
+    for (const TensorId id :
+         {io.ids, io.targets, io.positions, io.document_start, io.row_ids, io.token_order}) {
       batch.out.push_back({id});
     }
     emit_.emit(batch);
@@ -96,7 +96,8 @@ class ForwardBuilder {
     }
   }
 
-  // The first layer of a LoRA training stands alone: nothing before it learns, so its backward stops early.
+  // The first layer of a LoRA training stands alone: nothing before it learns, so its backward
+  // stops early.
   void add_layers() {
     const auto layers = static_cast<std::int32_t>(low_.layers());
     const bool alone = low_.trains() && low_.job.lora() && layers > 1;
@@ -114,11 +115,21 @@ class ForwardBuilder {
     for (const LayerOp& op : ops) residuals_left += op.kind == LayerOpKind::kAddResidual ? 1 : 0;
     for (const LayerOp& op : ops) {
       switch (op.kind) {
-        case LayerOpKind::kNorm: add_norm(op); break;
-        case LayerOpKind::kLinear: add_linear(op, residuals_left == 1); break;
-        case LayerOpKind::kRotate: add_rotation(op); break;
-        case LayerOpKind::kAttention: add_attention(); break;
-        case LayerOpKind::kGatedSilu: add_gated_silu(); break;
+        case LayerOpKind::kNorm:
+          add_norm(op);
+          break;
+        case LayerOpKind::kLinear:
+          add_linear(op, residuals_left == 1);
+          break;
+        case LayerOpKind::kRotate:
+          add_rotation(op);
+          break;
+        case LayerOpKind::kAttention:
+          add_attention();
+          break;
+        case LayerOpKind::kGatedSilu:
+          add_gated_silu();
+          break;
         case LayerOpKind::kAddResidual:
           --residuals_left;
           add_residual(op);
@@ -128,7 +139,8 @@ class ForwardBuilder {
     emit_.close();
   }
 
-  // All segments of layers use the same storages: what one layer keeps has the place that another's has.
+  // All segments of layers use the same storages: what one layer keeps has the place that another's
+  // has.
   TensorId in_layer(const char* name, Shape shape, DType dtype) {
     if (next_made_ == made_.size()) made_.push_back(emit_.transient(name, shape, dtype));
     return made_[next_made_++];
@@ -158,12 +170,18 @@ class ForwardBuilder {
 
   static const char* value_name(Value value) {
     switch (value) {
-      case Value::kQuery: return "query";
-      case Value::kKey: return "key";
-      case Value::kValue: return "value";
-      case Value::kGate: return "gate";
-      case Value::kUp: return "up";
-      default: return "branch";
+      case Value::kQuery:
+        return "query";
+      case Value::kKey:
+        return "key";
+      case Value::kValue:
+        return "value";
+      case Value::kGate:
+        return "gate";
+      case Value::kUp:
+        return "up";
+      default:
+        return "branch";
     }
   }
 
@@ -236,11 +254,10 @@ class ForwardBuilder {
     Operand key = values_[at(Value::kKey)];
     Operand value = values_[at(Value::kValue)];
     if (low_.generates()) {
-      for (const auto& [from, cache] : {std::pair{key, key_cache_}, std::pair{value, value_cache_}}) {
-        emit_.emit({.op = Op::kAppendCache,
-                    .attributes = attributes,
-                    .in = {from},
-                    .update = {{cache}}});
+      for (const auto& [from, cache] :
+           {std::pair{key, key_cache_}, std::pair{value, value_cache_}}) {
+        emit_.emit(
+            {.op = Op::kAppendCache, .attributes = attributes, .in = {from}, .update = {{cache}}});
       }
       key = {key_cache_};
       value = {value_cache_};
@@ -251,10 +268,11 @@ class ForwardBuilder {
       const std::int64_t sums = tokens_ * low_.job.model.heads;
       log_sum = {in_layer("log sum", {sums}, DType::kF32)};
     }
-    emit_.emit({.op = Op::kAttention,
-                .attributes = attributes,
-                .in = {values_[at(Value::kQuery)], key, value, {low_.program.interface.document_start}},
-                .out = {out, log_sum}});
+    emit_.emit(
+        {.op = Op::kAttention,
+         .attributes = attributes,
+         .in = {values_[at(Value::kQuery)], key, value, {low_.program.interface.document_start}},
+         .out = {out, log_sum}});
     values_[at(Value::kAttended)] = out;
   }
 
@@ -267,12 +285,15 @@ class ForwardBuilder {
   }
 
   void add_residual(const LayerOp& op) {
-    emit_.emit({.op = Op::kAdd, .in = {values_[at(Value::kResidual)]}, .update = {values_[at(op.in)]}});
+    emit_.emit(
+        {.op = Op::kAdd, .in = {values_[at(Value::kResidual)]}, .update = {values_[at(op.in)]}});
     values_[at(Value::kResidual)] = values_[at(op.in)];
   }
 
   void add_head() {
-    emit_.open({.first = static_cast<std::int32_t>(low_.layers()), .axis = Axis::kLayer, .role = Role::kHead});
+    emit_.open({.first = static_cast<std::int32_t>(low_.layers()),
+                .axis = Axis::kLayer,
+                .role = Role::kHead});
     const Operand x{low_.tensors.residual, 0};
     if (low_.generates()) {
       add_next_token(x);

@@ -63,15 +63,14 @@ class Optimization {
     end = std::min(end, origin + shard);
     if (begin >= end) return;
     const TrainingOptions& training = low_.job.request.training;
-    Instruction instruction{
-        .op = Op::kAdamw,
-        .predicate = static_cast<std::uint8_t>(Scalar::kGradientsFinite),
-        .attributes = emit_.attributes(
-            AdamwAttributes{training.betas[0], training.betas[1], training.eps, decay}),
-        .in = {{part(unit.update_gradients, origin, begin, end)}, coefficient_},
-        .update = {{part(unit.weights, 0, begin, end)},
-                   {part(unit.moment1, origin, begin, end)},
-                   {part(unit.moment2, origin, begin, end)}}};
+    Instruction instruction{.op = Op::kAdamw,
+                            .predicate = static_cast<std::uint8_t>(Scalar::kGradientsFinite),
+                            .attributes = emit_.attributes(AdamwAttributes{
+                                training.betas[0], training.betas[1], training.eps, decay}),
+                            .in = {{part(unit.update_gradients, origin, begin, end)}, coefficient_},
+                            .update = {{part(unit.weights, 0, begin, end)},
+                                       {part(unit.moment1, origin, begin, end)},
+                                       {part(unit.moment2, origin, begin, end)}}};
     if (unit.master != kNone) instruction.update.push_back({part(unit.master, origin, begin, end)});
     emit_.emit(instruction);
   }

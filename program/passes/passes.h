@@ -3,10 +3,12 @@
 #include "core/result.h"
 #include "program/lowering.h"
 
-/// The passes, in the order in which `lower` runs them. Each leaves a program that `verify_program` accepts.
+/// The passes, in the order in which `lower` runs them. Each leaves a program that `verify_program`
+/// accepts.
 namespace ftplan::program {
 
-/// The family's layer ops with plain or LoRA linears, and the loss, the evaluation or the next token.
+/// The family's layer ops with plain or LoRA linears, and the loss, the evaluation or the next
+/// token.
 Result<void> build_forward(Lowering& lowering);
 
 /// Replaces ops by the sub-ops of the runtime profile; nothing for `ftplan`.

@@ -14,10 +14,11 @@
 #include "program/step_program.h"
 
 // Note [Recompute]
-// A forward layer F defines storages, of which the backward B reads some: they are kept. With checkpointing, F writes to
-// clones that die inside it, and a repetition R of F, cut down to what is kept, defines the originals before B. With
-// groups of one layer the residual stream itself is what is kept, one copy per layer. With groups of k layers each group
-// keeps a copy C of its first input, R runs ascending over the group on a residual stream of its own, and B descending.
+// A forward layer F defines storages, of which the backward B reads some: they are kept. With
+// checkpointing, F writes to clones that die inside it, and a repetition R of F, cut down to what
+// is kept, defines the originals before B. With groups of one layer the residual stream itself is
+// what is kept, one copy per layer. With groups of k layers each group keeps a copy C of its first
+// input, R runs ascending over the group on a residual stream of its own, and B descending.
 
 namespace ftplan::program {
 namespace {
@@ -26,10 +27,10 @@ namespace {
 struct Span {
   std::int32_t first = 0;
   std::int32_t count = 0;
-  std::vector<Node> forward;    // on clones
+  std::vector<Node> forward;  // on clones
   std::vector<Node> backward;
-  std::vector<Node> again;      // all that the next layer needs too
-  std::vector<Node> again_last; // only what is kept
+  std::vector<Node> again;       // all that the next layer needs too
+  std::vector<Node> again_last;  // only what is kept
 };
 
 // A part of a group: `count` layers of one span from `offset` in the group.
@@ -42,7 +43,8 @@ struct Piece {
 class Recomputer {
  public:
   explicit Recomputer(Lowering& lowering)
-      : low_(lowering), program_(lowering.program),
+      : low_(lowering),
+        program_(lowering.program),
         every_(static_cast<std::int32_t>(lowering.strategy.checkpointing.every)),
         residual_(program_.tensor(lowering.tensors.residual).storage) {}
 
@@ -77,15 +79,21 @@ class Recomputer {
       for (const InstructionId id : body) {
         const Instruction& instruction = program_.instruction(id);
         if (layers.role == Role::kLayers) add_new(written_storages(program_, instruction), written);
-        if (layers.role == Role::kBackwardLayers) add_new(read_storages(program_, instruction), kept);
+        if (layers.role == Role::kBackwardLayers)
+          add_new(read_storages(program_, instruction), kept);
       }
-      if (layers.role == Role::kLayers) spans_.push_back({.first = layers.first, .count = layers.repeat, .forward = layers.body});
+      if (layers.role == Role::kLayers)
+        spans_.push_back({.first = layers.first, .count = layers.repeat, .forward = layers.body});
       if (layers.role != Role::kBackwardLayers) continue;
-      const auto span = std::find_if(spans_.begin(), spans_.end(), [&](const Span& known) { return known.first == layers.first; });
+      const auto span = std::find_if(spans_.begin(), spans_.end(), [&](const Span& known) {
+        return known.first == layers.first;
+      });
       if (span != spans_.end()) span->backward = layers.body;
     }
     std::erase(written, residual_);
-    std::erase_if(kept, [&](StorageId s) { return std::find(written.begin(), written.end(), s) == written.end(); });
+    std::erase_if(kept, [&](StorageId s) {
+      return std::find(written.begin(), written.end(), s) == written.end();
+    });
     move_to_clones(written, kept);
   }
 
@@ -179,7 +187,8 @@ class Recomputer {
   }
 
   Node copy(Phase phase, TensorId from, TensorId to) {
-    program_.instructions.push_back({.op = Op::kCopy, .phase = phase, .in = {{from}}, .out = {{to}}});
+    program_.instructions.push_back(
+        {.op = Op::kCopy, .phase = phase, .in = {{from}}, .out = {{to}}});
     return {static_cast<std::int32_t>(program_.instructions.size()) - 1, false};
   }
 
@@ -218,9 +227,11 @@ class Recomputer {
     for (const Node& node : nodes) {
       const Role role = node.is_segment ? segment(node.id).role : Role::kOther;
       if (role == Role::kLayers) {
-        if (!std::exchange(placed_forward, true)) body.insert(body.end(), forward.begin(), forward.end());
+        if (!std::exchange(placed_forward, true))
+          body.insert(body.end(), forward.begin(), forward.end());
       } else if (role == Role::kBackwardLayers) {
-        if (!std::exchange(placed_backward, true)) body.insert(body.end(), backward.begin(), backward.end());
+        if (!std::exchange(placed_backward, true))
+          body.insert(body.end(), backward.begin(), backward.end());
       } else {
         body.push_back(node);
       }
@@ -231,16 +242,20 @@ class Recomputer {
   Node group_forward(Segment outer, const std::vector<Piece>& pieces) {
     outer.body.push_back(copy(Phase::kForward, low_.tensors.residual, group_input_));
     for (const Piece& piece : pieces) {
-      outer.body.push_back(add_segment(
-          program_, {.body = clone_nodes(program_, piece.span->forward, {}),
-                     .first = piece.offset, .repeat = piece.count, .axis = Axis::kLayer, .role = Role::kLayers}));
+      outer.body.push_back(
+          add_segment(program_, {.body = clone_nodes(program_, piece.span->forward, {}),
+                                 .first = piece.offset,
+                                 .repeat = piece.count,
+                                 .axis = Axis::kLayer,
+                                 .role = Role::kLayers}));
     }
     return add_segment(program_, std::move(outer));
   }
 
   Node group_backward(Segment outer, const std::vector<Piece>& pieces) {
     outer.descending = true;
-    outer.body.push_back(copy(Phase::kRecompute, group_input_, stream_again_(low_.tensors.residual)));
+    outer.body.push_back(
+        copy(Phase::kRecompute, group_input_, stream_again_(low_.tensors.residual)));
     for (const Piece& piece : pieces) {
       const bool ends_group = &piece == &pieces.back();
       const std::int32_t whole = piece.count - (ends_group ? 1 : 0);
@@ -257,7 +272,8 @@ class Recomputer {
     return add_segment(program_, std::move(outer));
   }
 
-  Node repeat_layers(const std::vector<Node>& body, std::int32_t first, std::int32_t count, bool descending) {
+  Node repeat_layers(const std::vector<Node>& body, std::int32_t first, std::int32_t count,
+                     bool descending) {
     return add_segment(program_, {.body = clone_nodes(program_, body, stream_again_),
                                   .first = first,
                                   .repeat = count,

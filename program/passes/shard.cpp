@@ -12,9 +12,9 @@
 #include "program/step_program.h"
 
 // Note [ZeRO-1]
-// Each rank owns the moments and masters of 1/ranks of every unit. When the last micro-step has made a unit's gradient,
-// it is reduced to the owners' shards; each rank updates its part of the weights; then the parts are gathered. The norm is
-// that of the shards, summed over the ranks.
+// Each rank owns the moments and masters of 1/ranks of every unit. When the last micro-step has
+// made a unit's gradient, it is reduced to the owners' shards; each rank updates its part of the
+// weights; then the parts are gathered. The norm is that of the shards, summed over the ranks.
 
 namespace ftplan::program {
 namespace {
@@ -37,7 +37,9 @@ class Sharder {
   }
 
  private:
-  std::vector<Node>& body(SegmentId id) { return program_.segments[static_cast<std::size_t>(id)].body; }
+  std::vector<Node>& body(SegmentId id) {
+    return program_.segments[static_cast<std::size_t>(id)].body;
+  }
 
   Node add(Instruction instruction) {
     program_.instructions.push_back(instruction);

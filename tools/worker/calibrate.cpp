@@ -1,3 +1,5 @@
+#include "executor/calibrate.h"
+
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -5,7 +7,6 @@
 
 #include "core/plan.h"
 #include "core/result.h"
-#include "executor/calibrate.h"
 #include "executor/rank_run.h"
 #include "tools/environment.h"
 #include "tools/options.h"
@@ -40,7 +41,8 @@ class Calibrate : public Command {
     if (!measured) return measured.error();
     if (auto ok = save_scratch(cache_folder(), *machine, *measured); !ok) return ok.error();
     if (!quiet_) {
-      std::printf("%zu operations measured: plan again, and their scratch is exact\n", measured->size());
+      std::printf("%zu operations measured: plan again, and their scratch is exact\n",
+                  measured->size());
     }
     return 0;
   }
@@ -53,8 +55,8 @@ class Calibrate : public Command {
 }  // namespace
 
 CommandRow calibrate_command() {
-  return {"calibrate", "Measures what operations need on this machine.", "ftplan calibrate plan.json",
-          [] { return std::make_unique<Calibrate>(); }};
+  return {"calibrate", "Measures what operations need on this machine.",
+          "ftplan calibrate plan.json", [] { return std::make_unique<Calibrate>(); }};
 }
 
 }  // namespace ftplan::tools

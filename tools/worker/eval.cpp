@@ -25,14 +25,16 @@ class Evaluate : public Command {
   Result<int> run() override {
     auto request = flags_.read();
     if (!request) return request.error();
-    if (request->data.data.empty()) return bad_input("--data", "missing: name the files to evaluate");
+    if (request->data.data.empty())
+      return bad_input("--data", "missing: name the files to evaluate");
     request->data.validation = 0;
     auto model = open_model(*request);
     if (!model) return model.error();
     const auto loaded = load_request_data(*request, model->source);
     if (!loaded) return loaded.error();
-    const auto found = executor::evaluate_rows(model->job, model->machine, model->loader, loaded->set.training,
-                                               request->training.eval_batch.value_or(4));
+    const auto found =
+        executor::evaluate_rows(model->job, model->machine, model->loader, loaded->set.training,
+                                request->training.eval_batch.value_or(4));
     if (!found) return found.error();
     const double perplexity = std::exp(found->loss);
     if (json_) {
@@ -43,8 +45,9 @@ class Evaluate : public Command {
                          {"target_tokens", found->target_tokens}};
       std::fputs((render_json(json) + "\n").c_str(), stdout);
     } else {
-      std::printf("loss %.6f   perplexity %.4f   %lld rows, %lld target tokens\n", found->loss, perplexity,
-                  static_cast<long long>(found->rows), static_cast<long long>(found->target_tokens));
+      std::printf("loss %.6f   perplexity %.4f   %lld rows, %lld target tokens\n", found->loss,
+                  perplexity, static_cast<long long>(found->rows),
+                  static_cast<long long>(found->target_tokens));
     }
     return 0;
   }
@@ -57,7 +60,8 @@ class Evaluate : public Command {
 }  // namespace
 
 CommandRow eval_command() {
-  return {"eval", "Loss and perplexity of a model on data.", "ftplan eval --model M --data held_out.jsonl",
+  return {"eval", "Loss and perplexity of a model on data.",
+          "ftplan eval --model M --data held_out.jsonl",
           [] { return std::make_unique<Evaluate>(); }};
 }
 

@@ -53,8 +53,10 @@ class Generate : public Command {
   }
 
  private:
-  Result<int> answer(ModelInUse& model, const data::Tokenizer& tokenizer, const std::vector<std::string>& texts,
-                     const std::vector<std::vector<std::int32_t>>& prompts, const executor::Generation& generation) {
+  Result<int> answer(ModelInUse& model, const data::Tokenizer& tokenizer,
+                     const std::vector<std::string>& texts,
+                     const std::vector<std::vector<std::int32_t>>& prompts,
+                     const executor::Generation& generation) {
     const bool streams = !json_ && prompts.size() == 1;
     data::StreamDecoder decoder(tokenizer);
     const auto show = [&](std::size_t, std::int32_t id) {
@@ -62,8 +64,8 @@ class Generate : public Command {
       std::fputs(decoder.push(id).c_str(), stdout);
       std::fflush(stdout);
     };
-    const auto made =
-        executor::generate_greedy(model.job, model.machine, model.loader, prompts, generation, show);
+    const auto made = executor::generate_greedy(model.job, model.machine, model.loader, prompts,
+                                                generation, show);
     if (!made) return made.error();
     if (streams) {
       std::fputs((decoder.finish() + "\n").c_str(), stdout);
@@ -90,12 +92,14 @@ class Generate : public Command {
         const auto record = reader.next();
         if (!record) return record.error();
         if (!*record) break;
-        auto asked = data::read_alpaca((*record)->text, data::record_place(*file_, (*record)->number));
+        auto asked =
+            data::read_alpaca((*record)->text, data::record_place(*file_, (*record)->number));
         if (!asked) return asked.error();
         texts.push_back(std::move(asked->prompt));
       }
     }
-    if (texts.empty()) return bad_input("--prompt", "missing: give --prompt TEXT or --prompts FILE");
+    if (texts.empty())
+      return bad_input("--prompt", "missing: give --prompt TEXT or --prompts FILE");
     return texts;
   }
 
@@ -105,7 +109,8 @@ class Generate : public Command {
     const char* end = new_tokens_->data() + new_tokens_->size();
     const auto [at, error] = std::from_chars(new_tokens_->data(), end, generation.new_tokens);
     if (error != std::errc() || at != end || generation.new_tokens < 1) {
-      return bad_input("--max-new-tokens", "got " + *new_tokens_ + ", expected a number of at least 1");
+      return bad_input("--max-new-tokens",
+                       "got " + *new_tokens_ + ", expected a number of at least 1");
     }
     return generation;
   }
@@ -119,7 +124,8 @@ class Generate : public Command {
 }  // namespace
 
 CommandRow generate_command() {
-  return {"generate", "Text from a model and an adapter.", "ftplan generate --model M --prompt \"Once\"",
+  return {"generate", "Text from a model and an adapter.",
+          "ftplan generate --model M --prompt \"Once\"",
           [] { return std::make_unique<Generate>(); }};
 }
 

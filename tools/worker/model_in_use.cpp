@@ -20,7 +20,8 @@ Result<ModelInUse> open_model(const JobRequest& given) {
   auto source = models::load_model_config(request.model, hub_environment());
   if (!source) return source.error();
   if (source->folder.empty()) {
-    return bad_input("--model", request.model + " is a preset without weights: name a model folder");
+    return bad_input("--model",
+                     request.model + " is a preset without weights: name a model folder");
   }
   JobRequest without_data = request;
   without_data.data.data.clear();
@@ -30,7 +31,8 @@ Result<ModelInUse> open_model(const JobRequest& given) {
   if (!machine) return machine.error();
   auto loader = executor::Loader::open(resolved->job, source->folder, request.adapter);
   if (!loader) return loader.error();
-  return ModelInUse{std::move(resolved->job), *std::move(machine), *std::move(source), *std::move(loader)};
+  return ModelInUse{std::move(resolved->job), *std::move(machine), *std::move(source),
+                    *std::move(loader)};
 }
 
 }  // namespace ftplan::tools

@@ -67,9 +67,10 @@ void listen_for_stop() {
 std::string duration(double seconds) {
   std::array<char, 32> text{};
   const auto whole = static_cast<long long>(seconds + 0.5);
-  (void)std::snprintf(text.data(), text.size(), whole >= 3600 ? "%lld:%02lld:%02lld" : "%02lld:%02lld",
-                      whole >= 3600 ? whole / 3600 : whole / 60, whole >= 3600 ? whole / 60 % 60 : whole % 60,
-                      whole % 60);
+  (void)std::snprintf(text.data(), text.size(),
+                      whole >= 3600 ? "%lld:%02lld:%02lld" : "%02lld:%02lld",
+                      whole >= 3600 ? whole / 3600 : whole / 60,
+                      whole >= 3600 ? whole / 60 % 60 : whole % 60, whole % 60);
   return text.data();
 }
 
@@ -79,8 +80,9 @@ class ProgressLine {
   void show(const executor::Progress& p) {
     if (!terminal_) return;
     std::fprintf(stderr, "\r\x1b[Kstep %lld/%lld  loss %.4f  %.0f tokens/s  %s  %s left",
-                 static_cast<long long>(p.step), static_cast<long long>(p.steps), p.loss, p.tokens_per_second,
-                 format_bytes(p.device_peak).c_str(), duration(p.seconds_left).c_str());
+                 static_cast<long long>(p.step), static_cast<long long>(p.steps), p.loss,
+                 p.tokens_per_second, format_bytes(p.device_peak).c_str(),
+                 duration(p.seconds_left).c_str());
     open_ = true;
   }
   void note(const std::string& line) {
@@ -102,8 +104,10 @@ class RunPlan : public Command {
   void declare(Options& options) override {
     options.argument({"plan", "FILE", "What ftplan plan wrote."}, plan_file_);
     options.value({"--model", "FOLDER", "Folder with the weights. [that of the plan]"}, model_);
-    options.values({"--data", "FILE...", "The plan's data, where it lies now. [that of the plan]"}, data_);
-    options.value({"--adapter", "FOLDER", "The adapter to continue from, where it lies now."}, adapter_);
+    options.values({"--data", "FILE...", "The plan's data, where it lies now. [that of the plan]"},
+                   data_);
+    options.value({"--adapter", "FOLDER", "The adapter to continue from, where it lies now."},
+                  adapter_);
     options.value({"-o,--output", "FOLDER", "Run folder. [the plan's name with -run]"}, output_);
     options.toggle({"--json", "", "Prints measured.json at the end."}, json_);
   }
@@ -126,7 +130,10 @@ class RunPlan : public Command {
     const std::string bound = bind_path(plan_file_, plan.job.model);
     std::error_code error;
     const bool is_path = std::filesystem::exists(bound, error);
-    auto source = models::load_model_config(model_ ? *model_ : is_path ? bound : plan.job.model, hub_environment());
+    auto source = models::load_model_config(model_    ? *model_
+                                            : is_path ? bound
+                                                      : plan.job.model,
+                                            hub_environment());
     if (!source) return source;
     if (source->folder.empty()) {
       return bad_input("--model", "the plan is for the preset " + plan.job.model +
@@ -134,28 +141,33 @@ class RunPlan : public Command {
     }
     if (models::weight_table_digest(source->config) != plan.digests.model) {
       return bad_input(source->folder,
-                       "is another model than the plan's: plan again with ftplan plan --model " + source->folder);
+                       "is another model than the plan's: plan again with ftplan plan --model " +
+                           source->folder);
     }
     return source;
   }
 
-  [[nodiscard]] Result<LoadedData> load_data(const Plan& plan, const models::ModelSource& model) const {
+  [[nodiscard]] Result<LoadedData> load_data(const Plan& plan,
+                                             const models::ModelSource& model) const {
     JobRequest request = plan.job;
     if (!plan.data) {
-      return bad_input(plan_file_, "was made without data: plan again with ftplan plan --data FILE");
+      return bad_input(plan_file_,
+                       "was made without data: plan again with ftplan plan --data FILE");
     }
     for (std::string& file : request.data.data) file = bind_path(plan_file_, file);
     if (!data_.empty()) request.data.data = data_;
     return load_request_data(request, model);
   }
 
-  Result<int> fine_tune(const Plan& plan, const Job& job, const std::string& model, const data::DataSet& data) {
+  Result<int> fine_tune(const Plan& plan, const Job& job, const std::string& model,
+                        const data::DataSet& data) {
     ProgressLine line;
-    executor::RunOptions options{.model = model,
-                                 .output = output_ ? *output_ : default_output(),
-                                 .adapter = adapter_ ? *adapter_ : bind_path(plan_file_, plan.job.adapter),
-                                 .plan_digest = digest(render_plan(plan)).substr(0, 16),
-                                 .stop = &stop_asked};
+    executor::RunOptions options{
+        .model = model,
+        .output = output_ ? *output_ : default_output(),
+        .adapter = adapter_ ? *adapter_ : bind_path(plan_file_, plan.job.adapter),
+        .plan_digest = digest(render_plan(plan)).substr(0, 16),
+        .stop = &stop_asked};
     options.progress = [&](const executor::Progress& p) { line.show(p); };
     options.note = [&](const std::string& text) { line.note(text); };
     listen_for_stop();
@@ -173,7 +185,8 @@ class RunPlan : public Command {
   static void summarize(const executor::RunOutcome& outcome, const std::string& output) {
     const RankMeasurement& rank = outcome.measured.ranks.front();
     const bool equal = rank.predicted == rank.measured;
-    std::printf("%lld steps, last loss %.4f, %.0f tokens/s\n", static_cast<long long>(outcome.steps), outcome.last_loss,
+    std::printf("%lld steps, last loss %.4f, %.0f tokens/s\n",
+                static_cast<long long>(outcome.steps), outcome.last_loss,
                 outcome.measured.tokens_per_second);
     std::printf("device   predicted %lld bytes, measured %lld\n",
                 static_cast<long long>(rank.predicted.device.peak.value),
@@ -187,7 +200,8 @@ class RunPlan : public Command {
     std::printf("%s; %lld bytes outside the arena\n",
                 equal ? "every category as predicted" : "categories differ: see measured.json",
                 static_cast<long long>(rank.outside_arena_bytes.value));
-    std::printf("result   %s\nNext:    ftplan report %s --html report.html\n", outcome.result.c_str(), output.c_str());
+    std::printf("result   %s\nNext:    ftplan report %s --html report.html\n",
+                outcome.result.c_str(), output.c_str());
   }
 
   [[nodiscard]] std::string default_output() const {
