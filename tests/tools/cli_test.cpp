@@ -215,7 +215,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"plan --model model --adapter nowhere", "nowhere/adapter_config.json"},
         Wrong{"plan --job missing.json", "ftplan: missing.json: cannot be read"},
         Wrong{"plan --model model --steps 1 -o no/such/plan.json",
-              "ftplan: --output: no/such/plan.json"},
+              "ftplan: --output: got no/such/plan.json"},
         Wrong{"simulate missing.json", "ftplan: missing.json: cannot be read"},
         Wrong{"simulate model/config.json", "ftplan: model/config.json#/format_version: missing"},
         Wrong{"plan --model model --data missing.json", "missing.json"},
