@@ -1,5 +1,6 @@
 #include "data/bpe_tokenizer.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -1,13 +1,12 @@
 #include "data/json_scan.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include "core/json.h"
 
 namespace ftplan::data {
 

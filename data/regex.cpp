@@ -1,5 +1,7 @@
 #include "data/regex.h"
 
+#include <algorithm>
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -146,7 +148,7 @@ RegexMatcher::~RegexMatcher() {
 }
 
 RegexMatcher::RegexMatcher(RegexMatcher&& other) noexcept
-    : regex_(other.regex_),
+    : regex_(std::move(other.regex_)),
       match_(std::exchange(other.match_, nullptr)),
       context_(std::exchange(other.context_, nullptr)),
       stack_(std::exchange(other.stack_, nullptr)) {}

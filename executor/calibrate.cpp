@@ -10,9 +10,12 @@
 
 #include "core/machine.h"
 #include "core/result.h"
+#include "core/units.h"
+#include "executor/call.h"
 #include "executor/rank_run.h"
 #include "executor/session.h"
 #include "program/op_table.h"
+#include "program/step_program.h"
 
 namespace ftplan::executor {
 namespace {

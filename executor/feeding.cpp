@@ -19,6 +19,7 @@
 #include "data/rows.h"
 #include "data/sampler.h"
 #include "executor/call.h"
+#include "executor/rank_run.h"
 
 namespace ftplan::executor {
 namespace {

@@ -9,15 +9,18 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "core/check.h"
 #include "core/job.h"
+#include "core/machine.h"
 #include "core/result.h"
 #include "core/strategy.h"
 #include "core/units.h"
 #include "data/batch.h"
 #include "data/rows.h"
+#include "executor/call.h"
+#include "executor/loader.h"
 #include "executor/rank_run.h"
 #include "program/lowering.h"
 

@@ -18,6 +18,7 @@
 #include "core/result.h"
 #include "executor/call.h"
 #include "models/adapter.h"
+#include "models/adapter_config.h"
 #include "models/checkpoint.h"
 #include "models/convert.h"
 #include "models/family.h"

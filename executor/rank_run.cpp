@@ -7,20 +7,26 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <utility>
+#include <vector>
 
+#include "core/category.h"
 #include "core/check.h"
 #include "core/dtype.h"
 #include "core/result.h"
+#include "core/run_result.h"
+#include "core/training.h"
 #include "core/units.h"
 #include "executor/arena.h"
+#include "executor/call.h"
+#include "executor/loader.h"
 #include "executor/session.h"
 #include "executor/torch_runtime.h"
 #include "executor/trace.h"
 #include "models/convert.h"
 #include "program/lower.h"
 #include "program/lowering.h"
+#include "program/run_files.h"
 #include "program/run_programs.h"
 #include "program/step_program.h"
 

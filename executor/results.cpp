@@ -12,6 +12,7 @@
 #include "core/job.h"
 #include "core/result.h"
 #include "core/units.h"
+#include "executor/call.h"
 #include "executor/rank_run.h"
 #include "models/adapter.h"
 #include "models/adapter_config.h"

@@ -1,14 +1,16 @@
 #include "executor/run_loop.h"
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <ios>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -17,10 +19,12 @@
 #include "core/category.h"
 #include "core/job.h"
 #include "core/json.h"
+#include "core/machine.h"
 #include "core/plan.h"
 #include "core/result.h"
 #include "core/run_result.h"
 #include "core/training.h"
+#include "core/units.h"
 #include "data/data_set.h"
 #include "executor/calibrate.h"
 #include "executor/checkpointing.h"
@@ -34,7 +38,7 @@
 #include "models/family.h"
 #include "models/files.h"
 #include "program/lower.h"
-#include "program/run_programs.h"
+#include "program/lowering.h"
 
 namespace ftplan::executor {
 namespace {

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -15,9 +16,17 @@
 #include "core/check.h"
 #include "core/machine.h"
 #include "core/result.h"
+#include "core/units.h"
+#include "executor/arena.h"
+#include "executor/call.h"
+#include "executor/kernels.h"
+#include "executor/scratch.h"
 #include "executor/torch_runtime.h"
+#include "program/op.h"
 #include "program/op_table.h"
 #include "program/ops/collective.h"
+#include "program/step_program.h"
+#include "program/walk.h"
 
 namespace ftplan::executor {
 namespace {

@@ -9,6 +9,7 @@
 
 #include "core/category.h"
 #include "core/units.h"
+#include "executor/session.h"
 #include "program/step_program.h"
 
 namespace ftplan::executor {

@@ -1,17 +1,18 @@
 #include "planner/explain.h"
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/enums.h"
 #include "core/job.h"
 #include "core/method.h"
 #include "core/plan.h"
 #include "core/result.h"
 #include "core/strategy.h"
+#include "core/units.h"
 #include "planner/search.h"
 
 namespace ftplan::planner {

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "core/category.h"
-#include "core/check.h"
 #include "core/devices.h"
 #include "core/digest.h"
 #include "core/enums.h"

@@ -1,9 +1,9 @@
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "core/json.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/text.h"
 #include "core/units.h"

@@ -1,8 +1,5 @@
 #include "planner/explain.h"
 
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstdio>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +49,10 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace ftplan::tools
 
-int main(int argc, char** argv) {
+// Only what is beyond the program's control still throws here, such as the end of memory.
+int main(int argc, char** argv) try {
   return ftplan::tools::run(std::vector<std::string>(argv + 1, argv + argc));
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "ftplan: %s\n", error.what());
+  return 1;
 }

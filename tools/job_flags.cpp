@@ -6,15 +6,13 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
-#include "core/data_options.h"
-#include "core/devices.h"
 #include "core/enums.h"
 #include "core/fields.h"
 #include "core/job.h"
 #include "core/json.h"
-#include "core/method.h"
 #include "core/result.h"
 #include "core/text.h"
 #include "core/training.h"

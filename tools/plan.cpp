@@ -10,9 +10,11 @@
 #include <system_error>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "core/category.h"
 #include "core/enums.h"
+#include "core/job.h"
 #include "core/json.h"
 #include "core/machine.h"
 #include "core/result.h"
@@ -22,7 +24,6 @@
 #include "estimator/predict.h"
 #include "models/files.h"
 #include "planner/plan.h"
-#include "planner/search.h"
 #include "tools/commands.h"
 #include "tools/environment.h"
 #include "tools/job_flags.h"

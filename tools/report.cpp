@@ -1,5 +1,6 @@
 #include "reports/report.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "estimator/predict.h"
 #include "models/files.h"
 #include "program/lower.h"
+#include "program/lowering.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 #include "tools/resolve.h"

@@ -1,6 +1,6 @@
 #include "tools/resolve.h"
 
-#include <optional>
+#include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +8,8 @@
 #include "core/devices.h"
 #include "core/job.h"
 #include "core/machine.h"
+#include "core/method.h"
+#include "core/model_config.h"
 #include "core/plan.h"
 #include "core/result.h"
 #include "estimator/hardware.h"

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -6,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "core/category.h"

@@ -1,6 +1,11 @@
 #include "tools/spawn_worker.h"
 
+#include <linux/limits.h>
+#include <linux/prctl.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,5 +1,6 @@
 #include "program/ops/collective.h"
 
+#include <cstdint>
 #include <string>
 
 #include "program/attributes.h"

@@ -1,7 +1,9 @@
 #include "program/ops/dropout.h"
 
+#include <cstdint>
 #include <string>
 
+#include "core/units.h"
 #include "program/backward.h"
 #include "program/op.h"
 #include "program/op_table.h"

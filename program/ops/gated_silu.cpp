@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/units.h"
 #include "program/backward.h"
 #include "program/op.h"
 #include "program/op_table.h"

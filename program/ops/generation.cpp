@@ -3,8 +3,8 @@
 #include <string>
 
 #include "core/dtype.h"
+#include "core/units.h"
 #include "program/attributes.h"
-#include "program/op.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
 

@@ -9,7 +9,6 @@
 #include "core/units.h"
 #include "program/attributes.h"
 #include "program/backward.h"
-#include "program/op.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
 #include "program/ops/linear.h"

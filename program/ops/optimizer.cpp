@@ -5,7 +5,6 @@
 #include "core/dtype.h"
 #include "core/machine.h"
 #include "core/units.h"
-#include "program/op.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
 #include "program/step_program.h"

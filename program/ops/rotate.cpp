@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/dtype.h"
+#include "core/units.h"
 #include "program/attributes.h"
 #include "program/backward.h"
 #include "program/op.h"

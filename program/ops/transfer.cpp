@@ -4,7 +4,6 @@
 
 #include "core/dtype.h"
 #include "program/attributes.h"
-#include "program/op.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
 

@@ -1,6 +1,9 @@
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
+#include "core/category.h"
 #include "core/result.h"
 #include "program/clone.h"
 #include "program/lowering.h"

@@ -8,6 +8,7 @@
 #include "core/result.h"
 #include "core/units.h"
 #include "program/clone.h"
+#include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
 #include "program/passes/passes.h"

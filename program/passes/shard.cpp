@@ -21,7 +21,7 @@ namespace {
 
 class Sharder {
  public:
-  explicit Sharder(Lowering& lowering) : low_(lowering), program_(lowering.program) {
+  explicit Sharder(Lowering& lowering) : program_(lowering.program) {
     program_.attributes.emplace_back(
         CollectiveAttributes{.ranks = lowering.job.ranks(), .rank = lowering.request.rank});
     attributes_ = static_cast<AttributesId>(program_.attributes.size()) - 1;
@@ -110,7 +110,6 @@ class Sharder {
                             .update = {{program_.interface.gradient_norm}}}));
   }
 
-  Lowering& low_;
   StepProgram& program_;
   AttributesId attributes_ = kNone;
 };

@@ -1,5 +1,7 @@
 // ftplan-worker: what needs LibTorch. `ftplan run`, `eval`, `generate` and `calibrate` start it.
 
+#include <cstdio>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -47,8 +49,12 @@ std::string bind_path(const std::string& plan_file, const std::string& path) {
 
 }  // namespace ftplan::tools
 
-int main(int argc, char** argv) {
+// Only what is beyond the program's control still throws here, such as the end of memory.
+int main(int argc, char** argv) try {
   using namespace ftplan::tools;
   return run_commands({run_command(), eval_command(), generate_command(), calibrate_command()},
                       std::vector<std::string>(argv + 1, argv + argc));
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "ftplan-worker: %s\n", error.what());
+  return 1;
 }
