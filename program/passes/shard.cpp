@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/check.h"
 #include "core/result.h"
 #include "program/attributes.h"
 #include "program/clone.h"
