@@ -4,13 +4,13 @@
 #include <cstdio>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "core/check.h"
+#include "core/enums.h"
 #include "core/job.h"
-#include "core/machine.h"
+#include "core/method.h"
+#include "core/model_config.h"
 #include "core/strategy.h"
-#include "core/text.h"
 #include "models/presets.h"
 #include "program/lower.h"
 

@@ -5,8 +5,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
+#include "core/data_options.h"
 #include "core/json.h"
 #include "core/result.h"
 #include "data/alpaca.h"

@@ -1,15 +1,17 @@
+#include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
-#include <csignal>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "core/digest.h"
@@ -19,6 +21,7 @@
 #include "core/result.h"
 #include "core/run_result.h"
 #include "core/text.h"
+#include "data/data_set.h"
 #include "executor/run_loop.h"
 #include "models/family.h"
 #include "models/load.h"
@@ -66,7 +69,7 @@ void listen_for_stop() {
 
 std::string duration(double seconds) {
   std::array<char, 32> text{};
-  const auto whole = static_cast<long long>(seconds + 0.5);
+  const auto whole = std::llround(seconds);
   (void)std::snprintf(text.data(), text.size(),
                       whole >= 3600 ? "%lld:%02lld:%02lld" : "%02lld:%02lld",
                       whole >= 3600 ? whole / 3600 : whole / 60,

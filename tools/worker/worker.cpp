@@ -3,8 +3,10 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/machine.h"
 #include "core/plan.h"
 #include "core/result.h"
 #include "core/text.h"
