@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/category.h"
 #include "core/check.h"
 #include "core/fields.h"
 #include "core/job.h"
@@ -30,15 +31,18 @@
 #include "core/units.h"
 #include "data/data_set.h"
 #include "executor/calibrate.h"
+#include "executor/call.h"
 #include "executor/feeding.h"
 #include "executor/kernels.h"
 #include "executor/loader.h"
 #include "executor/rank_run.h"
+#include "executor/session.h"
 #include "executor/torch_runtime.h"
 #include "models/load.h"
+#include "program/lowering.h"
 #include "program/op_table.h"
-#include "program/run_programs.h"
 #include "program/step_program.h"
+#include "program/walk.h"
 
 namespace ftplan {
 namespace {
@@ -172,16 +176,16 @@ int main_of(const std::string& path) {
   Bench bench(
       need(from_json<Case>(need(parse_json(text.str(), path)), path, Missing::kKeepDefault)));
   bench.steps(2);
-  std::cout << bench.facts().dump() << std::endl;
+  std::cout << bench.facts().dump() << "\n" << std::flush;
   std::string word;
   while (std::cin >> word) {
     if (word == "ops") {
-      std::cout << bench.seconds_by_op().dump() << std::endl;
+      std::cout << bench.seconds_by_op().dump() << "\n" << std::flush;
       continue;
     }
     std::int64_t count = 0;
     FTPLAN_CHECK(word == "run" && std::cin >> count);
-    std::cout << bench.steps(count) << std::endl;
+    std::cout << bench.steps(count) << "\n" << std::flush;
   }
   return 0;
 }
