@@ -1,6 +1,5 @@
 #include "executor/communicator.h"
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +9,7 @@
 #include "core/check.h"
 #include "core/dtype.h"
 #include "executor/call.h"
+#include "models/convert.h"
 #include "program/op.h"
 
 namespace ftplan::executor {
@@ -25,7 +25,7 @@ double value_at(const View& view, std::int64_t i) {
       return view.as<float>()[i];
     default: {
       FTPLAN_CHECK(view.dtype() == DType::kBf16);
-      return std::bit_cast<float>(static_cast<std::uint32_t>(view.as<std::uint16_t>()[i]) << 16);
+      return models::bf16_to_f32(view.as<std::uint16_t>()[i]);
     }
   }
 }
@@ -38,11 +38,8 @@ void store(const View& view, std::int64_t i, double value) {
     case DType::kF32:
       view.as<float>()[i] = static_cast<float>(value);
       return;
-    default: {
-      const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
-      view.as<std::uint16_t>()[i] =
-          static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
-    }
+    default:
+      view.as<std::uint16_t>()[i] = models::f32_to_bf16(static_cast<float>(value));
   }
 }
 

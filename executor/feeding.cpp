@@ -24,17 +24,6 @@
 namespace ftplan::executor {
 namespace {
 
-std::span<std::int32_t> span_of(const View& view) {
-  if (!view) return {};
-  return {view.as<std::int32_t>(), static_cast<std::size_t>(view.elements())};
-}
-
-// In the order of kBatch's outputs.
-data::BatchSpans spans_of(const std::array<View, 8>& to) {
-  return {span_of(to[0]), span_of(to[1]), span_of(to[2]),
-          span_of(to[3]), span_of(to[4]), span_of(to[5])};
-}
-
 void fill_slots(const data::RowSet& set, const StepRows& rows, std::int64_t first,
                 std::int64_t micro_batch, const std::array<View, 8>& to) {
   const auto count = static_cast<std::int64_t>(rows.rows.size());
@@ -44,7 +33,7 @@ void fill_slots(const data::RowSet& set, const StepRows& rows, std::int64_t firs
                                                    static_cast<std::size_t>(end - begin));
   (void)data::make_batch(set, chosen,
                          {.micro_batch = micro_batch, .length = rows.length, .first_slot = first},
-                         spans_of(to));
+                         batch_spans(to));
 }
 
 data::Sampler sampler_of(const Job& job, const data::DataSet& data) {
@@ -55,6 +44,15 @@ data::Sampler sampler_of(const Job& job, const data::DataSet& data) {
 }
 
 }  // namespace
+
+data::BatchSpans batch_spans(const std::array<View, 8>& to) {
+  const auto span_of = [](const View& view) {
+    return view ? std::span(view.as<std::int32_t>(), static_cast<std::size_t>(view.elements()))
+                : std::span<std::int32_t>();
+  };
+  return {span_of(to[0]), span_of(to[1]), span_of(to[2]),
+          span_of(to[3]), span_of(to[4]), span_of(to[5])};
+}
 
 Feeder::Feeder(const Job& job, const Strategy& strategy, std::int64_t rank,
                const data::DataSet& data)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -7,11 +8,16 @@
 #include "core/job.h"
 #include "core/strategy.h"
 #include "core/training.h"
+#include "data/batch.h"
 #include "data/data_set.h"
 #include "data/sampler.h"
+#include "executor/call.h"
 #include "executor/rank_run.h"
 
 namespace ftplan::executor {
+
+/// The arrays that kBatch hands out, by name; empty where a program has none.
+data::BatchSpans batch_spans(const std::array<View, 8>& to);
 
 /// The rows of one step, or of one evaluation pass.
 struct StepRows {

@@ -20,6 +20,7 @@
 #include "data/batch.h"
 #include "data/rows.h"
 #include "executor/call.h"
+#include "executor/feeding.h"
 #include "executor/loader.h"
 #include "executor/rank_run.h"
 #include "program/lowering.h"
@@ -31,17 +32,6 @@ using program::ProgramKind;
 using program::ProgramRequest;
 
 constexpr std::int64_t kPadding = 64;
-
-std::span<std::int32_t> span_of(const View& view) {
-  if (!view) return {};
-  return {view.as<std::int32_t>(), static_cast<std::size_t>(view.elements())};
-}
-
-// In the order of kBatch's outputs.
-data::BatchSpans spans_of(const std::array<View, 8>& to) {
-  return {span_of(to[0]), span_of(to[1]), span_of(to[2]),
-          span_of(to[3]), span_of(to[4]), span_of(to[5])};
-}
 
 Result<std::unique_ptr<RankRun>> load(const Job& job, const Machine& machine, const Loader& loader,
                                       const Strategy& strategy,
@@ -56,7 +46,7 @@ Result<std::unique_ptr<RankRun>> load(const Job& job, const Machine& machine, co
 
 // One prompt at the right of `length` positions.
 void fill_prompt(std::span<const std::int32_t> prompt, const std::array<View, 8>& to) {
-  const data::BatchSpans spans = spans_of(to);
+  const data::BatchSpans spans = batch_spans(to);
   const auto pad = spans.ids.size() - prompt.size();
   for (std::size_t i = 0; i < spans.ids.size(); ++i) {
     const bool padding = i < pad;
@@ -69,7 +59,7 @@ void fill_prompt(std::span<const std::int32_t> prompt, const std::array<View, 8>
 
 void fill_token(std::int32_t id, std::int64_t position, std::int64_t pad,
                 const std::array<View, 8>& to) {
-  const data::BatchSpans spans = spans_of(to);
+  const data::BatchSpans spans = batch_spans(to);
   spans.ids[0] = id;
   spans.positions[0] = static_cast<std::int32_t>(position);
   spans.document_start[0] = static_cast<std::int32_t>(pad);
@@ -133,7 +123,7 @@ Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const L
       std::int64_t targets = 0;
       const data::BatchShape shape{.micro_batch = batch, .length = length};
       const FillBatch fill = [&](std::int32_t, const std::array<View, 8>& to) {
-        targets = data::make_batch(rows, chosen, shape, spans_of(to));
+        targets = data::make_batch(rows, chosen, shape, batch_spans(to));
       };
       const auto loss = (*run)->evaluate(length, fill);
       if (!loss) return loss.error();

@@ -83,6 +83,16 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
   return {};
 }
 
+// Files that lie beside each other.
+PlaceBytes sum_of(PlaceBytes bytes, const PlaceBytes& other) {
+  for (std::size_t c = 0; c < kCategories; ++c) {
+    bytes[static_cast<Category>(c)] += other[static_cast<Category>(c)];
+  }
+  bytes.unused += other.unused;
+  bytes.peak += other.peak;
+  return bytes;
+}
+
 // Lines of `metrics.jsonl`; those after the step that a run continues from are dropped.
 class MetricsFile {
  public:
@@ -291,17 +301,9 @@ class RunLoop {
   // last checkpoint.
   void note_disk() {
     const Category values = job_.lora() ? Category::kAdapters : Category::kWeights;
-    PlaceBytes now = checkpoint_disk_bytes(checkpoints(), values);
-    if (previous_checkpoint_ > Bytes{}) {
-      PlaceBytes both = now;
-      for (std::size_t c = 0; c < kCategories; ++c)
-        both[static_cast<Category>(c)] += now[static_cast<Category>(c)];
-      both.peak = now.peak + previous_checkpoint_;
-      both.unused = both.peak - both.live();
-      keep_larger(both);
-    }
-    previous_checkpoint_ = now.peak;
-    keep_larger(now);
+    const PlaceBytes now = checkpoint_disk_bytes(checkpoints(), values);
+    keep_larger(sum_of(now, previous_checkpoint_));
+    previous_checkpoint_ = now;
   }
   void keep_larger(const PlaceBytes& bytes) {
     if (bytes.peak > disk_.peak) disk_ = bytes;
@@ -336,14 +338,9 @@ class RunLoop {
     if (steps_done_ == 0) note_disk();
     auto folder = write_result(*run_, options_.output, options_.model);
     if (!folder) return folder.error();
-    PlaceBytes both = checkpoint_disk_bytes(checkpoints(),
-                                            job_.lora() ? Category::kAdapters : Category::kWeights);
-    const PlaceBytes result = result_disk_bytes(*run_, options_.output);
-    for (std::size_t c = 0; c < kCategories; ++c)
-      both[static_cast<Category>(c)] += result[static_cast<Category>(c)];
-    both.peak += result.peak;
-    both.unused = both.peak - both.live();
-    keep_larger(both);
+    const PlaceBytes kept = checkpoint_disk_bytes(
+        checkpoints(), job_.lora() ? Category::kAdapters : Category::kWeights);
+    keep_larger(sum_of(kept, result_disk_bytes(*run_, options_.output)));
     if (auto ok = write_measured(); !ok) return ok.error();
     return RunOutcome{measured(), *folder, step_, last_loss_};
   }
@@ -362,7 +359,7 @@ class RunLoop {
   double training_seconds_ = 0;
   double last_loss_ = 0;
   PlaceBytes disk_;
-  Bytes previous_checkpoint_;
+  PlaceBytes previous_checkpoint_;
 };
 
 }  // namespace

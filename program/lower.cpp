@@ -19,6 +19,7 @@
 #include "program/print.h"
 #include "program/runtime.h"
 #include "program/step_program.h"
+#include "program/verify.h"  // IWYU pragma: keep: builds with assertions
 
 namespace ftplan::program {
 
@@ -65,6 +66,11 @@ Result<StepProgram> lower(const Job& job, const Strategy& strategy, const Machin
     if (transfers && pass.run != free_dead && pass.run != lay_out) continue;
     if (auto ok = pass.run(lowering); !ok) return ok.error();
   }
+#ifndef NDEBUG
+  if (const std::string wrong = verify_program(lowering.program); !wrong.empty()) {
+    return Error{ErrorCode::kBug, "program", wrong};
+  }
+#endif
   return std::move(lowering.program);
 }
 

@@ -14,7 +14,8 @@
 namespace ftplan::program {
 
 /// Lowers one program of a run through all passes.
-/// @error bad input for what is not built; in checked builds a bug in a pass aborts with its name
+/// @error bad input for what is not built; in builds with assertions also a bug: what
+/// `verify_program` found
 Result<StepProgram> lower(const Job& job, const Strategy& strategy, const Machine& machine,
                           const ProgramRequest& request);
 
