@@ -24,7 +24,7 @@ def project_files():
     if listed.returncode == 0 and listed.stdout:
         return sorted(name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file())
     return sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*")
-                  if path.is_file() and path.relative_to(ROOT).parts[0] not in SKIPPED)
+                  if path.is_file() and path.relative_to(ROOT).parts[0] not in SKIPPED and path.suffix != ".pyc")
 
 
 class RulesCatchWhatTheyAreFor(unittest.TestCase):
