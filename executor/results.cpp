@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "core/category.h"
 #include "core/dtype.h"
@@ -16,6 +17,7 @@
 #include "executor/rank_run.h"
 #include "models/adapter.h"
 #include "models/adapter_config.h"
+#include "models/convert.h"
 #include "models/family.h"
 #include "models/safetensors.h"
 #include "models/shards.h"
@@ -47,8 +49,20 @@ Result<void> write_adapter(const RankRun& run, const std::string& folder) {
   return writer->finish();
 }
 
+// What a 16-bit run keeps as f32 is rounded as its other weights are.
+Result<void> write_weight(models::ShardedWriter& writer, const std::string& name,
+                          const View& values, DType dtype) {
+  if (values.dtype() == dtype) return writer.write(name, bytes_of(values));
+  std::vector<std::byte> rounded(
+      static_cast<std::size_t>((values.elements() * size_of(dtype)).value));
+  models::from_f32({values.as<float>(), static_cast<std::size_t>(values.elements())}, dtype,
+                   rounded);
+  return writer.write(name, rounded);
+}
+
 Result<void> write_model(const RankRun& run, const std::string& folder) {
   const Job& job = run.setup().job;
+  const DType dtype = program::result_dtype(job);
   const auto blueprint = models::make_blueprint(job.model);
   auto writer = models::ShardedWriter::create(folder, program::model_shards(job));
   if (!writer) return writer.error();
@@ -60,7 +74,7 @@ Result<void> write_model(const RankRun& run, const std::string& folder) {
               ? models::layer_weight_name(
                     blueprint.layer[static_cast<std::size_t>(binding.table_index)], layer)
               : binding.name;
-      if (auto ok = writer->write(name, bytes_of(run.weight(binding, layer))); !ok)
+      if (auto ok = write_weight(*writer, name, run.weight(binding, layer), dtype); !ok)
         return ok.error();
     }
   }

@@ -157,15 +157,26 @@ bool decays(const Lowering& lowering, models::WeightKind kind) {
   return matrix || lowering.job.request.training.decay == Decay::kAll;
 }
 
-UnitSpec layer_unit(Lowering& lowering, bool trained) {
-  UnitSpec spec{"layer", true, lowering.compute, Category::kWeights, trained, false, {}};
+// Trained norms stay f32 beside 16-bit matrices: they take the bytes that a master would, and no
+// step of theirs is lost to rounding.
+DType norm_dtype(const Lowering& lowering, bool trained) {
+  return trained ? DType::kF32 : lowering.compute;
+}
+
+void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
+  const DType norms = norm_dtype(lowering, trained);
+  UnitSpec matrices{"layer", true, lowering.compute, Category::kWeights, trained, false, {}};
+  UnitSpec apart{"layer norms", true, norms, Category::kWeights, trained, false, {}};
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   for (std::size_t i = 0; i < lowering.blueprint.layer.size(); ++i) {
     const models::Weight& weight = lowering.blueprint.layer[i];
-    spec.members.push_back(
-        {weight.shape, decays(lowering, weight.kind), &lowering.tensors.layer[i]});
+    const bool stands_apart = weight.kind == models::WeightKind::kNorm && norms != lowering.compute;
+    (stands_apart ? apart : matrices)
+        .members.push_back(
+            {weight.shape, decays(lowering, weight.kind), &lowering.tensors.layer[i]});
   }
-  return spec;
+  builder.add(matrices);
+  if (!apart.members.empty()) builder.add(apart);
 }
 
 UnitSpec adapter_unit(Lowering& lowering) {
@@ -194,9 +205,14 @@ void add_edges(Lowering& lowering, StateBuilder& builder, bool trained) {
                tied,
                {{b.embedding.shape, true, &t.embedding}}});
   UnitSpec head{"head", false, lowering.compute, Category::kWeights, trained, !tied, {}};
+  UnitSpec apart{"final norm", false, norm_dtype(lowering, trained), Category::kWeights, trained,
+                 false,        {}};
   if (!tied) head.members.push_back({b.head.shape, true, &t.head});
-  head.members.push_back({b.final_norm.shape, decays(lowering, b.final_norm.kind), &t.final_norm});
-  builder.add(head);
+  (apart.dtype == head.dtype ? head : apart)
+      .members.push_back({b.final_norm.shape, decays(lowering, b.final_norm.kind), &t.final_norm});
+  for (const UnitSpec& spec : {head, apart}) {
+    if (!spec.members.empty()) builder.add(spec);
+  }
   if (tied) t.head = t.embedding;
 }
 
@@ -251,7 +267,7 @@ void declare_state(Lowering& lowering) {
   StateBuilder builder(lowering);
   const bool full = !lowering.job.lora();
   add_edges(lowering, builder, full);
-  builder.add(layer_unit(lowering, full));
+  add_layer(lowering, builder, full);
   if (!full) builder.add(adapter_unit(lowering));
   lowering.tensors.gradients.resize(lowering.program.tensors.size(), kNone);
   add_rope_table(lowering);

@@ -43,10 +43,6 @@ std::vector<models::TensorSpec> specs_of(const std::vector<StateTensor>& tensors
   return specs;
 }
 
-DType result_dtype(const Job& job) {
-  return job.request.method.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16;
-}
-
 }  // namespace
 
 std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
@@ -93,6 +89,10 @@ models::AdapterConfig adapter_config_of(const Job& job) {
       config.targets.emplace_back(kLinearNames[linear]);
   }
   return config;
+}
+
+DType result_dtype(const Job& job) {
+  return job.request.method.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16;
 }
 
 models::ShardPlan model_shards(const Job& job) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/category.h"
+#include "core/dtype.h"
 #include "core/job.h"
 #include "models/adapter_config.h"
 #include "models/safetensors_header.h"
@@ -39,7 +40,10 @@ Bytes checkpoint_bytes(const StepProgram& train);
 /// What `adapter/` says of itself.
 models::AdapterConfig adapter_config_of(const Job& job);
 
-/// What `model/` holds after full fine-tuning, in the run's element type.
+/// Of the weights that full fine-tuning writes: the run's precision.
+DType result_dtype(const Job& job);
+
+/// What `model/` holds after full fine-tuning, in `result_dtype`.
 models::ShardPlan model_shards(const Job& job);
 
 /// Bytes on disk at the fullest instant of an uninterrupted run of `saves` checkpoints, the one at

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -104,6 +105,7 @@ class MakePlan : public Command {
     const auto folder = std::filesystem::temp_directory_path(error);
     const std::string file = (folder / ("ftplan-" + std::to_string(::getpid()) + ".json")).string();
     if (error || !models::write_text_file(file, render_plan(*plan)).ok()) return false;
+    std::fputs("measuring what operations need on this machine, once\n", stderr);
     const auto code = spawn_worker({"calibrate", file, "--quiet"});
     std::filesystem::remove(file, error);
     if (!code.ok() || *code != 0) return false;

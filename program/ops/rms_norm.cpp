@@ -15,7 +15,7 @@ namespace ftplan::program {
 namespace {
 
 bool is_weight_of(const Tensor& w, const Tensor& x) {
-  return w.shape.elements() == x.shape.width() && w.dtype == x.dtype;
+  return w.shape.elements() == x.shape.width() && (w.dtype == x.dtype || w.dtype == DType::kF32);
 }
 
 bool is_row_scale_of(const Tensor& inv_rms, const Tensor& x) {

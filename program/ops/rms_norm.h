@@ -4,9 +4,10 @@
 
 /// RMSNorm over the last dimension: `y = x / rms(x) * w`, `rms(x) = sqrt(mean(x^2) + eps)`.
 ///
-/// Shapes   x_TH, w_H -> y_TH, inv_rms_T (f32)          T tokens, H hidden
+/// Shapes   x_TH, w_H (x's type, or f32) -> y_TH, inv_rms_T (f32)          T tokens, H hidden
 /// Keeps    x and inv_rms for the backward: T*H values and 4*T bytes; y is had again by
-/// kRmsNormApply Scratch  none forward; backward 4*threads*H bytes for the weight's gradient (CPU)
+///          kRmsNormApply
+/// Scratch  none forward; backward 4*threads*H bytes for the weight's gradient (CPU)
 /// @source  Zhang and Sennrich 2019, arXiv:1910.07467, equation 4
 namespace ftplan::program {
 

@@ -4,7 +4,9 @@ import json
 import os
 import pty
 import random
+import shutil
 import signal
+import subprocess
 import termios
 import time
 
@@ -12,6 +14,7 @@ import support
 from support import Case, contents, lines_of, make_model, make_rows, metrics
 
 STEPS = 150
+KILLS = 20
 COMMON = ["--global-batch", 4, "--micro-batch", 2, "--steps", STEPS, "--learning-rate", "1e-2", "--validation", 0.1,
           "--eval-every", 7]
 MODES = {"full fp32": ["--method", "full"],
@@ -74,25 +77,35 @@ class Resume(Case):
 
     def test_a_run_that_was_killed_at_random_instants_equals_one_that_never_was(self):
         seed = int(os.environ.get("FTPLAN_SEED", random.SystemRandom().randrange(1 << 30)))
+        wanted = int(os.environ.get("FTPLAN_KILLS", KILLS))
         print(f"FTPLAN_SEED={seed}")
         chance = random.Random(seed)
-        flags = ["--method", "full", "--save-every", 2]
-        self.prepare(*flags)
+        self.prepare("--method", "full", "--save-every", 2)
         began = time.monotonic()
         self.ftplan("run", "plan.json", "-o", "timed")
         seconds = time.monotonic() - began
-        killed = 0
-        for _ in range(6):
-            process = self.start("run", "plan.json", "-o", "stopped")
-            time.sleep(chance.uniform(0.2, 0.9) * seconds)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                killed += 1
+        kills = saving = runs = 0
+        while kills < wanted:
+            while self.kill_after(chance.uniform(0.1, 1.0) * seconds):
+                kills += 1
+                saving += bool(list((self.folder / "stopped").rglob("*.partial")))
+            self.assert_equal_runs()
+            self.assertFalse(list((self.folder / "stopped").rglob("*.partial")))
+            shutil.rmtree(self.folder / "stopped")
+            runs += 1
+        print(f"{kills} kills, {saving} of them while a file was written, in {runs} runs: each ended as one never killed")
+
+    def kill_after(self, seconds):
+        """Starts or continues a run and kills it; false when it was done before."""
+        process = self.start("run", "plan.json", "-o", "stopped")
+        try:
+            err = process.communicate(timeout=seconds)[1]
+            self.assertEqual(process.returncode, 0, err)
+            return False
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        self.assertGreaterEqual(killed, 1)
-        self.ftplan("run", "plan.json", "-o", "stopped")
-        self.assert_equal_runs()
-        self.assertFalse(list((self.folder / "stopped").rglob("*.partial")))
+            return True
 
     def test_a_run_whose_front_was_killed_saves_and_continues(self):
         self.prepare(*MODES["full fp32"])

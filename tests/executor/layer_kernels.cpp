@@ -46,12 +46,16 @@ Values normed(const Values& x, const Values& w, const Values& inverse) {
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-}  // namespace
+// Weights of x's type, and f32 ones.
+template <class Check>
+Values with_both_weights(const std::string& isa, DType dtype, const Check& check) {
+  return joined(check(isa, dtype, dtype), check(isa, dtype, DType::kF32));
+}
 
-Values check_rms_norm(const std::string& isa, DType dtype) {
+Values norm(const std::string& isa, DType dtype, DType w_dtype) {
   KernelCase c(Op::kRmsNorm, isa);
   const auto x = c.random(dtype, {kRows, kWidth}, kWidth + 5);
-  const auto w = c.random(dtype, {kWidth});
+  const auto w = c.random(w_dtype, {kWidth});
   const auto y = c.undefined(dtype, {kRows, kWidth}, kWidth + 3);
   const auto inverse = c.undefined(DType::kF32, {kRows});
   const Values want = inverse_rms(c.values(x));
@@ -62,10 +66,10 @@ Values check_rms_norm(const std::string& isa, DType dtype) {
   return joined(c.values(y), c.values(inverse));
 }
 
-Values check_rms_norm_apply(const std::string& isa, DType dtype) {
+Values norm_apply(const std::string& isa, DType dtype, DType w_dtype) {
   KernelCase c(Op::kRmsNormApply, isa);
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(dtype, {kWidth});
+  const auto w = c.random(w_dtype, {kWidth});
   const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
   const auto y = c.undefined(dtype, {kRows, kWidth});
   c.in({x, w, inverse}).out({y}).run();
@@ -73,14 +77,12 @@ Values check_rms_norm_apply(const std::string& isa, DType dtype) {
   return c.values(y);
 }
 
-namespace {
-
 // dx in a place of its own and added to, or in dy's place.
-Values norm_backward(const std::string& isa, DType dtype, bool in_place) {
+Values norm_backward_of_all(const std::string& isa, DType dtype, DType w_dtype, bool in_place) {
   KernelCase c(Op::kRmsNormBackward, isa, /*threads=*/3);
   const auto dy = c.random(dtype, {kRows, kWidth});
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(dtype, {kWidth});
+  const auto w = c.random(w_dtype, {kWidth});
   const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
   const auto dx = in_place ? dy : c.random(dtype, {kRows, kWidth});
   const auto dw = c.random(DType::kF32, {kWidth});
@@ -105,19 +107,32 @@ Values norm_backward(const std::string& isa, DType dtype, bool in_place) {
   return joined(c.values(dx), c.values(dw));
 }
 
-}  // namespace
-
-Values check_rms_norm_backward(const std::string& isa, DType dtype) {
+Values norm_backward(const std::string& isa, DType dtype, DType w_dtype) {
   // Without a weight gradient it needs no scratch.
   KernelCase c(Op::kRmsNormBackward, isa);
   const auto dy = c.random(dtype, {kRows, kWidth});
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(dtype, {kWidth});
+  const auto w = c.random(w_dtype, {kWidth});
   const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
   const auto dx = c.undefined(dtype, {kRows, kWidth});
   c.in({dy, x, w, inverse}).out({dx, KernelCase::kAbsent}).run();
-  const Values separate = norm_backward(isa, dtype, /*in_place=*/false);
-  return joined(joined(c.values(dx), separate), norm_backward(isa, dtype, /*in_place=*/true));
+  const Values separate = norm_backward_of_all(isa, dtype, w_dtype, /*in_place=*/false);
+  return joined(joined(c.values(dx), separate),
+                norm_backward_of_all(isa, dtype, w_dtype, /*in_place=*/true));
+}
+
+}  // namespace
+
+Values check_rms_norm(const std::string& isa, DType dtype) {
+  return with_both_weights(isa, dtype, norm);
+}
+
+Values check_rms_norm_apply(const std::string& isa, DType dtype) {
+  return with_both_weights(isa, dtype, norm_apply);
+}
+
+Values check_rms_norm_backward(const std::string& isa, DType dtype) {
+  return with_both_weights(isa, dtype, norm_backward);
 }
 
 Values check_rotate(const std::string& isa, DType dtype) {

@@ -14,8 +14,9 @@
 #include "models/presets.h"
 #include "program/lower.h"
 
-// Evaluations per second: one job and strategy lowered through lay_out, nothing cached. The two
-// ratios at the end say that the cost does not depend on the number of layers and micro-steps.
+// Evaluations per second: one job and strategy lowered through lay_out, nothing cached. The ratios
+// at the end say how the cost depends on the number of layers and micro-steps: between many and
+// some not at all, between some and few by what only some have (first, middle and last ones).
 
 namespace ftplan {
 namespace {
@@ -77,13 +78,22 @@ int run() {
                        {.accumulation = 4, .checkpointing = {.every = every}}));
     }
     print(evaluation("llama2-70b", 0, method, {.checkpointing = {.every = 1}, .zero = 1}));
-    const double few = print(evaluation("llama2-70b", 3, method, {.checkpointing = {.every = 1}}));
-    const double many =
-        print(evaluation("llama2-70b", 80, method, {.checkpointing = {.every = 1}}));
-    const double one = print(evaluation("llama2-70b", 0, method, {.accumulation = 1}));
-    const double sixteen = print(evaluation("llama2-70b", 0, method, {.accumulation = 16}));
-    std::printf("80 layers cost %.2f times 3 layers, 16 micro-steps %.2f times one\n\n", many / few,
-                sixteen / one);
+    const auto layers = [&](std::int64_t count) {
+      return print(evaluation("llama2-70b", count, method, {.checkpointing = {.every = 1}}));
+    };
+    const double few_layers = layers(3);
+    const double some_layers = layers(8);
+    const double many_layers = layers(80);
+    const auto micro_steps = [&](std::int64_t count) {
+      return print(evaluation("llama2-70b", 0, method, {.accumulation = count}));
+    };
+    const double one_step = micro_steps(1);
+    const double some_steps = micro_steps(3);
+    const double many_steps = micro_steps(16);
+    std::printf("80 layers cost %.2f times 8, %.2f times 3\n", many_layers / some_layers,
+                many_layers / few_layers);
+    std::printf("16 micro-steps cost %.2f times 3, %.2f times 1\n\n", many_steps / some_steps,
+                many_steps / one_step);
   }
   return 0;
 }

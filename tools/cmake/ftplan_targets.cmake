@@ -25,6 +25,10 @@ if(FTPLAN_SANITIZE)
   add_link_options(-fsanitize=address,undefined)
 endif()
 
+if(FTPLAN_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 # ftplan_add_library(<name> HEADERS ... SOURCES ... DEPS ... [PRIVATE_DEPS ...])
 function(ftplan_add_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;SOURCES;DEPS;PRIVATE_DEPS")
