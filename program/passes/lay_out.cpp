@@ -250,19 +250,36 @@ class Layouter {
   }
 
   // Blocks of gradients from the top down, in order of their birth; offsets are below the top until
-  // it is known.
+  // it is known. Blocks with a copy for each of the same layers stand layer by layer.
   void stack_gradients() {
     std::vector<bool> seen(program_.storages.size(), false);
-    std::int64_t below = 0;
+    std::vector<std::vector<StorageId>> groups;
     for (const Life& life : lives_) {
-      Storage& s = storage(life.storage);
+      const Storage& s = storage(life.storage);
       const auto id = static_cast<std::size_t>(life.storage);
       if (s.region != Region::kGradients || seen[id]) continue;
       seen[id] = true;
-      blocks_.push_back(life.storage);
-      s.stride = accounted(s);
-      below += s.copies.count * s.stride.value;
-      depth_of_.push_back(below);
+      const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& other) {
+        return s.copies.count > 1 && storage(other.front()).copies == s.copies;
+      });
+      if (group == groups.end()) {
+        groups.push_back({life.storage});
+      } else {
+        group->push_back(life.storage);
+      }
+    }
+    std::int64_t below = 0;
+    for (const auto& group : groups) {
+      Bytes stride;
+      for (const StorageId id : group) stride += accounted(storage(id));
+      below += storage(group.front()).copies.count * stride.value;
+      std::int64_t depth = below;
+      for (const StorageId id : group) {
+        storage(id).stride = stride;
+        blocks_.push_back(id);
+        depth_of_.push_back(depth);
+        depth -= accounted(storage(id)).value;
+      }
     }
   }
 
