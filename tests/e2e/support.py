@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 
 FTPLAN = pathlib.Path(os.environ["FTPLAN_BINARY"])
 FTPLAN_WORKER = FTPLAN.with_name("ftplan-worker")
-EXAMPLE_MODEL = pathlib.Path(__file__).resolve().parents[2] / "examples/model"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLE_MODEL = ROOT / "examples/model"
 VOCABULARY = 64
 
 # The smallest shape with grouped keys, several layers and an untied head.
