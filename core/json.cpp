@@ -104,6 +104,8 @@ Result<Json> parse_json(std::string_view text, const std::string& where) {
     return json;
   } catch (const Json::parse_error& error) {
     return bad_input(where, "not valid JSON at " + place(text, error.byte));
+  } catch (const Json::out_of_range&) {
+    return bad_input(where, "holds a number that is too large for a double");
   }
 }
 

@@ -2,16 +2,20 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
 #include "core/category.h"
+#include "core/digest.h"
 #include "core/result.h"
 #include "core/units.h"
 #include "executor/rank_run.h"
@@ -54,6 +58,16 @@ std::string metadata_of(const models::SafetensorsFile& file, const std::string& 
   return {};
 }
 
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::string state_digest(const RankRun& run) {
+  Digester digester;
+  for (const auto& tensor : run.state_tensors()) digester.add(text_of(run.state(tensor)));
+  return digester.hex();
+}
+
 }  // namespace
 
 Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std::int64_t step,
@@ -64,8 +78,8 @@ Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std:
   std::vector<models::TensorSpec> specs;
   for (const auto& tensor : run.state_tensors()) specs.push_back(tensor.spec);
   const std::string path = (fs::path(folder) / name_of(step)).string();
-  auto writer = models::SafetensorsWriter::create(path, specs,
-                                                  program::checkpoint_metadata(step, plan_digest));
+  auto writer = models::SafetensorsWriter::create(
+      path, specs, program::checkpoint_metadata(step, plan_digest, state_digest(run)));
   if (!writer) return writer.error();
   for (const auto& tensor : run.state_tensors()) {
     if (auto ok = writer->write(tensor.spec.name, run.state(tensor)); !ok) return ok.error();
@@ -102,6 +116,11 @@ Result<void> restore_checkpoint(RankRun& run, const std::string& path) {
       return bad_input(path, "does not hold " + tensor.spec.name + " as the plan has it");
     }
     std::memcpy(to.data(), found->bytes.data(), to.size());
+  }
+  if (state_digest(run) != metadata_of(*file, "digest")) {
+    return bad_input(path,
+                     "is damaged: its bytes are not those that were saved; remove it to start "
+                     "from the first step again");
   }
   run.restore_weights();
   return {};

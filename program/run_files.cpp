@@ -65,16 +65,20 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
   return tensors;
 }
 
-models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest) {
-  FTPLAN_CHECK(plan_digest.size() == 16);
+models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest,
+                                     const std::string& state_digest) {
+  FTPLAN_CHECK(plan_digest.size() == 16 && state_digest.size() == 32);
   std::array<char, 16> digits{};
   (void)std::snprintf(digits.data(), digits.size(), "%012lld", static_cast<long long>(step));
-  return {{"format", "ftplan-checkpoint-1"}, {"plan", plan_digest}, {"step", digits.data()}};
+  return {{"digest", state_digest},
+          {"format", "ftplan-checkpoint-1"},
+          {"plan", plan_digest},
+          {"step", digits.data()}};
 }
 
 Bytes checkpoint_bytes(const StepProgram& train) {
   return models::file_size(specs_of(checkpoint_tensors(train)),
-                           checkpoint_metadata(0, std::string(16, '0')));
+                           checkpoint_metadata(0, std::string(16, '0'), std::string(32, '0')));
 }
 
 models::AdapterConfig adapter_config_of(const Job& job) {

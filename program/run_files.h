@@ -33,7 +33,9 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train);
 
 /// Metadata of a checkpoint after `step` optimizer steps. Its length does not depend on the values.
 /// @param plan_digest 16 hexadecimal digits
-models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest);
+/// @param state_digest of the bytes of all tensors in their order, 32 hexadecimal digits
+models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest,
+                                     const std::string& state_digest);
 
 Bytes checkpoint_bytes(const StepProgram& train);
 

@@ -107,6 +107,25 @@ class Resume(Case):
             process.communicate()
             return True
 
+    def test_a_damaged_checkpoint_is_named_and_not_continued(self):
+        self.prepare(*MODES["lora fp32"])
+        self.stop_at(10)
+        file, = (self.folder / "stopped/checkpoints").iterdir()
+        good = file.read_bytes()
+        at = random.Random(7).randrange(len(good) - 4096, len(good))
+        for bad, says in ((good[:at] + bytes([good[at] ^ 1]) + good[at + 1:], "is damaged"), (good[:at], "cut off")):
+            file.write_bytes(bad)
+            done = subprocess.run([support.FTPLAN, "run", "plan.json", "-o", "stopped"], cwd=self.folder,
+                                  env=self.environment, capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(file.name, done.stderr)
+            self.assertIn(says, done.stderr)
+            self.assertIn("remove it", done.stderr)
+            self.assertEqual(file.read_bytes(), bad)
+        file.write_bytes(good)
+        self.ftplan("run", "plan.json", "-o", "stopped")
+        self.assert_equal_runs()
+
     def test_a_run_whose_front_was_killed_saves_and_continues(self):
         self.prepare(*MODES["full fp32"])
         process = self.start("run", "plan.json", "-o", "stopped")

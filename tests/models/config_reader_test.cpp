@@ -223,6 +223,8 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: got a list, expected an object");
   EXPECT_EQ(error_text(read_config("{", "config.json")),
             "config.json: not valid JSON at line 1, column 1");
+  EXPECT_EQ(error_text(read_config(R"({"rope_theta": 1e999})", "config.json")),
+            "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
             "\"llama\"");
