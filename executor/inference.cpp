@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -44,59 +46,102 @@ Result<std::unique_ptr<RankRun>> load(const Job& job, const Machine& machine, co
   return run;
 }
 
-// One prompt at the right of `length` positions.
-void fill_prompt(std::span<const std::int32_t> prompt, const std::array<View, 8>& to) {
-  const data::BatchSpans spans = batch_spans(to);
-  const auto pad = spans.ids.size() - prompt.size();
-  for (std::size_t i = 0; i < spans.ids.size(); ++i) {
-    const bool padding = i < pad;
-    spans.ids[i] = padding ? 0 : prompt[i - pad];
-    spans.positions[i] = padding ? 0 : static_cast<std::int32_t>(i - pad);
-    spans.document_start[i] = static_cast<std::int32_t>(padding ? i : pad);
-  }
-  if (!spans.row_ids.empty()) spans.row_ids[0] = 0;
-}
-
-void fill_token(std::int32_t id, std::int64_t position, std::int64_t pad,
-                const std::array<View, 8>& to) {
-  const data::BatchSpans spans = batch_spans(to);
-  spans.ids[0] = id;
-  spans.positions[0] = static_cast<std::int32_t>(position);
-  spans.document_start[0] = static_cast<std::int32_t>(pad);
-  if (!spans.row_ids.empty()) spans.row_ids[0] = 0;
-}
-
-class Generator {
+// Prompts that are continued together, one in each row; rows without a prompt repeat the first.
+class BatchGenerator {
  public:
-  Generator(RankRun& run, const Generation& generation) : run_(run), generation_(generation) {}
-
-  Result<std::vector<std::int32_t>> run(std::span<const std::int32_t> prompt,
-                                        const std::function<void(std::int32_t)>& on_token) {
-    const auto size = static_cast<std::int64_t>(prompt.size());
-    const std::int64_t padded = round_up(size, kPadding);
-    const FillBatch first = [&](std::int32_t, const std::array<View, 8>& to) {
-      fill_prompt(prompt, to);
-    };
-    auto next = run_.generate({ProgramKind::kPrefill, padded}, 0, first);
-    std::vector<std::int32_t> text;
-    for (std::int64_t made = 0;; ++made) {
-      if (!next) return next.error();
-      const std::int32_t id = next->front();
-      const auto& stops = generation_.stops;
-      if (std::find(stops.begin(), stops.end(), id) != stops.end()) return text;
-      text.push_back(id);
-      on_token(id);
-      if (made + 1 == generation_.new_tokens) return text;
-      const FillBatch one = [&](std::int32_t, const std::array<View, 8>& to) {
-        fill_token(id, size + made, padded - size, to);
-      };
-      next = run_.generate({ProgramKind::kDecode, 1}, padded + made, one);
+  BatchGenerator(RankRun& run, const Generation& generation,
+                 std::span<const std::vector<std::int32_t>> prompts, std::size_t first,
+                 const OnToken& on_token)
+      : run_(run), generation_(generation), prompts_(prompts), first_(first), on_token_(on_token) {
+    for (std::size_t row = 0; row < texts_.size(); ++row) {
+      padded_ = std::max(padded_, round_up(size_of_prompt(row), kPadding));
+      done_[row] = row >= prompts.size();
     }
   }
 
+  Result<std::vector<std::vector<std::int32_t>>> run() {
+    const FillBatch all = [&](std::int32_t, const std::array<View, 8>& to) { fill_prompts(to); };
+    TokenInput input{.sampling = generation_.sampling};
+    auto next = run_.generate({ProgramKind::kPrefill, padded_}, input, all);
+    while (true) {
+      if (!next) return next.error();
+      ++input.made;
+      if (take(*next) || input.made == generation_.new_tokens) break;
+      input.cache_length = padded_ + input.made - 1;
+      const FillBatch one = [&](std::int32_t, const std::array<View, 8>& to) {
+        fill_tokens(*next, input.made - 1, to);
+      };
+      next = run_.generate({ProgramKind::kDecode, 1}, input, one);
+    }
+    texts_.resize(prompts_.size());
+    return std::move(texts_);
+  }
+
  private:
+  [[nodiscard]] std::span<const std::int32_t> prompt(std::size_t row) const {
+    return prompts_[row < prompts_.size() ? row : 0];
+  }
+  [[nodiscard]] std::int64_t size_of_prompt(std::size_t row) const {
+    return static_cast<std::int64_t>(prompt(row).size());
+  }
+
+  // Appends what was made; true when all texts have ended.
+  bool take(std::span<const std::int32_t> ids) {
+    const auto& stops = generation_.stops;
+    for (std::size_t row = 0; row < texts_.size(); ++row) {
+      if (done_[row]) continue;
+      done_[row] = std::find(stops.begin(), stops.end(), ids[row]) != stops.end();
+      if (done_[row]) continue;
+      texts_[row].push_back(ids[row]);
+      done_[row] = on_token_ && !on_token_(first_ + row, ids[row]);
+    }
+    return std::find(done_.begin(), done_.end(), false) == done_.end();
+  }
+
+  // Each prompt at the right of its row.
+  void fill_prompts(const std::array<View, 8>& to) const {
+    const data::BatchSpans spans = batch_spans(to);
+    const auto length = static_cast<std::size_t>(padded_);
+    for (std::size_t row = 0; row < texts_.size(); ++row) {
+      const std::span<const std::int32_t> ids = prompt(row);
+      const std::size_t pad = length - ids.size();
+      for (std::size_t i = 0; i < length; ++i) {
+        const bool padding = i < pad;
+        const std::size_t at = row * length + i;
+        spans.ids[at] = padding ? 0 : ids[i - pad];
+        spans.positions[at] = padding ? 0 : static_cast<std::int32_t>(i - pad);
+        spans.document_start[at] = static_cast<std::int32_t>(padding ? i : pad);
+      }
+    }
+    fill_row_ids(spans);
+  }
+
+  // The next token of each row, behind its prompt and `before` others.
+  void fill_tokens(std::span<const std::int32_t> ids, std::int64_t before,
+                   const std::array<View, 8>& to) const {
+    const data::BatchSpans spans = batch_spans(to);
+    for (std::size_t row = 0; row < texts_.size(); ++row) {
+      spans.ids[row] = ids[row];
+      spans.positions[row] = static_cast<std::int32_t>(size_of_prompt(row) + before);
+      spans.document_start[row] = static_cast<std::int32_t>(padded_ - size_of_prompt(row));
+    }
+    fill_row_ids(spans);
+  }
+
+  void fill_row_ids(const data::BatchSpans& spans) const {
+    for (std::size_t row = 0; row < texts_.size(); ++row) {
+      spans.row_ids[row] = static_cast<std::int32_t>(first_ + row);
+    }
+  }
+
   RankRun& run_;
   const Generation& generation_;
+  std::span<const std::vector<std::int32_t>> prompts_;
+  std::size_t first_;  // of all prompts
+  const OnToken& on_token_;
+  std::vector<std::vector<std::int32_t>> texts_{static_cast<std::size_t>(generation_.batch)};
+  std::vector<bool> done_ = std::vector<bool>(texts_.size());
+  std::int64_t padded_ = 0;
 };
 
 }  // namespace
@@ -137,44 +182,45 @@ Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const L
   return evaluation;
 }
 
-Result<std::vector<std::vector<std::int32_t>>> generate_greedy(
+Result<std::vector<std::vector<std::int32_t>>> generate(
     const Job& job, const Machine& machine, const Loader& loader,
     std::span<const std::vector<std::int32_t>> prompts, const Generation& generation,
-    const std::function<void(std::size_t, std::int32_t)>& on_token) {
-  std::int64_t longest = 0;
-  for (const auto& prompt : prompts) {
-    const auto size = static_cast<std::int64_t>(prompt.size());
-    if (size == 0) return bad_input("--prompt", "got no tokens: give some text");
-    if (size + generation.new_tokens > job.model.positions) {
-      return bad_input("--prompt", "got " + std::to_string(size) + " tokens and " +
-                                       std::to_string(generation.new_tokens) + " to make, but " +
-                                       job.model.name + " has " +
-                                       std::to_string(job.model.positions) + " positions");
+    const OnToken& on_token) {
+  const auto batch = static_cast<std::size_t>(generation.batch);
+  std::set<std::int64_t> lengths;  // of padded batches
+  for (std::size_t begin = 0; begin < prompts.size(); begin += batch) {
+    std::int64_t longest = 0;
+    for (const auto& prompt : prompts.subspan(begin, std::min(batch, prompts.size() - begin))) {
+      const auto size = static_cast<std::int64_t>(prompt.size());
+      if (size == 0) return bad_input("--prompt", "got no tokens: give some text");
+      if (size + generation.new_tokens > job.model.positions) {
+        return bad_input("--prompt", "got " + std::to_string(size) + " tokens and " +
+                                         std::to_string(generation.new_tokens) + " to make, but " +
+                                         job.model.name + " has " +
+                                         std::to_string(job.model.positions) + " positions");
+      }
+      longest = std::max(longest, round_up(size, kPadding));
     }
-    longest = std::max(longest, round_up(size, kPadding));
+    lengths.insert(longest);
   }
-  const std::int64_t cache = longest + round_up(generation.new_tokens, kPadding);
+  if (lengths.empty()) return std::vector<std::vector<std::int32_t>>{};
+  const std::int64_t rows = generation.batch;
+  const std::int64_t cache = *lengths.rbegin() + round_up(generation.new_tokens, kPadding);
   std::vector<ProgramRequest> programs = {
       {.kind = ProgramKind::kLoad, .cache = cache},
-      {.kind = ProgramKind::kDecode, .rows = 1, .sequence = 1, .cache = cache}};
-  for (std::int64_t length = kPadding; length <= longest; length += kPadding) {
-    const bool used = std::any_of(prompts.begin(), prompts.end(), [&](const auto& prompt) {
-      return round_up(static_cast<std::int64_t>(prompt.size()), kPadding) == length;
-    });
-    if (used)
-      programs.push_back(
-          {.kind = ProgramKind::kPrefill, .rows = 1, .sequence = length, .cache = cache});
+      {.kind = ProgramKind::kDecode, .rows = rows, .sequence = 1, .cache = cache}};
+  for (const std::int64_t length : lengths) {
+    programs.push_back(
+        {.kind = ProgramKind::kPrefill, .rows = rows, .sequence = length, .cache = cache});
   }
-  auto run = load(job, machine, loader, {.micro_batch = 1}, std::move(programs));
+  auto run = load(job, machine, loader, {.micro_batch = rows}, std::move(programs));
   if (!run) return run.error();
-  Generator generator(**run, generation);
   std::vector<std::vector<std::int32_t>> texts;
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    auto text = generator.run(prompts[i], [&](std::int32_t id) {
-      if (on_token) on_token(i, id);
-    });
-    if (!text) return text.error();
-    texts.push_back(std::move(*text));
+  for (std::size_t begin = 0; begin < prompts.size(); begin += batch) {
+    const auto some = prompts.subspan(begin, std::min(batch, prompts.size() - begin));
+    auto made = BatchGenerator(**run, generation, some, begin, on_token).run();
+    if (!made) return made.error();
+    std::move(made->begin(), made->end(), std::back_inserter(texts));
   }
   return texts;
 }

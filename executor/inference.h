@@ -10,6 +10,7 @@
 #include "core/result.h"
 #include "data/rows.h"
 #include "executor/loader.h"
+#include "executor/rank_run.h"
 
 /// A model in use: perplexity and text, by the same programs and kernels as training.
 namespace ftplan::executor {
@@ -28,16 +29,21 @@ Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const L
 struct Generation {
   std::int64_t new_tokens = 64;     ///< at most
   std::vector<std::int32_t> stops;  ///< ids after which a text ends
+  Sampling sampling;
+  std::int64_t batch = 1;  ///< prompts that are answered at a time
 };
 
-/// Greedy continuation of each prompt, without the prompt and without the id that ended it. Prompts
-/// are padded on the left to a multiple of 64; padding is neither seen nor counted.
-/// @param on_token called with prompt and id as soon as it is known; may be empty
+/// Told each id as soon as it is known; false ends the text of that prompt.
+using OnToken = std::function<bool(std::size_t prompt, std::int32_t id)>;
+
+/// Continues each prompt; the texts are without the prompt and without the id that ended them.
+/// Prompts are padded on the left to a multiple of 64; padding is neither seen nor counted. What is
+/// drawn for a prompt does not depend on those beside it.
 /// @error bad input: a prompt that leaves no room within the model's positions; infeasible: no
 /// memory
-Result<std::vector<std::vector<std::int32_t>>> generate_greedy(
+Result<std::vector<std::vector<std::int32_t>>> generate(
     const Job& job, const Machine& machine, const Loader& loader,
     std::span<const std::vector<std::int32_t>> prompts, const Generation& generation,
-    const std::function<void(std::size_t, std::int32_t)>& on_token);
+    const OnToken& on_token);
 
 }  // namespace ftplan::executor

@@ -178,10 +178,18 @@ Result<double> RankRun::evaluate(std::int64_t length, const FillBatch& fill) {
   return *view(some_program().interface.loss, 0).as<double>();
 }
 
-Result<std::vector<std::int32_t>> RankRun::generate(Key key, std::int64_t cache_length,
+Result<std::vector<std::int32_t>> RankRun::generate(Key key, const TokenInput& input,
                                                     const FillBatch& fill) {
   Scalars scalars{};
-  scalars[static_cast<std::size_t>(Scalar::kCacheLength)] = static_cast<double>(cache_length);
+  const auto set = [&scalars](Scalar scalar, auto value) {
+    scalars[static_cast<std::size_t>(scalar)] = static_cast<double>(value);
+  };
+  set(Scalar::kCacheLength, input.cache_length);
+  set(Scalar::kStep, input.made);
+  set(Scalar::kSeed, input.sampling.seed);
+  set(Scalar::kTemperature, input.sampling.temperature);
+  set(Scalar::kTopK, input.sampling.top_k);
+  set(Scalar::kTopP, input.sampling.top_p);
   fill_ = &fill;
   auto ok = run(key, scalars);
   fill_ = nullptr;

@@ -51,6 +51,21 @@ struct StepOutput {
   bool finite = true;        ///< else the update was left out
 };
 
+/// How the next token is chosen.
+struct Sampling {
+  double temperature = 0;  ///< 0: the likeliest token, whatever the rest says
+  std::int64_t top_k = 0;  ///< likeliest tokens that are chosen from; 0: all
+  double top_p = 1;        ///< share of the probability that is chosen from
+  std::int64_t seed = 0;
+};
+
+/// What the executor writes before a prompt or a token.
+struct TokenInput {
+  std::int64_t cache_length = 0;  ///< tokens in the caches before this pass
+  std::int64_t made = 0;          ///< tokens made before this one
+  Sampling sampling;
+};
+
 /// One rank: its programs, its memory, its model.
 class RankRun final : public Host {
  public:
@@ -66,7 +81,7 @@ class RankRun final : public Host {
   /// One optimizer step on rows padded to `length`. @pre `load`, and a length of the facts
   Result<StepOutput> train(std::int64_t length, const StepInput& input, const FillBatch& fill);
   /// Runs a prompt (kPrefill) or one token (kDecode) and returns the next id of each row.
-  Result<std::vector<std::int32_t>> generate(Key key, std::int64_t cache_length,
+  Result<std::vector<std::int32_t>> generate(Key key, const TokenInput& input,
                                              const FillBatch& fill);
   /// Sum of the losses of one batch of held-out rows.
   Result<double> evaluate(std::int64_t length, const FillBatch& fill);

@@ -39,7 +39,7 @@ enum class Op : std::uint8_t {
   kMark,
   kAppendCache,
   kTakeLast,
-  kArgmax,
+  kNextToken,
   kRopeTable,
   kLoad,
   kInitAdapter,

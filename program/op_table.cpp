@@ -64,7 +64,7 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kMark, mark_row());
   set(Op::kAppendCache, append_cache_row());
   set(Op::kTakeLast, take_last_row());
-  set(Op::kArgmax, argmax_row());
+  set(Op::kNextToken, next_token_row());
   set(Op::kBatch, batch_row());
   set(Op::kRopeTable, rope_table_row());
   set(Op::kLoad, load_row());

@@ -156,8 +156,11 @@ enum class Scalar : std::uint8_t {
   kStep,             ///< 0-based, for dropout
   kSeed,
   kCacheLength,  ///< tokens in the key and value cache before this pass
+  kTemperature,  ///< of sampling; 0: the likeliest token
+  kTopK,         ///< tokens that sampling chooses from; 0: all
+  kTopP,         ///< share of probability that it chooses from
 };
-inline constexpr int kScalars = 8;
+inline constexpr int kScalars = 11;
 inline constexpr std::uint8_t kAlways = 255;
 
 struct Instruction {

@@ -41,7 +41,7 @@ Kernels make_kernels() {
   set(Op::kAdamw, adamw);
   set(Op::kAppendCache, append_cache);
   set(Op::kTakeLast, take_last);
-  set(Op::kArgmax, argmax);
+  set(Op::kNextToken, next_token);
   set(Op::kRopeTable, rope_table);
   return table;
 }

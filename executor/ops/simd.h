@@ -118,7 +118,7 @@ void clip(Call& call);
 void adamw(Call& call);
 void append_cache(Call& call);
 void take_last(Call& call);
-void argmax(Call& call);
+void next_token(Call& call);
 void rope_table(Call& call);
 
 }  // namespace ftplan::executor::FTPLAN_ISA

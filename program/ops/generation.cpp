@@ -1,8 +1,10 @@
 #include "program/ops/generation.h"
 
+#include <cstdint>
 #include <string>
 
 #include "core/dtype.h"
+#include "core/machine.h"
 #include "core/units.h"
 #include "program/attributes.h"
 #include "program/op_table.h"
@@ -25,11 +27,17 @@ std::string check_take_last(const OpView& v) {
                    v.in(0).dtype == v.out(0).dtype,
                "the result must have one row for each sequence");
 }
-std::string check_argmax(const OpView& v) {
-  return agree(v.out(0).dtype == DType::kI32 && v.out(0).shape.elements() == v.in(0).shape.rows(),
-               "the result must be one i32 a row");
+std::string check_next_token(const OpView& v) {
+  const std::int64_t rows = v.in(0).shape.rows();
+  return agree(v.out(0).dtype == DType::kI32 && v.out(0).shape.elements() == rows &&
+                   v.in(1).dtype == DType::kI32 && v.in(1).shape.elements() == rows,
+               "row ids and the result must be one i32 a row");
 }
-Flops flops_argmax(const OpView& v) { return flops_per_element(v.in(0), 1); }
+Flops flops_next_token(const OpView& v) { return flops_per_element(v.in(0), 1); }
+// A score and its index for each token.
+Scratch scratch_next_token(const OpView& v, const Machine&) {
+  return {v.in(0).shape.width() * Bytes{16}};
+}
 
 }  // namespace
 
@@ -39,8 +47,11 @@ OpRow append_cache_row() {
 OpRow take_last_row() {
   return {.name = "take_last", .check = check_take_last, .flops = no_flops, .scratch = no_scratch};
 }
-OpRow argmax_row() {
-  return {.name = "argmax", .check = check_argmax, .flops = flops_argmax, .scratch = no_scratch};
+OpRow next_token_row() {
+  return {.name = "next_token",
+          .check = check_next_token,
+          .flops = flops_next_token,
+          .scratch = scratch_next_token};
 }
 
 }  // namespace ftplan::program

@@ -356,7 +356,9 @@ class ForwardBuilder {
                                              .region = Region::kPersistent,
                                              .name = "next ids"});
     low_.program.interface.next_ids = emit_.tensor(storage, {low_.rows}, DType::kI32);
-    emit_.emit({.op = Op::kArgmax, .in = {logits}, .out = {{low_.program.interface.next_ids}}});
+    emit_.emit({.op = Op::kNextToken,
+                .in = {logits, {low_.program.interface.row_ids}},
+                .out = {{low_.program.interface.next_ids}}});
   }
 
   Lowering& low_;

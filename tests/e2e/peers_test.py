@@ -149,6 +149,28 @@ class Peers(Case):
         flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
         self.assertEqual(self.answers("--max-new-tokens", 5, *flags), self.generated(load(self.folder / "model"), 5))
 
+    def test_what_is_drawn_depends_on_the_seed_and_not_on_the_batch(self):
+        flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)] + ["--max-new-tokens", 20]
+        greedy = self.answers(*flags)
+        self.assertEqual(self.answers(*flags, "--batch", 2), greedy)
+        drawing = [*flags, "--temperature", 0.9]
+        drawn = self.answers(*drawing, "--seed", 4)
+        self.assertNotEqual(drawn, greedy)
+        self.assertEqual(self.answers(*drawing, "--seed", 4, "--batch", len(PROMPTS)), drawn)
+        self.assertNotEqual(self.answers(*drawing, "--seed", 5), drawn)
+        self.assertEqual(self.answers(*drawing, "--seed", 5, "--top-k", 1), greedy)
+        self.assertEqual(self.answers(*drawing, "--seed", 5, "--top-p", 1e-6), greedy)
+
+    def test_a_stop_text_ends_an_answer_and_is_not_in_it(self):
+        whole, = self.answers("--prompt", PROMPTS[0], "--max-new-tokens", 20)
+        at = len(whole) // 2
+        stop = whole[at:at + 3]
+        wanted = whole[:whole.find(stop)]
+        flags = ["--prompt", PROMPTS[0], "--max-new-tokens", 20, "--stop", "never in it", "--stop", stop]
+        self.assertEqual(self.answers(*flags), [wanted])
+        out, _ = self.ftplan("generate", "--model", "model", "--precision", "fp32", *flags)
+        self.assertEqual(out, wanted + "\n")
+
     def test_a_single_prompt_is_streamed_and_equals_the_json(self):
         out, _ = self.ftplan("generate", "--model", "model", "--precision", "fp32", "--prompt", PROMPTS[1],
                              "--max-new-tokens", 12)

@@ -4,8 +4,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/dtype.h"
 #include "core/shape.h"
@@ -328,16 +331,95 @@ Values check_adamw(const std::string& isa, DType dtype) {
   return c.values(value);
 }
 
-Values check_generation(const std::string& isa, DType dtype) {
+namespace {
+
+using Chances = std::map<std::int64_t, double>;
+
+// What transformers' warpers leave of softmax(logits / temperature), by token.
+Chances chances_of(const Values& logits, double temperature, std::size_t top_k, double top_p) {
+  std::vector<std::pair<double, std::int64_t>> likeliest;
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    likeliest.emplace_back(std::exp(logits[i] / temperature), static_cast<std::int64_t>(i));
+  std::sort(likeliest.rbegin(), likeliest.rend());
+  if (top_k > 0) likeliest.resize(std::min(top_k, likeliest.size()));
+  double sum = 0;
+  for (const auto& [chance, id] : likeliest) sum += chance;
+  Chances kept;
+  double before = 0;
+  for (const auto& [chance, id] : likeliest) {
+    if (before >= top_p * sum) break;
+    kept[id] = chance;
+    before += chance;
+  }
+  for (auto& [id, chance] : kept) chance /= before;
+  return kept;
+}
+
+Values draws(const std::string& isa, DType dtype, const Values& logits, std::int64_t count,
+             const std::map<Scalar, double>& scalars) {
+  KernelCase c(Op::kNextToken, isa);
+  Values all;
+  Values row_ids(static_cast<std::size_t>(count));
+  std::iota(row_ids.begin(), row_ids.end(), 0.0);
+  for (std::int64_t i = 0; i < count; ++i) all.insert(all.end(), logits.begin(), logits.end());
+  const auto scores = c.tensor(dtype, {count, static_cast<std::int64_t>(logits.size())}, all);
+  const auto rows = c.tensor(DType::kI32, {count}, row_ids);
+  const auto ids = c.undefined(DType::kI32, {count});
+  for (const auto& [scalar, value] : scalars) c.scalar(scalar, value);
+  c.in({scores, rows}).out({ids}).run();
+  return c.values(ids);
+}
+
+void expect_draws(const std::string& isa, DType dtype, double temperature, std::size_t top_k,
+                  double top_p) {
+  constexpr std::int64_t kDraws = 4000;
+  const Values logits = {0.5, 2, -1, 1.5, 0, 1.75, -3, 0.25};
+  std::map<Scalar, double> scalars = {{Scalar::kTemperature, temperature},
+                                      {Scalar::kTopK, static_cast<double>(top_k)},
+                                      {Scalar::kTopP, top_p},
+                                      {Scalar::kSeed, 3},
+                                      {Scalar::kStep, 5}};
+  const Values drawn = draws(isa, dtype, logits, kDraws, scalars);
+  std::map<std::int64_t, int> counts;
+  for (const double id : drawn) ++counts[static_cast<std::int64_t>(id)];
+  const Chances chances = chances_of(logits, temperature, top_k, top_p);
+  for (const auto& [id, count] : counts) EXPECT_TRUE(chances.contains(id)) << "token " << id;
+  for (const auto& [id, chance] : chances) {
+    const double deviation = std::sqrt(kDraws * chance * (1 - chance));
+    EXPECT_NEAR(counts[id], kDraws * chance, 4 * deviation + 1) << "token " << id;
+  }
+  if (chances.size() == 1) return;
+  EXPECT_EQ(draws(isa, dtype, logits, kDraws, scalars), drawn);
+  scalars[Scalar::kStep] = 6;
+  EXPECT_NE(draws(isa, dtype, logits, kDraws, scalars), drawn);
+  scalars[Scalar::kSeed] = 4;
+  scalars[Scalar::kStep] = 5;
+  EXPECT_NE(draws(isa, dtype, logits, kDraws, scalars), drawn);
+}
+
+void check_next_token(const std::string& isa, DType dtype) {
   // The first of equal largest values; a row that is all negative.
-  KernelCase argmax(Op::kArgmax, isa);
+  KernelCase likeliest(Op::kNextToken, isa);
   Values scores(2 * 5, -3.0);
   scores[2] = scores[4] = 7;
   scores[5 + 3] = -1;
-  const auto logits = argmax.tensor(dtype, {2, 5}, scores);
-  const auto ids = argmax.undefined(DType::kI32, {2});
-  argmax.in({logits}).out({ids}).run();
-  EXPECT_EQ(argmax.values(ids), (Values{2, 3}));
+  const auto logits = likeliest.tensor(dtype, {2, 5}, scores);
+  const auto rows = likeliest.tensor(DType::kI32, {2}, {0, 1});
+  const auto ids = likeliest.undefined(DType::kI32, {2});
+  likeliest.in({logits, rows}).out({ids}).run();
+  EXPECT_EQ(likeliest.values(ids), (Values{2, 3}));
+  expect_draws(isa, dtype, 1, 0, 1);
+  expect_draws(isa, dtype, 0.5, 0, 1);
+  expect_draws(isa, dtype, 1, 3, 1);
+  expect_draws(isa, dtype, 1, 0, 0.8);
+  expect_draws(isa, dtype, 2, 5, 0.6);
+  expect_draws(isa, dtype, 1, 1, 0.1);
+}
+
+}  // namespace
+
+Values check_generation(const std::string& isa, DType dtype) {
+  check_next_token(isa, dtype);
 
   // Two rows of three tokens go behind the four that their caches of eight hold.
   const program::AttentionAttributes a{

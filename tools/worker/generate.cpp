@@ -1,21 +1,24 @@
-#include <charconv>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "core/data_options.h"
+#include "core/fields.h"
 #include "core/json.h"
 #include "core/result.h"
 #include "data/alpaca.h"
 #include "data/source.h"
 #include "data/tokenizer.h"
 #include "executor/inference.h"
+#include "executor/rank_run.h"
 #include "tools/job_flags.h"
 #include "tools/options.h"
 #include "tools/worker/commands.h"
@@ -24,6 +27,56 @@
 namespace ftplan::tools {
 namespace {
 
+// An answer as its tokens come, up to the first stop text in it.
+class GrowingText {
+ public:
+  GrowingText(const data::Tokenizer& tokenizer, const std::vector<std::string>& stops)
+      : decoder_(tokenizer), stops_(stops) {}
+
+  /// False when the text has ended.
+  bool push(std::int32_t id) {
+    add(decoder_.push(id));
+    return !ended_;
+  }
+  void finish() {
+    if (!ended_) add(decoder_.finish());
+    ended_ = true;
+  }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+  /// What no stop text can take back any more and was not taken before.
+  std::string take_certain() {
+    std::size_t end = text_.size();
+    for (const std::string& stop : stops_) {
+      if (ended_) break;
+      for (std::size_t size = std::min(stop.size() - 1, text_.size()); size > 0; --size) {
+        if (!text_.ends_with(std::string_view(stop).substr(0, size))) continue;
+        end = std::min(end, text_.size() - size);
+        break;
+      }
+    }
+    const std::size_t begin = std::exchange(taken_, std::max(taken_, end));
+    return text_.substr(begin, taken_ - begin);
+  }
+
+ private:
+  void add(const std::string& more) {
+    text_ += more;
+    for (const std::string& stop : stops_) {
+      const std::size_t at = text_.find(stop);
+      if (at == std::string::npos) continue;
+      text_.resize(at);
+      ended_ = true;
+    }
+  }
+
+  data::StreamDecoder decoder_;
+  const std::vector<std::string>& stops_;
+  std::string text_;
+  std::size_t taken_ = 0;
+  bool ended_ = false;
+};
+
 class Generate : public Command {
  public:
   void declare(Options& options) override {
@@ -31,6 +84,14 @@ class Generate : public Command {
     options.values({"--prompt", "TEXT...", "Text to go on from, as it stands."}, prompts_);
     options.value({"--prompts", "FILE", "Alpaca records whose instructions are answered."}, file_);
     options.value({"--max-new-tokens", "INT", "At most so many tokens. [64]"}, new_tokens_);
+    options.value({"--temperature", "NUMBER", "Of drawing tokens; 0: always the likeliest. [0]"},
+                  temperature_);
+    options.value({"--top-k", "INT", "Draws from so many likeliest tokens; 0: from all. [0]"},
+                  top_k_);
+    options.value({"--top-p", "NUMBER", "Draws from this share of the probability. [1]"}, top_p_);
+    options.value({"--seed", "INT", "Fixes what is drawn. [0]"}, seed_);
+    options.values({"--stop", "TEXT...", "Texts at which an answer ends, without them."}, stops_);
+    options.value({"--batch", "INT", "Prompts that are answered at a time. [1]"}, batch_);
     options.toggle({"--json", "", "Prints JSON."}, json_);
   }
 
@@ -39,7 +100,7 @@ class Generate : public Command {
     if (!request) return request.error();
     const auto texts = read_prompts();
     if (!texts) return texts.error();
-    auto generation = limits();
+    auto generation = generation_of();
     if (!generation) return generation.error();
     auto model = open_model(*request);
     if (!model) return model.error();
@@ -61,24 +122,26 @@ class Generate : public Command {
                      const std::vector<std::vector<std::int32_t>>& prompts,
                      const executor::Generation& generation) {
     const bool streams = !json_ && prompts.size() == 1;
-    data::StreamDecoder decoder(tokenizer);
-    const auto show = [&](std::size_t, std::int32_t id) {
-      if (!streams) return;
-      std::fputs(decoder.push(id).c_str(), stdout);
-      std::fflush(stdout);
+    std::vector<GrowingText> answered;
+    answered.reserve(prompts.size());
+    for (std::size_t i = 0; i < prompts.size(); ++i) answered.emplace_back(tokenizer, stops_);
+    const auto show = [&](std::size_t prompt, std::int32_t id) {
+      const bool goes_on = answered[prompt].push(id);
+      if (streams) print(answered[prompt].take_certain());
+      return goes_on;
     };
-    const auto made = executor::generate_greedy(model.job, model.machine, model.loader, prompts,
-                                                generation, show);
+    const auto made =
+        executor::generate(model.job, model.machine, model.loader, prompts, generation, show);
     if (!made) return made.error();
+    for (GrowingText& text : answered) text.finish();
     if (streams) {
-      std::fputs((decoder.finish() + "\n").c_str(), stdout);
+      print(answered.front().take_certain() + "\n");
       return 0;
     }
     Json answers = Json::array();
-    for (std::size_t i = 0; i < made->size(); ++i) {
-      const std::string text = tokenizer.decode((*made)[i]);
-      answers.push_back({{"prompt", texts[i]}, {"text", text}});
-      if (!json_) std::printf("%s\n", text.c_str());
+    for (std::size_t i = 0; i < answered.size(); ++i) {
+      answers.push_back({{"prompt", texts[i]}, {"text", answered[i].text()}});
+      if (!json_) print(answered[i].text() + "\n");
     }
     const Json json = {{"format_version", 1}, {"answers", answers}};
     if (json_) std::fputs((render_json(json) + "\n").c_str(), stdout);
@@ -106,21 +169,56 @@ class Generate : public Command {
     return texts;
   }
 
-  [[nodiscard]] Result<executor::Generation> limits() const {
+  static void print(const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+  }
+
+  [[nodiscard]] Result<executor::Generation> generation_of() const {
     executor::Generation generation;
-    if (!new_tokens_) return generation;
-    const char* end = new_tokens_->data() + new_tokens_->size();
-    const auto [at, error] = std::from_chars(new_tokens_->data(), end, generation.new_tokens);
-    if (error != std::errc() || at != end || generation.new_tokens < 1) {
-      return bad_input("--max-new-tokens",
-                       "got " + *new_tokens_ + ", expected a number of at least 1");
+    executor::Sampling& sampling = generation.sampling;
+    for (const auto& read :
+         {set("--max-new-tokens", new_tokens_, {1, 1 << 24}, "tokens", generation.new_tokens),
+          set("--temperature", temperature_, {0, 100}, "", sampling.temperature),
+          set("--top-k", top_k_, {0, 1 << 24}, "tokens", sampling.top_k),
+          set("--top-p", top_p_, {1e-9, 1}, "", sampling.top_p),
+          set("--seed", seed_, {0, 1e15}, "", sampling.seed),
+          set("--batch", batch_, {1, 1 << 16}, "prompts", generation.batch)}) {
+      if (!read) return read.error();
+    }
+    const bool draws = top_k_ || top_p_ || seed_;
+    if (draws && sampling.temperature == 0) {
+      return bad_input("--temperature",
+                       "missing: --top-k, --top-p and --seed are of use where tokens are drawn");
+    }
+    for (const std::string& stop : stops_) {
+      if (stop.empty()) return bad_input("--stop", "got an empty text");
     }
     return generation;
   }
 
+  template <class T>
+  static Result<void> set(const char* flag, const std::optional<std::string>& text, Range range,
+                          const char* unit, T& target) {
+    if (!text) return {};
+    Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_number()) json = *text;
+    if constexpr (std::is_same_v<T, double>) {
+      const auto value = json_detail::read_number(json, flag, range, unit);
+      if (!value) return value.error();
+      target = *value;
+    } else {
+      const auto value = json_detail::read_integer(json, flag, range, unit);
+      if (!value) return value.error();
+      target = *value;
+    }
+    return {};
+  }
+
   JobFlags flags_;
   std::vector<std::string> prompts_;
-  std::optional<std::string> file_, new_tokens_;
+  std::vector<std::string> stops_;
+  std::optional<std::string> file_, new_tokens_, temperature_, top_k_, top_p_, seed_, batch_;
   bool json_ = false;
 };
 
