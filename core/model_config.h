@@ -9,9 +9,10 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama };
+enum class Family : std::uint8_t { kLlama, kMistral };
 template <>
-inline constexpr auto names<Family> = std::array{Name{Family::kLlama, "llama"}};
+inline constexpr auto names<Family> =
+    std::array{Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3 };
@@ -22,7 +23,7 @@ inline constexpr auto names<RopeScaling> =
 
 /// The resolved shape of a model: what `config.json` says, with every default of its family filled
 /// in.
-/// @source transformers 5.23 `models/llama/configuration_llama.py`
+/// @source transformers 5.23 `models/llama/configuration_llama.py`, whose defaults these are
 struct ModelConfig {
   std::string name;
   Family family = Family::kLlama;
@@ -34,6 +35,7 @@ struct ModelConfig {
   std::int64_t kv_heads = 32;
   std::int64_t head_size = 128;
   std::int64_t positions = 2048;
+  std::int64_t window = 0;  ///< keys that a query sees, itself included; 0: all before it
   double norm_epsilon = 1e-6;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling = RopeScaling::kNone;
@@ -66,6 +68,8 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"kv_heads", &ModelConfig::kv_heads, "heads", Range{1, 1 << 12}, "Key and value heads."},
     Field{"head_size", &ModelConfig::head_size, "values", Range{2, 1 << 12}, "Width of one head."},
     Field{"positions", &ModelConfig::positions, "tokens", Range{1, 1 << 24}, "Longest sequence."},
+    Field{"window", &ModelConfig::window, "tokens", Range{0, 1 << 24},
+          "Keys that a query sees, 0 for all before it."},
     Field{"norm_epsilon", &ModelConfig::norm_epsilon, "", Range{0, 1}, "Epsilon of the norms."},
     Field{"rope_theta", &ModelConfig::rope_theta, "", Range{1, 1e12}, "Rotary base."},
     Field{"rope_scaling", &ModelConfig::rope_scaling, "Rotary scaling rule."},

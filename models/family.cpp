@@ -5,11 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "core/check.h"
 #include "core/digest.h"
 #include "core/enums.h"
 #include "core/model_config.h"
-#include "models/llama.h"
+#include "models/family_row.h"
 
 namespace ftplan::models {
 
@@ -34,12 +33,7 @@ std::int64_t Blueprint::width(Value value, const ModelConfig& config) const {
 }
 
 Blueprint make_blueprint(const ModelConfig& config) {
-  switch (config.family) {
-    case Family::kLlama:
-      return llama_blueprint(config);
-  }
-  FTPLAN_CHECK(false);
-  return {};
+  return row_of(config.family).blueprint(config);
 }
 
 std::string layer_weight_name(const Weight& weight, std::int64_t layer) {

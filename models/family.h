@@ -11,7 +11,7 @@
 /// read from these.
 namespace ftplan::models {
 
-/// What a weight is for. Linears carry their index in `kLinearNames`.
+/// What a weight is for. Linears carry their index in `linear_names`.
 enum class WeightKind : std::uint8_t { kEmbedding, kNorm, kMatrix, kBias, kHead };
 
 /// One tensor of a checkpoint. In `Blueprint::layer` the name lacks `model.layers.<i>.`.
@@ -19,7 +19,7 @@ struct Weight {
   std::string name;
   Shape shape;
   WeightKind kind = WeightKind::kMatrix;
-  int linear = -1;  ///< index in `kLinearNames` for matrices and biases of a layer
+  int linear = -1;  ///< index in `linear_names` for matrices and biases of a layer
 };
 
 /// Values inside one decoder layer. `kResidual` enters and leaves it.

@@ -32,6 +32,7 @@ struct AttentionAttributes {
   std::int64_t head_size = 0;
   std::int64_t cache =
       0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
+  std::int64_t window = 0;  ///< keys that a query sees, itself included; 0: all before it
 };
 
 struct LossAttributes {

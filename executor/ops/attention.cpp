@@ -46,12 +46,16 @@ void unpack(const float* from, const View& to, std::int64_t row, std::int64_t co
 struct Sight {
   const std::int32_t* starts;  // by query
   std::int64_t offset;         // key index of query 0
+  std::int64_t window;         // 0: none
 
-  [[nodiscard]] std::int64_t first(std::int64_t query) const { return starts[query]; }
+  [[nodiscard]] std::int64_t first(std::int64_t query) const {
+    const std::int64_t start = starts[query];
+    return window > 0 ? std::max(start, end(query) - window) : start;
+  }
   [[nodiscard]] std::int64_t end(std::int64_t query) const { return offset + query + 1; }
 };
 
-// Keys [begin, end) that some query of a block sees. Starts never fall within a row, except for
+// Keys [begin, end) that some query of a block sees. First keys never fall within a row, except for
 // padding at its end.
 Part seen_by(const Sight& sight, std::int64_t query, std::int64_t count) {
   std::int64_t first = sight.first(query);
@@ -125,7 +129,7 @@ struct Forward {
     online.sum = online.maximum + blocks.queries;
     const std::int64_t token = row * a.sequence + query;
     const std::int64_t kv_head = head / (a.heads / a.kv_heads);
-    const Sight sight{starts + row * a.sequence, offset};
+    const Sight sight{starts + row * a.sequence, offset, a.window};
     pack<T>(q, token, count, head, size, 1.0F / std::sqrt(static_cast<float>(size)), queries);
     std::memset(online.output, 0, static_cast<std::size_t>(count * size) * sizeof(float));
     std::fill(online.maximum, online.maximum + count, kMasked);
@@ -213,7 +217,7 @@ struct Backward {
     const std::int64_t keys = std::min(blocks.keys, a.sequence - key);
     pack<T>(k, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.keys);
     pack<T>(v, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.values);
-    const Sight sight{starts + row * a.sequence, 0};
+    const Sight sight{starts + row * a.sequence, 0, a.window};
     for (std::int64_t query = key / blocks.queries * blocks.queries; query < a.sequence;
          query += blocks.queries) {
       const std::int64_t count = std::min(blocks.queries, a.sequence - query);

@@ -247,7 +247,8 @@ class ForwardBuilder {
             .heads = model.heads,
             .kv_heads = model.kv_heads,
             .head_size = model.head_size,
-            .cache = low_.generates() ? low_.request.cache : 0};
+            .cache = low_.generates() ? low_.request.cache : 0,
+            .window = model.window};
   }
 
   void add_attention() {

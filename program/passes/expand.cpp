@@ -352,6 +352,15 @@ Result<void> expand(Lowering& lowering) {
                                             " is not built yet for --runtime " +
                                             lowering.runtime.name + ": use none");
   }
+  // From there on transformers hands scaled-dot-product attention a mask, and autograd keeps it.
+  const std::int64_t window = lowering.job.model.window;
+  if (window > 0 && lowering.sequence >= window &&
+      lowering.runtime.attention == HfAttention::kSdpa) {
+    return bad_input("--seq", "rows of " + std::to_string(lowering.sequence) +
+                                  " tokens with a sliding window of " + std::to_string(window) +
+                                  " are not built yet for --runtime " + lowering.runtime.name +
+                                  ": use rows shorter than the window");
+  }
   Expander(lowering).run();
   return {};
 }

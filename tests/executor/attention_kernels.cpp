@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "core/dtype.h"
@@ -39,6 +40,11 @@ struct Reference {
       sum += x[i + d] * y[j + d];
     return sum;
   }
+  [[nodiscard]] std::int64_t first_key(std::int64_t row, std::int64_t query) const {
+    const auto start =
+        static_cast<std::int64_t>(starts[static_cast<std::size_t>(row * a.sequence + query)]);
+    return a.window == 0 ? start : std::max(start, offset + query + 1 - a.window);
+  }
   [[nodiscard]] double scale() const { return 1 / std::sqrt(static_cast<double>(a.head_size)); }
 
   // Calls `f(query's place, key's place, probability)` for each pair that sees each other, after
@@ -48,8 +54,7 @@ struct Reference {
     for (std::int64_t row = 0; row < a.rows; ++row) {
       for (std::int64_t head = 0; head < a.heads; ++head) {
         for (std::int64_t query = 0; query < a.sequence; ++query) {
-          const auto first =
-              static_cast<std::int64_t>(starts[static_cast<std::size_t>(row * a.sequence + query)]);
+          const std::int64_t first = first_key(row, query);
           const std::size_t at = q_at(row, query, head);
           double sum = 0;
           for (std::int64_t key = first; key <= offset + query; ++key) {
@@ -214,6 +219,88 @@ Values check_attention_backward(const std::string& isa, DType dtype) {
   EXPECT_TRUE(std::equal(alone.begin(), alone.end(),
                          all.end() - static_cast<std::ptrdiff_t>(alone.size())));
   return all;
+}
+namespace {
+
+AttentionAttributes windowed(AttentionAttributes a, std::int64_t window) {
+  a.window = window;
+  return a;
+}
+
+}  // namespace
+
+Values check_attention_window(const std::string& isa, DType dtype) {
+  for (const std::int64_t window : {1, 4, 12, 13, 14}) {
+    (void)forward_case(isa, dtype, windowed(kShort, window), 0, documents(kShort));
+  }
+  // In the middle of a cache, and with padding on the left.
+  AttentionAttributes cached = windowed(kShort, 5);
+  cached.sequence = 3;
+  cached.cache = 21;
+  (void)forward_case(isa, dtype, cached, 18, {0, 0, 0, 2, 2, 2, 4, 4, 4});
+  (void)forward_case(isa, dtype, cached, 4, {0, 0, 0, 2, 2, 2, 4, 4, 4});
+  // A band that begins and ends inside blocks, and one of less than a block.
+  (void)forward_case(isa, dtype, windowed(kLong, 300), 0, documents(kLong));
+  return forward_case(isa, dtype, windowed(kLong, 70), 0,
+                      Values(static_cast<std::size_t>(kLong.sequence), 0.0));
+}
+Values check_attention_backward_window(const std::string& isa, DType dtype) {
+  for (const std::int64_t window : {1, 5, 13}) {
+    (void)backward_case(isa, dtype, windowed(kShort, window), documents(kShort));
+  }
+  (void)backward_case(isa, dtype, windowed(kLong, 300), documents(kLong));
+  return backward_case(isa, dtype, windowed(kLong, 70),
+                       Values(static_cast<std::size_t>(kLong.sequence), 0.0));
+}
+Values check_attention_outside_window(const std::string& isa, DType dtype) {
+  // Keys before the window are never touched: NaN times zero would be seen.
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr AttentionAttributes kCached{.rows = 1,
+                                        .sequence = 1,
+                                        .heads = 2,
+                                        .kv_heads = 1,
+                                        .head_size = 4,
+                                        .cache = 700,
+                                        .window = 20};
+  KernelCase c(Op::kAttention, isa);
+  Values keys(700 * 4, 0.5);
+  std::fill_n(keys.begin(), 4 * (650 + 1 - 20), kNan);
+  const auto q = c.random(dtype, {1, 2 * 4});
+  const auto k = c.tensor(dtype, {700, 4}, keys);
+  const auto v = c.tensor(dtype, {700, 4}, keys);
+  const auto o = c.undefined(dtype, {1, 2 * 4});
+  c.in({q, k, v, c.tensor(DType::kI32, {1}, {0})})
+      .out({o, KernelCase::kAbsent})
+      .attributes(kCached)
+      .scalar(program::Scalar::kCacheLength, 650)
+      .run();
+  EXPECT_EQ(c.values(o), Values(2 * 4, 0.5));
+
+  // The last block of queries sees nothing of the first block of keys, so its NaN stay away.
+  constexpr AttentionAttributes kTraining{
+      .rows = 1, .sequence = 700, .heads = 1, .kv_heads = 1, .head_size = 4, .window = 20};
+  KernelCase b(Op::kAttentionBackward, isa);
+  const Shape all{700, 4};
+  Values queries(700 * 4, 0.5);
+  std::fill(queries.begin() + 640 * 4, queries.end(), kNan);
+  const auto d_o = b.random(dtype, all);
+  const auto bq = b.tensor(dtype, all, queries);
+  const auto bk = b.random(dtype, all);
+  const auto bv = b.random(dtype, all);
+  const auto bo = b.random(dtype, all);
+  const auto log_sum = b.tensor(DType::kF32, {700}, Values(700, 3.0));
+  const auto start = b.tensor(DType::kI32, {700}, Values(700, 0.0));
+  const auto dk = b.undefined(dtype, all);
+  b.in({d_o, bq, bk, bv, bo, log_sum, start})
+      .out({KernelCase::kAbsent, dk, KernelCase::kAbsent})
+      .attributes(kTraining)
+      .run();
+  Values gradient = b.values(dk);
+  EXPECT_TRUE(std::isnan(gradient.back()));
+  gradient.resize(512 * 4);
+  EXPECT_TRUE(
+      std::none_of(gradient.begin(), gradient.end(), [](double x) { return std::isnan(x); }));
+  return gradient;
 }
 Values check_attention_backward_long(const std::string& isa, DType dtype) {
   (void)backward_case(isa, dtype, kLong, documents(kLong));

@@ -114,6 +114,30 @@ TEST(ReadConfig, WithoutOriginalPositionsLlama3TakesTheModels) {
   EXPECT_EQ(config.rope_original_positions, config.positions);
 }
 
+TEST(ReadConfig, MistralSeesAWindowUnlessItSaysNull) {
+  const std::string defaults = R"({"model_type": "mistral"})";
+  EXPECT_EQ(read_ok(defaults).window, 4096);
+  EXPECT_EQ(read_ok(defaults).kv_heads, 8);
+  EXPECT_EQ(count_parameters(read_ok(defaults)), /*Mistral 7B*/ 7241732096);
+  EXPECT_EQ(read_ok(R"({"model_type": "mistral", "sliding_window": null})").window, 0);
+  EXPECT_EQ(read_ok(R"({"model_type": "mistral", "sliding_window": 7})").window, 7);
+  EXPECT_EQ(
+      error_text(read_config(R"({"model_type": "mistral", "sliding_window": 0})", "config.json")),
+      "config.json#/sliding_window: got 0, expected 1..16777216 tokens");
+}
+
+TEST(ReadConfig, KeysOfOtherFamiliesAreIgnored) {
+  EXPECT_EQ(read_ok(with("sliding_window", "5")), toy_model());
+  EXPECT_FALSE(read_ok(R"({"model_type": "mistral", "attention_bias": true})").attention_bias);
+}
+
+TEST(ReadConfig, ArchitecturesAreThoseOfTheFamily) {
+  EXPECT_EQ(error_text(read_config(
+                R"({"model_type": "mistral", "architectures": ["LlamaForCausalLM"]})", "c.json")),
+            "c.json#/architectures: \"LlamaForCausalLM\" is not built yet: ftplan trains language "
+            "models (MistralForCausalLM)");
+}
+
 struct Refused {
   const char* key;
   const char* value;
@@ -161,10 +185,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "config.json#/architectures: \"LlamaForSequenceClassification\" is not built yet: "
                 "ftplan "
                 "trains language models (LlamaForCausalLM)"},
-        Refused{
-            "model_type", "\"mistral\"",
-            "config.json#/model_type: \"mistral\" is not built yet: ftplan knows the Llama family "
-            "(model_type \"llama\": Llama 1 to 3, TinyLlama and others of their shape)"},
+        Refused{"model_type", "\"bert\"",
+                "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -227,7 +249,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "\"llama\"");
+            "llama, mistral");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

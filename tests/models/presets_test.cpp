@@ -21,7 +21,7 @@ TEST(Presets, AreThoseOfTheConfigsFolder) {
   for (const Preset& preset : presets()) names.push_back(preset.name);
   EXPECT_EQ(names, (std::vector<std::string>{"llama2-7b", "llama2-13b", "llama2-70b", "llama3-8b",
                                              "llama3-70b", "llama3.2-1b", "llama3.2-3b",
-                                             "tinyllama-1.1b"}));
+                                             "tinyllama-1.1b", "mistral-7b", "mistral-7b-v0.3"}));
 }
 
 TEST(Presets, CountTheParametersThatTheirMakersPublish) {

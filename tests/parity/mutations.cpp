@@ -74,6 +74,9 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   if (name == "no clipping") change<ClipAttributes>(program, [](auto& a) { a.limit = 0; });
   if (name == "rotation not undone")
     change<RotateAttributes>(program, [](auto& a) { a.inverse = false; });
+  if (name == "window off by one")
+    change<AttentionAttributes>(program, [](auto& a) { a.window += a.window > 0 ? 1 : 0; });
+  if (name == "no window") change<AttentionAttributes>(program, [](auto& a) { a.window = 0; });
   if (name == "residual gradient lost") {
     change_ops(program, Op::kRmsNormBackward,
                [](Instruction& i) { i.accumulate &= static_cast<std::uint8_t>(~1U); });

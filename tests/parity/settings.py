@@ -38,6 +38,21 @@ F32 = {
     },
 }
 
+# Every family beside Llama: group -> name -> what differs from `Setting()`.
+LORA = {"method": "lora", "learning_rate": 2e-2}
+FAMILIES = {
+    "mistral": {
+        "full": {},
+        "lora": LORA,
+        "no window": {"changes": {"sliding_window": None}, "layers": 2},
+        "isolated full": {"packing": "isolated", "seq": 128, "checkpointing": "full"},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "accumulation": 2, "checkpointing": "every-2"},
+        "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": {"sliding_window": 19}},
+    },
+}
+F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
+        for family, cases in FAMILIES.items()}
+
 # Both ways to make 16-bit products: of widened blocks, and by the library with measured scratch.
 BF16 = {
     "full": {
@@ -50,6 +65,10 @@ BF16 = {
                                               checkpointing="full", accumulation=2, native_bf16=True),
     },
 }
+
+BF16 |= {family: {"full": Setting(family=family, precision="bf16"),
+                  "lora": Setting(family=family, precision="bf16", native_bf16=True, **LORA)}
+         for family in FAMILIES}
 
 DROPOUT = {
     "lora": Setting(method="lora", dropout=0.1, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12),
@@ -70,4 +89,6 @@ MUTATIONS = {
         ("lora", "lora", ["wrong alpha", "no weight decay"]),
         ("full", "bias accumulation", ["accumulation overwrites"]),
         ("packing", "isolated full", ["documents see each other", "targets cross documents"])],
+    "mutations-mistral": [("mistral", "full", ["window off by one", "no window"]),
+                          ("mistral", "lora", ["window off by one"])],
 }

@@ -52,6 +52,7 @@ ModelConfig random_model(Draw& draw) {
   model.tied_embeddings = draw.one_in(2);
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
+  model.window = draw.one_in(3) ? draw.in(1, 100) : 0;
   return model;
 }
 
@@ -61,8 +62,8 @@ MethodOptions random_method(Draw& draw) {
   method.rank = draw.in(1, 9);
   method.dropout = draw.one_in(3) ? 0.1 : 0;
   method.targets.clear();
-  for (const char* linear : kLinearNames) {
-    if (draw.one_in(2)) method.targets.emplace_back(linear);
+  for (const std::string& linear : linear_names(Family::kLlama)) {
+    if (draw.one_in(2)) method.targets.push_back(linear);
   }
   if (method.targets.empty()) method.targets.emplace_back("all-linear");
   return method;
