@@ -9,10 +9,11 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama, kMistral };
+enum class Family : std::uint8_t { kLlama, kMistral, kQwen2 };
 template <>
 inline constexpr auto names<Family> =
-    std::array{Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"}};
+    std::array{Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"},
+               Name{Family::kQwen2, "qwen2"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3 };
@@ -35,7 +36,9 @@ struct ModelConfig {
   std::int64_t kv_heads = 32;
   std::int64_t head_size = 128;
   std::int64_t positions = 2048;
-  std::int64_t window = 0;  ///< keys that a query sees, itself included; 0: all before it
+  std::int64_t window = 0;        ///< keys that a query sees, itself included; 0: all before it
+  std::int64_t window_first = 0;  ///< the first layer that has the window
+  std::int64_t window_every = 1;  ///< and then every so many
   double norm_epsilon = 1e-6;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling = RopeScaling::kNone;
@@ -50,6 +53,9 @@ struct ModelConfig {
   std::int64_t bos_token = 1;
   std::int64_t eos_token = 2;
 
+  [[nodiscard]] bool has_window(std::int64_t layer) const {
+    return window > 0 && layer >= window_first && (layer - window_first) % window_every == 0;
+  }
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 
@@ -70,6 +76,10 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"positions", &ModelConfig::positions, "tokens", Range{1, 1 << 24}, "Longest sequence."},
     Field{"window", &ModelConfig::window, "tokens", Range{0, 1 << 24},
           "Keys that a query sees, 0 for all before it."},
+    Field{"window_first", &ModelConfig::window_first, "", Range{0, 1 << 12},
+          "First layer that has the window."},
+    Field{"window_every", &ModelConfig::window_every, "layers", Range{1, 1 << 12},
+          "Layers from one that has the window to the next."},
     Field{"norm_epsilon", &ModelConfig::norm_epsilon, "", Range{0, 1}, "Epsilon of the norms."},
     Field{"rope_theta", &ModelConfig::rope_theta, "", Range{1, 1e12}, "Rotary base."},
     Field{"rope_scaling", &ModelConfig::rope_scaling, "Rotary scaling rule."},
@@ -82,7 +92,7 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"rope_original_positions", &ModelConfig::rope_original_positions, "tokens",
           Range{1, 1 << 24}, "llama3 rule: positions of pre-training."},
     Field{"tied_embeddings", &ModelConfig::tied_embeddings, "The head is the embedding."},
-    Field{"attention_bias", &ModelConfig::attention_bias, "Biases on q, k, v and o."},
+    Field{"attention_bias", &ModelConfig::attention_bias, "Biases in the attention."},
     Field{"mlp_bias", &ModelConfig::mlp_bias, "Biases on gate, up and down."},
     Field{"stored", &ModelConfig::stored, "Element type in the files."},
     Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24},

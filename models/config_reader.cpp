@@ -16,6 +16,7 @@
 #include "core/text.h"
 #include "models/config_field.h"
 #include "models/config_rope.h"
+#include "models/config_window.h"
 #include "models/family_row.h"
 #include "models/files.h"
 
@@ -35,7 +36,6 @@ constexpr std::array kIntegerKeys = {
     IntegerKey{"num_attention_heads", &ModelConfig::heads},
     IntegerKey{"max_position_embeddings", &ModelConfig::positions},
 };
-constexpr const char* kWindow = "sliding_window";
 const OnlyValue kNoAttentionDropout{"attention_dropout", 0.0,
                                     "dropout inside the attention is not built yet"};
 constexpr FlagKey kTied{"tie_word_embeddings", &ModelConfig::tied_embeddings};
@@ -65,12 +65,13 @@ class Reader {
     read_key(kTied.key, kTied.member);
     for (const FlagKey& key : row_->flags) read_key(key.key, key.member);
     read_heads();
-    read_window();
     read_token("bos_token_id", &ModelConfig::bos_token);
     read_token("eos_token_id", &ModelConfig::eos_token);
     read_dtype();
     if (error_) return *error_;
-    auto config = with_rope(std::move(reading_.config), json_, where_);
+    auto config = with_window(std::move(reading_.config), row_->windows, json_, where_);
+    if (!config) return config.error();
+    config = with_rope(*std::move(config), json_, where_);
     if (!config) return config.error();
     reading_.config = *std::move(config);
     return std::move(reading_);
@@ -196,21 +197,6 @@ class Reader {
     }
   }
 
-  void read_window() {
-    if (error_ || row_->windows == WindowRule::kNone || !json_.contains(kWindow)) return;
-    if (json_[kWindow].is_null()) {
-      reading_.config.window = 0;
-      return;
-    }
-    const auto window = read_value<std::int64_t>(json_[kWindow], place(kWindow),
-                                                 Missing::kKeepDefault, {1, 1 << 24}, "tokens");
-    if (!window) {
-      error_ = window.error();
-    } else {
-      reading_.config.window = *window;
-    }
-  }
-
   void read_token(const char* key, std::int64_t ModelConfig::* member) {
     if (error_ || !json_.contains(key)) return;
     if (json_[key].is_null()) {
@@ -263,7 +249,6 @@ std::vector<std::string> make_config_keys() {
                                    "architectures",
                                    kNoAttentionDropout.key,
                                    kTied.key,
-                                   kWindow,
                                    "quantization_config",
                                    "per_layer_config",
                                    "rms_norm_eps",
@@ -279,6 +264,7 @@ std::vector<std::string> make_config_keys() {
                                    "partial_rotary_factor",
                                    "original_max_position_embeddings"};
   for (const IntegerKey& key : kIntegerKeys) keys.emplace_back(key.key);
+  for (const std::string& key : window_keys()) keys.push_back(key);
   for (const FamilyRow& row : families()) {
     for (const FlagKey& key : row.flags) keys.emplace_back(key.key);
     for (const OnlyValue& only : row.only) keys.emplace_back(only.key);

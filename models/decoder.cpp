@@ -56,11 +56,14 @@ Blueprint LayerBuilder::finish() && {
   return blueprint;
 }
 
-Blueprint decoder_blueprint(const ModelConfig& c) {
+Blueprint decoder_blueprint(const ModelConfig& config) { return decoder_blueprint(config, {}); }
+
+Blueprint decoder_blueprint(const ModelConfig& c, const DecoderOptions& options) {
   using Bias = LayerBuilder::Bias;
   const std::int64_t query = c.heads * c.head_size;
   const std::int64_t key = c.kv_heads * c.head_size;
   const Bias attention = c.attention_bias ? Bias::kYes : Bias::kNo;
+  const Bias output = options.output_bias ? attention : Bias::kNo;
   const Bias mlp = c.mlp_bias ? Bias::kYes : Bias::kNo;
   LayerBuilder layer(c);
   layer.norm("input_layernorm", c.hidden, Value::kResidual, Value::kNormed);
@@ -70,7 +73,7 @@ Blueprint decoder_blueprint(const ModelConfig& c) {
   layer.op(LayerOpKind::kRotate, Value::kQuery, Value::kQuery);
   layer.op(LayerOpKind::kRotate, Value::kKey, Value::kKey);
   layer.op(LayerOpKind::kAttention, Value::kQuery, Value::kAttended);
-  layer.linear("self_attn.o_proj", Value::kAttended, Value::kBranch, {c.hidden, query}, attention);
+  layer.linear("self_attn.o_proj", Value::kAttended, Value::kBranch, {c.hidden, query}, output);
   layer.op(LayerOpKind::kAddResidual, Value::kBranch, Value::kResidual);
   layer.norm("post_attention_layernorm", c.hidden, Value::kResidual, Value::kNormed);
   layer.linear("mlp.gate_proj", Value::kNormed, Value::kGate, {c.intermediate, c.hidden}, mlp);

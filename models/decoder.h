@@ -38,4 +38,10 @@ class LayerBuilder {
 /// residual stream. Biases are those of `config`.
 Blueprint decoder_blueprint(const ModelConfig& config);
 
+/// What the decoders of Llama's kin differ in.
+struct DecoderOptions {
+  bool output_bias = true;  ///< `o_proj` has a bias where q, k and v have one
+};
+Blueprint decoder_blueprint(const ModelConfig& config, const DecoderOptions& options);
+
 }  // namespace ftplan::models

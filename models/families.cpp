@@ -9,7 +9,8 @@
 namespace ftplan::models {
 
 const std::vector<FamilyRow>& families() {
-  static const std::vector<FamilyRow> kFamilies = {llama_family(), mistral_family()};
+  static const std::vector<FamilyRow> kFamilies = {llama_family(), mistral_family(),
+                                                   qwen2_family()};
   return kFamilies;
 }
 

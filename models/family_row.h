@@ -28,6 +28,7 @@ struct OnlyValue {
 enum class WindowRule : std::uint8_t {
   kNone,        ///< everything before it
   kEveryLayer,  ///< `sliding_window` tokens; null: everything
+  kFromLayer,   ///< if `use_sliding_window`, from `max_window_layers` on, or as `layer_types` says
 };
 
 struct FamilyRow {
@@ -53,6 +54,7 @@ const FamilyRow* find_family(const std::string& model_type);
 // One for each file.
 FamilyRow llama_family();
 FamilyRow mistral_family();
+FamilyRow qwen2_family();
 
 /// `hidden_act` of most families.
 OnlyValue only_silu();

@@ -18,7 +18,7 @@ FamilyRow llama_family() {
               {"pretraining_tp", 1,
                "linears cut for tensor parallel pre-training are not built; the weights are the "
                "same, so 1 gives the same model"}};
-  row.blueprint = decoder_blueprint;
+  row.blueprint = [](const ModelConfig& config) { return decoder_blueprint(config); };
   return row;
 }
 

@@ -17,7 +17,7 @@ FamilyRow mistral_family() {
   row.defaults.window = 4096;
   row.windows = WindowRule::kEveryLayer;
   row.only = {only_silu()};
-  row.blueprint = decoder_blueprint;
+  row.blueprint = [](const ModelConfig& config) { return decoder_blueprint(config); };
   return row;
 }
 

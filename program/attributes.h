@@ -33,6 +33,12 @@ struct AttentionAttributes {
   std::int64_t cache =
       0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
   std::int64_t window = 0;  ///< keys that a query sees, itself included; 0: all before it
+  std::int64_t window_first = 0, window_every = 1;  ///< the layers that have it, as in ModelConfig
+  double windowed = 1;                              ///< their share of all layers, for FLOPs
+
+  [[nodiscard]] std::int64_t window_of(std::int64_t layer) const {
+    return layer >= window_first && (layer - window_first) % window_every == 0 ? window : 0;
+  }
 };
 
 struct LossAttributes {

@@ -49,7 +49,9 @@ struct AttributePrinter {
     return "rows=" + std::to_string(a.rows) + " sequence=" + std::to_string(a.sequence) +
            " heads=" + std::to_string(a.heads) + "/" + std::to_string(a.kv_heads) +
            " size=" + std::to_string(a.head_size) + " cache=" + std::to_string(a.cache) +
-           (a.window > 0 ? " window=" + std::to_string(a.window) : "");
+           (a.window > 0 ? " window=" + std::to_string(a.window) + " of layers " +
+                               std::to_string(a.window_first) + "+" + std::to_string(a.window_every)
+                         : "");
   }
   std::string operator()(const LossAttributes& a) const {
     return "chunk=" + std::to_string(a.chunk);

@@ -115,6 +115,7 @@ struct Forward {
   float* log_sum;  // [row][head][query], or null
   std::int64_t offset;
   std::int64_t keys_of_row;
+  std::int64_t window;
 
   template <class T>
   void block(std::int64_t row, std::int64_t head, std::int64_t query, float* work) const {
@@ -129,7 +130,7 @@ struct Forward {
     online.sum = online.maximum + blocks.queries;
     const std::int64_t token = row * a.sequence + query;
     const std::int64_t kv_head = head / (a.heads / a.kv_heads);
-    const Sight sight{starts + row * a.sequence, offset, a.window};
+    const Sight sight{starts + row * a.sequence, offset, window};
     pack<T>(q, token, count, head, size, 1.0F / std::sqrt(static_cast<float>(size)), queries);
     std::memset(online.output, 0, static_cast<std::size_t>(count * size) * sizeof(float));
     std::fill(online.maximum, online.maximum + count, kMasked);
@@ -165,6 +166,7 @@ struct Backward {
   const float* log_sum;
   const std::int32_t* starts;
   bool add_dq, add_dk, add_dv;
+  std::int64_t window;
 
   // Blocks of one thread.
   struct Work {
@@ -217,7 +219,7 @@ struct Backward {
     const std::int64_t keys = std::min(blocks.keys, a.sequence - key);
     pack<T>(k, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.keys);
     pack<T>(v, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.values);
-    const Sight sight{starts + row * a.sequence, 0, a.window};
+    const Sight sight{starts + row * a.sequence, 0, window};
     for (std::int64_t query = key / blocks.queries * blocks.queries; query < a.sequence;
          query += blocks.queries) {
       const std::int64_t count = std::min(blocks.queries, a.sequence - query);
@@ -281,7 +283,8 @@ void attention(Call& call) {
       call.in[3].as<std::int32_t>(),
       call.out[1].as<float>(),
       cached ? static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength)) : 0,
-      cached ? a.cache : a.sequence};
+      cached ? a.cache : a.sequence,
+      a.window_of(call.layer)};
   float* work = call.scratch.take_array<float>(call.threads * blocks.forward_floats).data();
   const std::int64_t query_blocks = (a.sequence + blocks.queries - 1) / blocks.queries;
   const std::int64_t tasks = a.rows * a.heads * query_blocks;
@@ -315,7 +318,8 @@ void attention_backward(Call& call) {
                           call.in[6].as<std::int32_t>(),
                           call.accumulates(0),
                           call.accumulates(1),
-                          call.accumulates(2)};
+                          call.accumulates(2),
+                          a.window_of(call.layer)};
   float* work = call.scratch.take_array<float>(call.threads * blocks.backward_floats).data();
   with_type(call.in[0].dtype(), [&]<class T>(T) {
 #pragma omp parallel num_threads(call.threads)

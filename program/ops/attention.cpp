@@ -47,19 +47,19 @@ std::string check_backward(const OpView& v) {
       "do, document starts, q, k, v, o and their gradients must agree with heads and head_size");
 }
 
-// Pairs of a query and a key that it sees in one row.
-double pairs_of(const AttentionAttributes& a) {
+// Pairs of a query and a key that it sees in one row; `tokens` 0: no window.
+double pairs_of(const AttentionAttributes& a, std::int64_t tokens) {
   const auto queries = static_cast<double>(a.sequence);
   const auto keys = static_cast<double>(a.cache > 0 ? a.cache : a.sequence);
-  const double window = a.window > 0 ? std::min(static_cast<double>(a.window), keys) : keys;
+  const double window = tokens > 0 ? std::min(static_cast<double>(tokens), keys) : keys;
   if (a.cache > 0) return queries * window;
   // A triangle where the window is not full yet, then a band.
   return window * window / 2 + (queries - window) * window;
 }
 
-// Two products forward and five backward.
+// Two products forward and five backward; the mean over layers.
 Flops pair_flops(const AttentionAttributes& a, double products) {
-  const double pairs = pairs_of(a);
+  const double pairs = a.windowed * pairs_of(a, a.window) + (1 - a.windowed) * pairs_of(a, 0);
   return {products * 2 * static_cast<double>(a.rows * a.heads * a.head_size) * pairs};
 }
 Flops flops(const OpView& v) { return pair_flops(v.attributes<AttentionAttributes>(), 2); }

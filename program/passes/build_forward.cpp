@@ -242,13 +242,19 @@ class ForwardBuilder {
 
   AttentionAttributes attention_attributes() const {
     const ModelConfig& model = low_.job.model;
+    std::int64_t windowed = 0;
+    for (std::int64_t layer = 0; layer < model.layers; ++layer)
+      windowed += model.has_window(layer) ? 1 : 0;
     return {.rows = low_.rows,
             .sequence = low_.sequence,
             .heads = model.heads,
             .kv_heads = model.kv_heads,
             .head_size = model.head_size,
             .cache = low_.generates() ? low_.request.cache : 0,
-            .window = model.window};
+            .window = model.window,
+            .window_first = model.window_first,
+            .window_every = model.window_every,
+            .windowed = static_cast<double>(windowed) / static_cast<double>(model.layers)};
   }
 
   void add_attention() {

@@ -120,6 +120,9 @@ class Families(PeerCase):
     def test_mistral(self):
         self.check("mistral")
 
+    def test_qwen2(self):
+        self.check("qwen2")
+
 
 class Peers(PeerCase):
     def setUp(self):

@@ -25,6 +25,7 @@ struct Reference {
   AttentionAttributes a;
   std::int64_t offset = 0;  // of query 0 among the keys
   Values q, k, v, starts;
+  std::int64_t layer = 0;
 
   [[nodiscard]] std::int64_t keys() const { return a.cache > 0 ? a.cache : a.sequence; }
   [[nodiscard]] std::size_t q_at(std::int64_t row, std::int64_t query, std::int64_t head) const {
@@ -43,7 +44,8 @@ struct Reference {
   [[nodiscard]] std::int64_t first_key(std::int64_t row, std::int64_t query) const {
     const auto start =
         static_cast<std::int64_t>(starts[static_cast<std::size_t>(row * a.sequence + query)]);
-    return a.window == 0 ? start : std::max(start, offset + query + 1 - a.window);
+    const bool windowed = a.window > 0 && (layer - a.window_first) % a.window_every == 0;
+    return windowed ? std::max(start, offset + query + 1 - a.window) : start;
   }
   [[nodiscard]] double scale() const { return 1 / std::sqrt(static_cast<double>(a.head_size)); }
 
@@ -114,7 +116,7 @@ Values documents(const AttentionAttributes& a) {
 }
 
 Values forward_case(const std::string& isa, DType dtype, const AttentionAttributes& a,
-                    std::int64_t offset, const Values& starts) {
+                    std::int64_t offset, const Values& starts, std::int32_t layer = 0) {
   KernelCase c(Op::kAttention, isa);
   const std::int64_t keys = a.rows * (a.cache > 0 ? a.cache : a.sequence);
   const Shape queries{a.rows * a.sequence, a.heads * a.head_size};
@@ -124,10 +126,10 @@ Values forward_case(const std::string& isa, DType dtype, const AttentionAttribut
   const auto start = c.tensor(DType::kI32, {a.rows * a.sequence}, starts);
   const auto o = c.undefined(dtype, queries);
   const auto log_sum = c.undefined(DType::kF32, {a.rows * a.heads * a.sequence});
-  const Reference reference{a, offset, c.values(q), c.values(k), c.values(v), starts};
+  const Reference reference{a, offset, c.values(q), c.values(k), c.values(v), starts, layer};
   Values log_sums;
   const Values want = reference.forward(log_sums);
-  c.in({q, k, v, start}).out({o, log_sum}).attributes(a);
+  c.in({q, k, v, start}).out({o, log_sum}).attributes(a).layer(layer);
   c.scalar(program::Scalar::kCacheLength, static_cast<double>(offset)).run();
   expect_close(c.values(o), want, dtype, "o", dtype == DType::kF32 ? 4 : 1);
   expect_close(c.values(log_sum), log_sums, DType::kF32, "log_sum", 4);
@@ -239,6 +241,13 @@ Values check_attention_window(const std::string& isa, DType dtype) {
   cached.cache = 21;
   (void)forward_case(isa, dtype, cached, 18, {0, 0, 0, 2, 2, 2, 4, 4, 4});
   (void)forward_case(isa, dtype, cached, 4, {0, 0, 0, 2, 2, 2, 4, 4, 4});
+  // A layer that has no window, between two that have.
+  for (const std::int32_t layer : {1, 2, 3}) {
+    AttentionAttributes some = windowed(kShort, 4);
+    some.window_first = 1;
+    some.window_every = 2;
+    (void)forward_case(isa, dtype, some, 0, documents(kShort), layer);
+  }
   // A band that begins and ends inside blocks, and one of less than a block.
   (void)forward_case(isa, dtype, windowed(kLong, 300), 0, documents(kLong));
   return forward_case(isa, dtype, windowed(kLong, 70), 0,

@@ -126,6 +126,49 @@ TEST(ReadConfig, MistralSeesAWindowUnlessItSaysNull) {
       "config.json#/sliding_window: got 0, expected 1..16777216 tokens");
 }
 
+std::string qwen2_with(const std::string& keys) {
+  return R"({"model_type": "qwen2", "num_hidden_layers": 4, "sliding_window": 7, )" + keys + "}";
+}
+
+TEST(ReadConfig, Qwen2HasBiasesAndAWindowOnlyWhereItIsUsed) {
+  EXPECT_TRUE(read_ok(R"({"model_type": "qwen2"})").attention_bias);
+  EXPECT_EQ(read_ok(R"({"model_type": "qwen2"})").window, 0);
+  EXPECT_EQ(read_ok(qwen2_with(R"("use_sliding_window": false)")).window, 0);
+  EXPECT_EQ(read_ok(qwen2_with(R"("use_sliding_window": true)")).window, 0);  // from layer 28 on
+  const ModelConfig config =
+      read_ok(qwen2_with(R"("use_sliding_window": true, "max_window_layers": 2)"));
+  EXPECT_FALSE(config.has_window(1));
+  EXPECT_TRUE(config.has_window(2));
+  EXPECT_TRUE(config.has_window(3));
+}
+
+TEST(ReadConfig, TypesOfLayersSayWhichHaveTheWindow) {
+  const std::string full = "\"full_attention\"";
+  const std::string slides = "\"sliding_attention\"";
+  const auto read = [&](const std::string& types) {
+    return read_config(qwen2_with(R"("use_sliding_window": true, "layer_types": [)" + types + "]"),
+                       "config.json");
+  };
+  const auto config = read(full + "," + slides + "," + full + "," + slides);
+  ASSERT_EQ(error_text(config), "ok");
+  EXPECT_EQ(config->window_first, 1);
+  EXPECT_EQ(config->window_every, 2);
+  EXPECT_EQ(read(full + "," + full + "," + full + "," + full)->window, 0);
+  EXPECT_EQ(error_text(read(slides + "," + slides + "," + full + "," + slides)),
+            "config.json#/layer_types: windows in layers that are not equally far apart are not "
+            "built yet");
+  EXPECT_EQ(error_text(read(full)),
+            "config.json#/layer_types: got 1 words, expected one for each of 4 layers");
+  EXPECT_EQ(error_text(read(full + "," + full + "," + full + ",\"chunked_attention\"")),
+            "config.json#/layer_types/3: \"chunked_attention\" is not built yet: expected "
+            "sliding_attention or full_attention");
+  EXPECT_EQ(error_text(read_config(qwen2_with(R"("layer_types": ["full_attention",
+            "full_attention", "full_attention", "sliding_attention"])"),
+                                   "config.json")),
+            "config.json#/layer_types: has layers with sliding_attention, but there is no "
+            "sliding_window");
+}
+
 TEST(ReadConfig, KeysOfOtherFamiliesAreIgnored) {
   EXPECT_EQ(read_ok(with("sliding_window", "5")), toy_model());
   EXPECT_FALSE(read_ok(R"({"model_type": "mistral", "attention_bias": true})").attention_bias);
@@ -186,7 +229,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "ftplan "
                 "trains language models (LlamaForCausalLM)"},
         Refused{"model_type", "\"bert\"",
-                "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral"},
+                "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
+                "qwen2"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -249,7 +293,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "llama, mistral");
+            "llama, mistral, qwen2");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

@@ -13,13 +13,16 @@ DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 OF_FAMILY = {
     "llama": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": c.mlp_bias, "window": 0},
     "mistral": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
+    "qwen2": lambda c: {"attention_bias": True, "mlp_bias": False},
 }
 # The same as keys of config.json, at random.
 KEYS_OF_FAMILY = {
     "llama": lambda rng: {"attention_bias": rng.random() < 0.5, "mlp_bias": rng.random() < 0.5, "pretraining_tp": 1},
     "mistral": lambda rng: {"sliding_window": rng.choice([None, 7, 64])},
+    "qwen2": lambda rng: {"use_sliding_window": rng.random() < 0.5, "sliding_window": rng.choice([7, 64]),
+                          "max_window_layers": rng.choice([0, 1, 2, 28])},
 }
-CLASSES = {"llama": "Llama", "mistral": "Mistral"}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
 ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
 
 
@@ -63,6 +66,12 @@ def compare_config(ours, config, what):
         expected["rope_high_frequency_factor"] = rope["high_freq_factor"]
         expected["rope_original_positions"] = rope["original_max_position_embeddings"]
     expected |= OF_FAMILY[config.model_type](config)
+    types = getattr(config, "layer_types", None)
+    if types:
+        c = ours["config"]
+        windows = [c["window"] if l >= c["window_first"] and (l - c["window_first"]) % c["window_every"] == 0 else 0
+                   for l in range(c["layers"])]
+        equal(windows, [config.sliding_window if t == "sliding_attention" else 0 for t in types], f"{what}: windows")
     for key, value in expected.items():
         equal(ours["config"][key], value, f"{what}: {key}")
 

@@ -76,6 +76,11 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
     change<RotateAttributes>(program, [](auto& a) { a.inverse = false; });
   if (name == "window off by one")
     change<AttentionAttributes>(program, [](auto& a) { a.window += a.window > 0 ? 1 : 0; });
+  if (name == "window in every layer")
+    change<AttentionAttributes>(program, [](auto& a) { a.window_first = 0; });
+  if (name == "biases lost") {
+    change_ops(program, Op::kLinear, [](Instruction& i) { i.in[2] = {}; });
+  }
   if (name == "no window") change<AttentionAttributes>(program, [](auto& a) { a.window = 0; });
   if (name == "residual gradient lost") {
     change_ops(program, Op::kRmsNormBackward,

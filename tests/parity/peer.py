@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 FAMILIES = {
     "llama": {},
     "mistral": {"sliding_window": 8},
+    "qwen2": {},
 }
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

@@ -49,6 +49,14 @@ FAMILIES = {
         "isolated lora": LORA | {"packing": "isolated", "seq": 96, "accumulation": 2, "checkpointing": "every-2"},
         "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": {"sliding_window": 19}},
     },
+    "qwen2": {
+        "full": {},
+        "lora": LORA,
+        "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2},
+        "windows from layer 1": {"checkpointing": "every-2", "layers": 4, "changes": {
+            "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "full"},
+    },
 }
 F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
         for family, cases in FAMILIES.items()}
@@ -91,4 +99,6 @@ MUTATIONS = {
         ("packing", "isolated full", ["documents see each other", "targets cross documents"])],
     "mutations-mistral": [("mistral", "full", ["window off by one", "no window"]),
                           ("mistral", "lora", ["window off by one"])],
+    "mutations-qwen2": [("qwen2", "full", ["biases lost"]),
+                        ("qwen2", "windows from layer 1", ["no window", "window in every layer"])],
 }

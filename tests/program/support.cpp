@@ -53,6 +53,8 @@ ModelConfig random_model(Draw& draw) {
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
   model.window = draw.one_in(3) ? draw.in(1, 100) : 0;
+  model.window_first = model.window > 0 ? draw.in(0, model.layers) : 0;
+  model.window_every = model.window > 0 ? draw.in(1, 3) : 1;
   return model;
 }
 
