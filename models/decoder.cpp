@@ -70,6 +70,10 @@ Blueprint decoder_blueprint(const ModelConfig& c, const DecoderOptions& options)
   layer.linear("self_attn.q_proj", Value::kNormed, Value::kQuery, {query, c.hidden}, attention);
   layer.linear("self_attn.k_proj", Value::kNormed, Value::kKey, {key, c.hidden}, attention);
   layer.linear("self_attn.v_proj", Value::kNormed, Value::kValue, {key, c.hidden}, attention);
+  if (options.head_norms) {
+    layer.norm("self_attn.q_norm", c.head_size, Value::kQuery, Value::kQuery);
+    layer.norm("self_attn.k_norm", c.head_size, Value::kKey, Value::kKey);
+  }
   layer.op(LayerOpKind::kRotate, Value::kQuery, Value::kQuery);
   layer.op(LayerOpKind::kRotate, Value::kKey, Value::kKey);
   layer.op(LayerOpKind::kAttention, Value::kQuery, Value::kAttended);

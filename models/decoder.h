@@ -41,6 +41,7 @@ Blueprint decoder_blueprint(const ModelConfig& config);
 /// What the decoders of Llama's kin differ in.
 struct DecoderOptions {
   bool output_bias = true;  ///< `o_proj` has a bias where q, k and v have one
+  bool head_norms = false;  ///< each head of queries and keys is normed before it is rotated
 };
 Blueprint decoder_blueprint(const ModelConfig& config, const DecoderOptions& options);
 

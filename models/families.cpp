@@ -9,8 +9,8 @@
 namespace ftplan::models {
 
 const std::vector<FamilyRow>& families() {
-  static const std::vector<FamilyRow> kFamilies = {llama_family(), mistral_family(),
-                                                   qwen2_family()};
+  static const std::vector<FamilyRow> kFamilies = {llama_family(), mistral_family(), qwen2_family(),
+                                                   qwen3_family()};
   return kFamilies;
 }
 

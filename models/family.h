@@ -38,7 +38,7 @@ enum class Value : std::uint8_t {
 inline constexpr int kValues = 10;
 
 enum class LayerOpKind : std::uint8_t {
-  kNorm,         ///< out = norm(in) with `weight`
+  kNorm,         ///< out = norm(in) with `weight`; each head alone where that is as wide
   kLinear,       ///< out = in * weight^T (+ bias)
   kRotate,       ///< in-place rotary embedding of `in`
   kAttention,    ///< kAttended from kQuery, kKey, kValue

@@ -55,6 +55,7 @@ const FamilyRow* find_family(const std::string& model_type);
 FamilyRow llama_family();
 FamilyRow mistral_family();
 FamilyRow qwen2_family();
+FamilyRow qwen3_family();
 
 /// `hidden_act` of most families.
 OnlyValue only_silu();

@@ -8,6 +8,23 @@
 namespace ftplan::executor::FTPLAN_ISA {
 namespace {
 
+// What is normed at once is as wide as the weight: a row, or one head of it.
+struct Parts {
+  std::int64_t width;
+  std::int64_t per_row;
+  std::int64_t count;
+
+  template <class T>
+  [[nodiscard]] T* at(const View& view, std::int64_t part) const {
+    return row_of<T>(view, part / per_row) + part % per_row * width;
+  }
+};
+
+Parts parts_of(const View& x, const View& w) {
+  const std::int64_t per_row = x.width() / w.elements();
+  return {w.elements(), per_row, x.rows() * per_row};
+}
+
 template <class T>
 float sum_of_squares(const T* x, std::int64_t width) {
   float sum = 0;
@@ -60,12 +77,14 @@ void rms_norm(Call& call) {
   auto* inv_rms = call.out[1].as<float>();
   const auto epsilon = static_cast<float>(call.attributes<program::NormAttributes>().epsilon);
   with_types(x, w, [&]<class T, class W>(T, W) {
-    const std::int64_t width = x.width();
+    const Parts parts = parts_of(x, w);
+    const std::int64_t width = parts.width;
 #pragma omp parallel for schedule(static) num_threads(call.threads)
-    for (std::int64_t r = 0; r < x.rows(); ++r) {
-      const float mean = sum_of_squares(row_of<T>(x, r), width) / static_cast<float>(width);
-      inv_rms[r] = 1.0F / std::sqrt(mean + epsilon);
-      scale_row(row_of<T>(x, r), w.as<W>(), inv_rms[r], width, row_of<T>(y, r));
+    for (std::int64_t p = 0; p < parts.count; ++p) {
+      const T* from = parts.at<T>(x, p);
+      const float mean = sum_of_squares(from, width) / static_cast<float>(width);
+      inv_rms[p] = 1.0F / std::sqrt(mean + epsilon);
+      scale_row(from, w.as<W>(), inv_rms[p], width, parts.at<T>(y, p));
     }
   });
 }
@@ -76,9 +95,10 @@ void rms_norm_apply(Call& call) {
   const View y = call.out[0];
   const auto* inv_rms = call.in[2].as<float>();
   with_types(x, w, [&]<class T, class W>(T, W) {
+    const Parts parts = parts_of(x, w);
 #pragma omp parallel for schedule(static) num_threads(call.threads)
-    for (std::int64_t r = 0; r < x.rows(); ++r) {
-      scale_row(row_of<T>(x, r), w.as<W>(), inv_rms[r], x.width(), row_of<T>(y, r));
+    for (std::int64_t p = 0; p < parts.count; ++p) {
+      scale_row(parts.at<T>(x, p), w.as<W>(), inv_rms[p], parts.width, parts.at<T>(y, p));
     }
   });
 }
@@ -90,18 +110,19 @@ void rms_norm_backward(Call& call) {
   const auto* inv_rms = call.in[3].as<float>();
   const View dx = call.out[0];
   const View dw = call.out[1];
-  const std::int64_t width = x.width();
+  const Parts parts = parts_of(x, w);
+  const std::int64_t width = parts.width;
   float* partial = dw ? call.scratch.take_array<float>(call.threads * width).data() : nullptr;
   if (partial != nullptr)
     std::memset(partial, 0, static_cast<std::size_t>(call.threads * width) * sizeof(float));
   with_types(x, w, [&]<class T, class W>(T, W) {
-  // Each thread sums its own rows, and the sums are added in the order of threads.
+  // Each thread sums its own parts, and the sums are added in the order of threads.
 #pragma omp parallel for schedule(static, 1) num_threads(call.threads)
     for (int t = 0; t < call.threads; ++t) {
-      const Part part = part_of(x.rows(), call.threads, t);
-      for (std::int64_t r = part.begin; r < part.end; ++r) {
-        backward_row(row_of<T>(dy, r), row_of<T>(x, r), w.as<W>(), inv_rms[r], width,
-                     call.accumulates(0), dx ? row_of<T>(dx, r) : nullptr,
+      const Part own = part_of(parts.count, call.threads, t);
+      for (std::int64_t p = own.begin; p < own.end; ++p) {
+        backward_row(parts.at<T>(dy, p), parts.at<T>(x, p), w.as<W>(), inv_rms[p], width,
+                     call.accumulates(0), dx ? parts.at<T>(dx, p) : nullptr,
                      partial == nullptr ? nullptr : partial + t * width);
       }
     }

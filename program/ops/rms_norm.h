@@ -2,7 +2,8 @@
 
 #include "program/op_table.h"
 
-/// RMSNorm over the last dimension: `y = x / rms(x) * w`, `rms(x) = sqrt(mean(x^2) + eps)`.
+/// RMSNorm over the last dimension: `y = x / rms(x) * w`, `rms(x) = sqrt(mean(x^2) + eps)`. A
+/// weight narrower than a row norms each of the row's heads on its own, with an inv_rms for each.
 ///
 /// Shapes   x_TH, w_H (x's type, or f32) -> y_TH, inv_rms_T (f32)          T tokens, H hidden
 /// Keeps    x and inv_rms for the backward: T*H values and 4*T bytes; y is had again by

@@ -157,7 +157,10 @@ class ForwardBuilder {
 
   void add_norm(const LayerOp& op) {
     const Operand out{value_tensor(op.out, "normed")};
-    const Operand inv_rms{in_layer("inv rms", {tokens_}, DType::kF32)};
+    const std::int64_t normed = low_.blueprint.width(op.out, low_.job.model);
+    const std::int64_t at_once =
+        low_.blueprint.layer[static_cast<std::size_t>(op.weight)].shape.elements();
+    const Operand inv_rms{in_layer("inv rms", {tokens_ * normed / at_once}, DType::kF32)};
     add_norm_of(values_[at(op.in)], weight(op.weight), out, inv_rms);
     values_[at(op.out)] = out;
   }

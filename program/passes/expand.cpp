@@ -188,7 +188,7 @@ class Expander {
   void norm(const Instruction& op) {
     const Operand x = now(op.in[0]);
     const Operand wide = to(x, DType::kF32);
-    const Operand scale = make("inv rms", {shape(x).rows()}, DType::kF32);
+    const Operand scale = make("inv rms", shape(op.out[1]), DType::kF32);
     eager(EagerKind::kRowScale, {wide}, {scale},
           {static_cast<std::uint8_t>(saved_in(0) | saved_out(0))});
     const Operand normalized = to(multiply("normalized", wide, scale), dtype(x));

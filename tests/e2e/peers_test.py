@@ -123,6 +123,9 @@ class Families(PeerCase):
     def test_qwen2(self):
         self.check("qwen2")
 
+    def test_qwen3(self):
+        self.check("qwen3")
+
 
 class Peers(PeerCase):
     def setUp(self):

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "core/dtype.h"
 #include "core/shape.h"
@@ -19,7 +20,7 @@ namespace {
 using program::Op;
 
 constexpr std::int64_t kRows = 7;
-constexpr std::int64_t kWidth = 37;
+constexpr std::int64_t kWidth = 36;
 constexpr double kEpsilon = 1e-5;
 
 Values joined(Values a, const Values& b) {
@@ -27,12 +28,14 @@ Values joined(Values a, const Values& b) {
   return a;
 }
 
-Values inverse_rms(const Values& x) {
+// `width` values are normed at once.
+Values inverse_rms(const Values& x, std::int64_t width) {
   Values inverse;
-  for (std::size_t r = 0; r < kRows; ++r) {
+  const auto count = static_cast<std::size_t>(width);
+  for (std::size_t at = 0; at < x.size(); at += count) {
     double sum = 0;
-    for (std::size_t i = 0; i < kWidth; ++i) sum += x[r * kWidth + i] * x[r * kWidth + i];
-    inverse.push_back(1 / std::sqrt(sum / kWidth + kEpsilon));
+    for (std::size_t i = at; i < at + count; ++i) sum += x[i] * x[i];
+    inverse.push_back(1 / std::sqrt(sum / static_cast<double>(width) + kEpsilon));
   }
   return inverse;
 }
@@ -40,25 +43,23 @@ Values inverse_rms(const Values& x) {
 Values normed(const Values& x, const Values& w, const Values& inverse) {
   Values y;
   for (std::size_t i = 0; i < x.size(); ++i)
-    y.push_back(x[i] * inverse[i / kWidth] * w[i % kWidth]);
+    y.push_back(x[i] * inverse[i / w.size()] * w[i % w.size()]);
   return y;
 }
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-// Weights of x's type, and f32 ones.
-template <class Check>
-Values with_both_weights(const std::string& isa, DType dtype, const Check& check) {
-  return joined(check(isa, dtype, dtype), check(isa, dtype, DType::kF32));
-}
+}  // namespace
 
-Values norm(const std::string& isa, DType dtype, DType w_dtype) {
+namespace {
+
+Values norm_forward(const std::string& isa, DType dtype, std::int64_t width) {
   KernelCase c(Op::kRmsNorm, isa);
   const auto x = c.random(dtype, {kRows, kWidth}, kWidth + 5);
-  const auto w = c.random(w_dtype, {kWidth});
+  const auto w = c.random(dtype, {width});
   const auto y = c.undefined(dtype, {kRows, kWidth}, kWidth + 3);
-  const auto inverse = c.undefined(DType::kF32, {kRows});
-  const Values want = inverse_rms(c.values(x));
+  const auto inverse = c.undefined(DType::kF32, {kRows * (kWidth / width)});
+  const Values want = inverse_rms(c.values(x), width);
   const Values want_y = normed(c.values(x), c.values(w), want);
   c.in({x, w}).out({y, inverse}).attributes(program::NormAttributes{kEpsilon}).run();
   expect_close(c.values(inverse), want, DType::kF32, "inv_rms");
@@ -66,11 +67,12 @@ Values norm(const std::string& isa, DType dtype, DType w_dtype) {
   return joined(c.values(y), c.values(inverse));
 }
 
-Values norm_apply(const std::string& isa, DType dtype, DType w_dtype) {
+Values norm_apply(const std::string& isa, DType dtype, std::int64_t width) {
   KernelCase c(Op::kRmsNormApply, isa);
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(w_dtype, {kWidth});
-  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto w = c.random(dtype, {width});
+  const auto inverse =
+      c.tensor(DType::kF32, {kRows * (kWidth / width)}, inverse_rms(c.values(x), width));
   const auto y = c.undefined(dtype, {kRows, kWidth});
   c.in({x, w, inverse}).out({y}).run();
   expect_close(c.values(y), normed(c.values(x), c.values(w), c.values(inverse)), dtype, "y");
@@ -78,27 +80,30 @@ Values norm_apply(const std::string& isa, DType dtype, DType w_dtype) {
 }
 
 // dx in a place of its own and added to, or in dy's place.
-Values norm_backward_of_all(const std::string& isa, DType dtype, DType w_dtype, bool in_place) {
+Values norm_backward(const std::string& isa, DType dtype, std::int64_t width, bool in_place) {
   KernelCase c(Op::kRmsNormBackward, isa, /*threads=*/3);
   const auto dy = c.random(dtype, {kRows, kWidth});
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(w_dtype, {kWidth});
-  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto w = c.random(dtype, {width});
+  const auto inverse =
+      c.tensor(DType::kF32, {kRows * (kWidth / width)}, inverse_rms(c.values(x), width));
   const auto dx = in_place ? dy : c.random(dtype, {kRows, kWidth});
-  const auto dw = c.random(DType::kF32, {kWidth});
+  const auto dw = c.random(DType::kF32, {width});
   const Values g = c.values(dy);
   const Values xs = c.values(x);
   const Values ws = c.values(w);
   const Values s = c.values(inverse);
   Values want_x = in_place ? Values(g.size(), 0.0) : c.values(dx);
-  Values want_w = in_place ? Values(kWidth, 0.0) : c.values(dw);
-  for (std::size_t r = 0; r < kRows; ++r) {
+  Values want_w = in_place ? Values(ws.size(), 0.0) : c.values(dw);
+  const std::size_t count = ws.size();
+  for (std::size_t p = 0; p < s.size(); ++p) {
     double dot = 0;
-    for (std::size_t i = 0; i < kWidth; ++i) dot += g[r * kWidth + i] * ws[i] * xs[r * kWidth + i];
-    for (std::size_t i = 0; i < kWidth; ++i) {
-      const std::size_t at = r * kWidth + i;
-      want_x[at] += s[r] * (g[at] * ws[i] - xs[at] * dot * s[r] * s[r] / kWidth);
-      want_w[i] += g[at] * xs[at] * s[r];
+    for (std::size_t i = 0; i < count; ++i) dot += g[p * count + i] * ws[i] * xs[p * count + i];
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = p * count + i;
+      const double along = dot * s[p] * s[p] / static_cast<double>(count);
+      want_x[at] += s[p] * (g[at] * ws[i] - xs[at] * along);
+      want_w[i] += g[at] * xs[at] * s[p];
     }
   }
   c.in({dy, x, w, inverse}).out({dx, dw}).accumulate(in_place ? 0 : 0b11).run();
@@ -107,32 +112,31 @@ Values norm_backward_of_all(const std::string& isa, DType dtype, DType w_dtype, 
   return joined(c.values(dx), c.values(dw));
 }
 
-Values norm_backward(const std::string& isa, DType dtype, DType w_dtype) {
+}  // namespace
+
+Values check_rms_norm(const std::string& isa, DType dtype) {
+  return joined(norm_forward(isa, dtype, kWidth), norm_forward(isa, dtype, kWidth / 3));
+}
+
+Values check_rms_norm_apply(const std::string& isa, DType dtype) {
+  return joined(norm_apply(isa, dtype, kWidth), norm_apply(isa, dtype, kWidth / 3));
+}
+
+Values check_rms_norm_backward(const std::string& isa, DType dtype) {
   // Without a weight gradient it needs no scratch.
   KernelCase c(Op::kRmsNormBackward, isa);
   const auto dy = c.random(dtype, {kRows, kWidth});
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(w_dtype, {kWidth});
-  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto w = c.random(dtype, {kWidth});
+  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x), kWidth));
   const auto dx = c.undefined(dtype, {kRows, kWidth});
   c.in({dy, x, w, inverse}).out({dx, KernelCase::kAbsent}).run();
-  const Values separate = norm_backward_of_all(isa, dtype, w_dtype, /*in_place=*/false);
-  return joined(joined(c.values(dx), separate),
-                norm_backward_of_all(isa, dtype, w_dtype, /*in_place=*/true));
-}
-
-}  // namespace
-
-Values check_rms_norm(const std::string& isa, DType dtype) {
-  return with_both_weights(isa, dtype, norm);
-}
-
-Values check_rms_norm_apply(const std::string& isa, DType dtype) {
-  return with_both_weights(isa, dtype, norm_apply);
-}
-
-Values check_rms_norm_backward(const std::string& isa, DType dtype) {
-  return with_both_weights(isa, dtype, norm_backward);
+  Values all = c.values(dx);
+  for (const std::int64_t width : {kWidth, kWidth / 3}) {
+    for (const bool in_place : {false, true})
+      all = joined(std::move(all), norm_backward(isa, dtype, width, in_place));
+  }
+  return all;
 }
 
 Values check_rotate(const std::string& isa, DType dtype) {

@@ -126,6 +126,19 @@ TEST(ReadConfig, MistralSeesAWindowUnlessItSaysNull) {
       "config.json#/sliding_window: got 0, expected 1..16777216 tokens");
 }
 
+TEST(ReadConfig, Qwen3HasHeadsOfTheirOwnSizeAndANormForThem) {
+  const ModelConfig config = read_ok(R"({"model_type": "qwen3", "num_attention_heads": 64})");
+  EXPECT_EQ(config.head_size, 128);
+  EXPECT_FALSE(config.attention_bias);
+  std::vector<std::string> norms;
+  for (const Weight& weight : make_blueprint(config).layer) {
+    if (weight.kind == WeightKind::kNorm && weight.shape == Shape{128})
+      norms.push_back(weight.name);
+  }
+  EXPECT_EQ(norms,
+            (std::vector<std::string>{"self_attn.q_norm.weight", "self_attn.k_norm.weight"}));
+}
+
 std::string qwen2_with(const std::string& keys) {
   return R"({"model_type": "qwen2", "num_hidden_layers": 4, "sliding_window": 7, )" + keys + "}";
 }
@@ -230,7 +243,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "trains language models (LlamaForCausalLM)"},
         Refused{"model_type", "\"bert\"",
                 "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
-                "qwen2"},
+                "qwen2, qwen3"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -293,7 +306,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "llama, mistral, qwen2");
+            "llama, mistral, qwen2, qwen3");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

@@ -14,6 +14,7 @@ OF_FAMILY = {
     "llama": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": c.mlp_bias, "window": 0},
     "mistral": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
     "qwen2": lambda c: {"attention_bias": True, "mlp_bias": False},
+    "qwen3": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False},
 }
 # The same as keys of config.json, at random.
 KEYS_OF_FAMILY = {
@@ -21,8 +22,10 @@ KEYS_OF_FAMILY = {
     "mistral": lambda rng: {"sliding_window": rng.choice([None, 7, 64])},
     "qwen2": lambda rng: {"use_sliding_window": rng.random() < 0.5, "sliding_window": rng.choice([7, 64]),
                           "max_window_layers": rng.choice([0, 1, 2, 28])},
+    "qwen3": lambda rng: {"attention_bias": rng.random() < 0.5, "use_sliding_window": rng.random() < 0.5,
+                          "max_window_layers": rng.choice([0, 1, 28])},
 }
-CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
 
 
@@ -110,7 +113,7 @@ def random_config(rng, family):
     optional = {
         "architectures": rng.choice([[CLASSES[family] + "ForCausalLM"], None]),
         "num_key_value_heads": rng.choice([d for d in range(1, heads + 1) if heads % d == 0] + [None]),
-        "head_dim": rng.choice([2, 6, 16, None]),
+        "head_dim": rng.choice([2, 6, 16] + [None] * (family in ("llama", "mistral"))),
         "rms_norm_eps": rng.choice([1e-5, 1e-6]),
         "tie_word_embeddings": rng.random() < 0.5,
         "hidden_act": "silu",
@@ -121,6 +124,8 @@ def random_config(rng, family):
         "use_cache": False,
     }
     config.update({key: value for key, value in optional.items() if rng.random() < 0.6})
+    if family != "llama":  # only there the default divides every number of heads
+        config["num_key_value_heads"] = optional["num_key_value_heads"] or heads
     config.update(random_rope(rng))
     return config
 

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "core/check.h"
 #include "executor/call.h"
@@ -30,6 +32,17 @@ void change_ops(program::StepProgram& program, program::Op op, F f) {
   for (program::Instruction& instruction : program.instructions) {
     if (instruction.op == op) f(instruction);
   }
+}
+
+// Norms of heads, those of queries and of keys by turns.
+std::vector<program::Instruction*> head_norms(program::StepProgram& program) {
+  std::vector<program::Instruction*> found;
+  change_ops(program, program::Op::kRmsNorm, [&](program::Instruction& i) {
+    const bool whole =
+        program.tensor(i.in[1]).shape.elements() == program.tensor(i.in[0]).shape.width();
+    if (!whole) found.push_back(&i);
+  });
+  return found;
 }
 
 // In the order of kBatch's outputs.
@@ -80,6 +93,14 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
     change<AttentionAttributes>(program, [](auto& a) { a.window_first = 0; });
   if (name == "biases lost") {
     change_ops(program, Op::kLinear, [](Instruction& i) { i.in[2] = {}; });
+  }
+  if (name == "head norms lost") {
+    for (Instruction* norm : head_norms(program)) norm->op = Op::kCopy;
+  }
+  if (name == "head norms swapped") {
+    const auto norms = head_norms(program);
+    for (std::size_t i = 0; i + 1 < norms.size(); i += 2)
+      std::swap(norms[i]->in[1], norms[i + 1]->in[1]);
   }
   if (name == "no window") change<AttentionAttributes>(program, [](auto& a) { a.window = 0; });
   if (name == "residual gradient lost") {

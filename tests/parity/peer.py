@@ -21,6 +21,7 @@ FAMILIES = {
     "llama": {},
     "mistral": {"sliding_window": 8},
     "qwen2": {},
+    "qwen3": {"head_dim": 24},
 }
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

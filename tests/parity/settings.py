@@ -57,6 +57,16 @@ FAMILIES = {
             "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}},
         "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "full"},
     },
+    "qwen3": {
+        "full": {},
+        "lora": LORA,
+        "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2},
+        "bias, windows, checkpointing full": {"bias": True, "checkpointing": "full", "changes": {
+            "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4,
+                                 "targets": ["q_proj", "o_proj"]},
+        "two ranks": {"ranks": 2, "zero": 1},
+    },
 }
 F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
         for family, cases in FAMILIES.items()}
@@ -101,4 +111,5 @@ MUTATIONS = {
                           ("mistral", "lora", ["window off by one"])],
     "mutations-qwen2": [("qwen2", "full", ["biases lost"]),
                         ("qwen2", "windows from layer 1", ["no window", "window in every layer"])],
+    "mutations-qwen3": [("qwen3", "full", ["head norms lost", "head norms swapped"])],
 }

@@ -19,9 +19,10 @@ FAMILIES = {
     "llama": lambda case: {"attention_bias": case["bias"]},
     "mistral": lambda case: {"sliding_window": case["window"] or None},
     "qwen2": lambda case: {},
+    "qwen3": lambda case: {"attention_bias": case["bias"]},
 }
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-CASES = 36
+CASES = 48
 BOUND = 0.01
 
 
@@ -48,7 +49,7 @@ def random_case(draw, index):
         "family": list(FAMILIES)[index // 4 % len(FAMILIES)],
         "window": 0,
     }
-    case["bias"] = case["family"] == "qwen2" or (case["bias"] and case["family"] == "llama")
+    case["bias"] = case["family"] == "qwen2" or (case["bias"] and case["family"] in ("llama", "qwen3"))
     if case["family"] == "mistral":
         # Only eager attention goes without a mask where rows are longer.
         case["window"] = draw.choice([0, case["sequence"] + 1] + [5] * (case["attention"] == "eager"))

@@ -52,6 +52,7 @@ ModelConfig random_model(Draw& draw) {
   model.tied_embeddings = draw.one_in(2);
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
+  model.family = draw.of({Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3});
   model.window = draw.one_in(3) ? draw.in(1, 100) : 0;
   model.window_first = model.window > 0 ? draw.in(0, model.layers) : 0;
   model.window_every = model.window > 0 ? draw.in(1, 3) : 1;
