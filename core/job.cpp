@@ -142,10 +142,12 @@ Result<void> resolve_layout(const LayoutOptions& layout, Job& job) {
 
 }  // namespace
 
-const std::vector<std::string>& linear_names(Family /*family*/) {
-  static const std::vector<std::string> kNames = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                                  "gate_proj", "up_proj", "down_proj"};
-  return kNames;
+const std::vector<std::string>& linear_names(Family family) {
+  static const std::vector<std::string> kSeparate = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                     "gate_proj", "up_proj", "down_proj"};
+  static const std::vector<std::string> kFused = {"qkv_proj", "o_proj", "gate_up_proj",
+                                                  "down_proj"};
+  return family == Family::kPhi3 ? kFused : kSeparate;
 }
 
 Result<Job> validate(const JobRequest& request, const ModelConfig& model,

@@ -9,11 +9,11 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3 };
+enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3 };
 template <>
-inline constexpr auto names<Family> =
-    std::array{Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"},
-               Name{Family::kQwen2, "qwen2"}, Name{Family::kQwen3, "qwen3"}};
+inline constexpr auto names<Family> = std::array{
+    Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"}, Name{Family::kQwen2, "qwen2"},
+    Name{Family::kQwen3, "qwen3"}, Name{Family::kPhi3, "phi3"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3 };

@@ -157,6 +157,7 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
   const NoAllocation forbidden;
   switch (at.op) {
     case Op::kMark:
+    case Op::kSplit:
       return {};
     case Op::kBatch:
       return host_.batch(step.micro_step, call.out);

@@ -10,7 +10,7 @@ namespace ftplan::models {
 
 const std::vector<FamilyRow>& families() {
   static const std::vector<FamilyRow> kFamilies = {llama_family(), mistral_family(), qwen2_family(),
-                                                   qwen3_family()};
+                                                   qwen3_family(), phi3_family()};
   return kFamilies;
 }
 

@@ -28,8 +28,19 @@ std::int64_t Blueprint::width(Value value, const ModelConfig& config) const {
     case Value::kUp:
     case Value::kActivated:
       return config.intermediate;
+    case Value::kQueryKeyValue:
+    case Value::kGateUp:
+      break;
   }
-  return 0;
+  std::int64_t sum = 0;
+  for (const Value part : parts_of(value)) sum += width(part, config);
+  return sum;
+}
+
+std::vector<Value> parts_of(Value value) {
+  if (value == Value::kQueryKeyValue) return {Value::kQuery, Value::kKey, Value::kValue};
+  if (value == Value::kGateUp) return {Value::kGate, Value::kUp};
+  return {};
 }
 
 Blueprint make_blueprint(const ModelConfig& config) {

@@ -34,12 +34,15 @@ enum class Value : std::uint8_t {
   kGate,
   kUp,
   kActivated,
+  kQueryKeyValue,  ///< kQuery, kKey and kValue side by side
+  kGateUp,         ///< kGate and kUp side by side
 };
-inline constexpr int kValues = 10;
+inline constexpr int kValues = 12;
 
 enum class LayerOpKind : std::uint8_t {
   kNorm,         ///< out = norm(in) with `weight`; each head alone where that is as wide
   kLinear,       ///< out = in * weight^T (+ bias)
+  kSplit,        ///< names the parts of `in`, see `parts_of`
   kRotate,       ///< in-place rotary embedding of `in`
   kAttention,    ///< kAttended from kQuery, kKey, kValue
   kGatedSilu,    ///< out = silu(kGate) * kUp
@@ -66,6 +69,9 @@ struct Blueprint {
   /// Width of `value` in one token.
   std::int64_t width(Value value, const ModelConfig& config) const;
 };
+
+/// What stands side by side in a fused value, in order; nothing for others.
+std::vector<Value> parts_of(Value value);
 
 /// Total on every config that `read_config` accepts.
 Blueprint make_blueprint(const ModelConfig& config);

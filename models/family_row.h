@@ -56,6 +56,7 @@ FamilyRow llama_family();
 FamilyRow mistral_family();
 FamilyRow qwen2_family();
 FamilyRow qwen3_family();
+FamilyRow phi3_family();
 
 /// `hidden_act` of most families.
 OnlyValue only_silu();

@@ -16,6 +16,7 @@ enum class Op : std::uint8_t {
   kLinearInputGradient,
   kLinearWeightGradient,
   kBiasGradient,
+  kSplit,
   kRotate,
   kAttention,
   kAttentionBackward,
@@ -46,6 +47,6 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 39;
+inline constexpr int kOps = 40;
 
 }  // namespace ftplan::program

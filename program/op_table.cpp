@@ -23,6 +23,7 @@
 #include "program/ops/optimizer.h"
 #include "program/ops/rms_norm.h"
 #include "program/ops/rotate.h"
+#include "program/ops/split.h"
 #include "program/ops/transfer.h"
 #include "program/step_program.h"
 
@@ -42,6 +43,7 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kLinearInputGradient, linear_input_gradient_row());
   set(Op::kLinearWeightGradient, linear_weight_gradient_row());
   set(Op::kBiasGradient, bias_gradient_row());
+  set(Op::kSplit, split_row());
   set(Op::kRotate, rotate_row());
   set(Op::kAttention, attention_row());
   set(Op::kAttentionBackward, attention_backward_row());

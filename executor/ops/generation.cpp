@@ -14,11 +14,15 @@ void append_cache(Call& call) {
   const View cache = call.update[0];
   const auto length = static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength));
   const std::int64_t row_bytes = values.width() * size_of(values.dtype()).value;
-  for (std::int64_t row = 0; row < a.rows; ++row) {
-    std::memcpy(cache.data + (row * a.cache + length) * row_bytes,
-                values.data + row * a.sequence * row_bytes,
-                static_cast<std::size_t>(a.sequence * row_bytes));
-  }
+  with_type(values.dtype(), [&]<class T>(T) {
+    for (std::int64_t row = 0; row < a.rows; ++row) {
+      for (std::int64_t token = 0; token < a.sequence; ++token) {
+        std::memcpy(row_of<T>(cache, row * a.cache + length + token),
+                    row_of<T>(values, row * a.sequence + token),
+                    static_cast<std::size_t>(row_bytes));
+      }
+    }
+  });
 }
 
 void take_last(Call& call) {

@@ -93,7 +93,9 @@ void differentiate(const Instruction& forward, Backward& backward) {
       .in = {d_output, backward.keep(forward.in[0]), backward.keep(forward.in[1]),
              backward.keep(forward.in[2]), backward.keep(output), backward.keep(forward.out[1]),
              forward.in[3]}};
-  if (backward.needs_gradient(forward.in[0])) {
+  if (backward.is_part(forward.in[0])) {
+    backward.contribute(instruction, forward.in[0], "d fused");
+  } else if (backward.needs_gradient(forward.in[0])) {
     // Head by head dq may replace do, which nobody reads after this.
     instruction.out.push_back(d_output);
     backward.set_gradient(forward.in[0], d_output);

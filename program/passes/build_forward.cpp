@@ -122,6 +122,9 @@ class ForwardBuilder {
         case LayerOpKind::kLinear:
           add_linear(op, residuals_left == 1);
           break;
+        case LayerOpKind::kSplit:
+          add_split(op);
+          break;
         case LayerOpKind::kRotate:
           add_rotation(op);
           break;
@@ -184,6 +187,10 @@ class ForwardBuilder {
         return "gate";
       case Value::kUp:
         return "up";
+      case Value::kQueryKeyValue:
+        return "query, key, value";
+      case Value::kGateUp:
+        return "gate, up";
       default:
         return "branch";
     }
@@ -231,6 +238,20 @@ class ForwardBuilder {
                 .attributes = emit_.attributes(LinearAttributes{low_.job.adapter_scale}),
                 .in = {inner, b},
                 .update = {y}});
+  }
+
+  void add_split(const LayerOp& op) {
+    const Operand whole = values_[at(op.in)];
+    Instruction split{.op = Op::kSplit, .in = {whole}};
+    std::int64_t first = 0;
+    for (const Value part : models::parts_of(op.in)) {
+      const std::int64_t width = low_.blueprint.width(part, low_.job.model);
+      if (next_made_ == made_.size()) made_.push_back(emit_.columns(whole.tensor, first, width));
+      values_[at(part)] = {made_[next_made_++]};
+      split.out.push_back(values_[at(part)]);
+      first += width;
+    }
+    emit_.emit(split);
   }
 
   void add_rotation(const LayerOp& op) {

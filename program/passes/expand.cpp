@@ -7,6 +7,7 @@
 #include "core/category.h"
 #include "core/check.h"
 #include "core/dtype.h"
+#include "core/enums.h"
 #include "core/machine.h"
 #include "core/model_config.h"
 #include "core/result.h"
@@ -351,6 +352,11 @@ Result<void> expand(Lowering& lowering) {
     return bad_input("--checkpointing", to_text(lowering.strategy.checkpointing) +
                                             " is not built yet for --runtime " +
                                             lowering.runtime.name + ": use none");
+  }
+  const Family family = lowering.job.model.family;
+  if (family == Family::kPhi3) {
+    return bad_input("--runtime", lowering.runtime.name + " is not built yet for " +
+                                      to_text(family) + " models: use ftplan");
   }
   // From there on transformers hands scaled-dot-product attention a mask, and autograd keeps it.
   const std::int64_t window = lowering.job.model.window;

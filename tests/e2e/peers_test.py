@@ -126,6 +126,9 @@ class Families(PeerCase):
     def test_qwen3(self):
         self.check("qwen3")
 
+    def test_phi3(self):
+        self.check("phi3")
+
 
 class Peers(PeerCase):
     def setUp(self):

@@ -343,7 +343,7 @@ Values check_generation(const std::string& isa, DType dtype) {
   const program::AttentionAttributes a{
       .rows = 2, .sequence = 3, .heads = 2, .kv_heads = 1, .head_size = 4, .cache = 8};
   KernelCase append(Op::kAppendCache, isa);
-  const auto values = append.random(dtype, {2 * 3, 4});
+  const auto values = append.random(dtype, {2 * 3, 4}, /*row_stride=*/9);
   const auto cache = append.random(dtype, {2 * 8, 4});
   Values want = append.values(cache);
   const Values fresh = append.values(values);

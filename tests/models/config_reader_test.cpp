@@ -139,6 +139,31 @@ TEST(ReadConfig, Qwen3HasHeadsOfTheirOwnSizeAndANormForThem) {
             (std::vector<std::string>{"self_attn.q_norm.weight", "self_attn.k_norm.weight"}));
 }
 
+TEST(ReadConfig, Phi3KeepsItsLinearsFused) {
+  const ModelConfig config = read_ok(R"({"model_type": "phi3"})");
+  EXPECT_EQ(config.window, 0);
+  EXPECT_EQ(config.head_size, /*hidden / heads=*/3072 / 32);
+  std::vector<std::string> matrices;
+  for (const Weight& weight : make_blueprint(config).layer) {
+    if (weight.kind == WeightKind::kMatrix) matrices.push_back(weight.name + weight.shape.text());
+  }
+  EXPECT_EQ(matrices,
+            (std::vector<std::string>{
+                "self_attn.qkv_proj.weight[9216, 3072]", "self_attn.o_proj.weight[3072, 3072]",
+                "mlp.gate_up_proj.weight[16384, 3072]", "mlp.down_proj.weight[3072, 8192]"}));
+  EXPECT_EQ(
+      error_text(read_config(
+          R"({"model_type": "phi3", "rope_scaling": {"type": "longrope", "factor": 2}})",
+          "config.json")),
+      "config.json#/rope_scaling/type: rotary scaling \"longrope\" is not built yet: expected "
+      "default, linear or llama3; without scaling the model works up to its positions of "
+      "pre-training");
+  EXPECT_EQ(
+      error_text(read_config(R"({"model_type": "phi3", "resid_pdrop": 0.1})", "config.json")),
+      "config.json#/resid_pdrop: got 0.1, expected 0.0: dropout on the residual stream is not "
+      "built yet");
+}
+
 std::string qwen2_with(const std::string& keys) {
   return R"({"model_type": "qwen2", "num_hidden_layers": 4, "sliding_window": 7, )" + keys + "}";
 }
@@ -243,7 +268,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "trains language models (LlamaForCausalLM)"},
         Refused{"model_type", "\"bert\"",
                 "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
-                "qwen2, qwen3"},
+                "qwen2, qwen3, phi3"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -306,7 +331,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "llama, mistral, qwen2, qwen3");
+            "llama, mistral, qwen2, qwen3, phi3");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

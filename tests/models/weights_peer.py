@@ -15,6 +15,7 @@ OF_FAMILY = {
     "mistral": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
     "qwen2": lambda c: {"attention_bias": True, "mlp_bias": False},
     "qwen3": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False},
+    "phi3": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
 }
 # The same as keys of config.json, at random.
 KEYS_OF_FAMILY = {
@@ -24,8 +25,9 @@ KEYS_OF_FAMILY = {
                           "max_window_layers": rng.choice([0, 1, 2, 28])},
     "qwen3": lambda rng: {"attention_bias": rng.random() < 0.5, "use_sliding_window": rng.random() < 0.5,
                           "max_window_layers": rng.choice([0, 1, 28])},
+    "phi3": lambda rng: {"sliding_window": rng.choice([None, 7, 64]), "resid_pdrop": 0.0},
 }
-CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3"}
 ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
 
 
@@ -79,12 +81,12 @@ def compare_config(ours, config, what):
         equal(ours["config"][key], value, f"{what}: {key}")
 
 
-def random_rope(rng):
+def random_rope(rng, kinds):
     """Keys of config.json in the old form, the new form, or none."""
     keys = {}
     if rng.random() < 0.5:
         keys["rope_theta"] = rng.choice([10000, 10000.0, 500000.0])
-    kind = rng.choice([None, "default", "linear", "llama3"])
+    kind = rng.choice([None, *kinds])
     if kind is None:
         if rng.random() < 0.5:
             keys["rope_scaling"] = None
@@ -126,7 +128,9 @@ def random_config(rng, family):
     config.update({key: value for key, value in optional.items() if rng.random() < 0.6})
     if family != "llama":  # only there the default divides every number of heads
         config["num_key_value_heads"] = optional["num_key_value_heads"] or heads
-    config.update(random_rope(rng))
+    config.update(random_rope(rng, ROPE if family != "phi3" else ["default"]))
+    if family == "phi3":
+        config["pad_token_id"] = 0  # of which it makes an embedding
     return config
 
 

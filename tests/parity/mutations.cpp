@@ -94,6 +94,12 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   if (name == "biases lost") {
     change_ops(program, Op::kLinear, [](Instruction& i) { i.in[2] = {}; });
   }
+  if (name == "parts in another order") {
+    change_ops(program, Op::kAttention, [](Instruction& i) { std::swap(i.in[1], i.in[2]); });
+  }
+  if (name == "gate and up swapped") {
+    change_ops(program, Op::kGatedSilu, [](Instruction& i) { std::swap(i.in[0], i.in[1]); });
+  }
   if (name == "head norms lost") {
     for (Instruction* norm : head_norms(program)) norm->op = Op::kCopy;
   }

@@ -22,8 +22,11 @@ FAMILIES = {
     "mistral": {"sliding_window": 8},
     "qwen2": {},
     "qwen3": {"head_dim": 24},
+    "phi3": {"sliding_window": 8, "pad_token_id": 0},
 }
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+FUSED_TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Setting:
     tied: bool = False
     bias: bool = False
     scaling: dict | None = None
-    targets: list = field(default_factory=lambda: list(TARGETS))
+    targets: list | None = None
     rank: int = 4
     alpha: float = 8.0
     rslora: bool = False
@@ -60,6 +63,10 @@ class Setting:
     threads: int = 1
     native_bf16: bool = False
     seed: int = 0
+
+    def __post_init__(self):
+        if self.targets is None:
+            self.targets = list(FUSED_TARGETS if self.family == "phi3" else TARGETS)
 
 
 def config_of(s):

@@ -67,6 +67,16 @@ FAMILIES = {
                                  "targets": ["q_proj", "o_proj"]},
         "two ranks": {"ranks": 2, "zero": 1},
     },
+    "phi3": {
+        "full": {},
+        "lora": LORA,
+        "qkv alone": LORA | {"targets": ["qkv_proj"], "learning_rate": 5e-2},
+        "tied accumulation, no window": {"tied": True, "accumulation": 2, "threads": 2,
+                                         "changes": {"sliding_window": None}},
+        "checkpointing full": {"checkpointing": "full", "packing": "isolated", "seq": 128},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
+        "two ranks": {"ranks": 2, "zero": 1},
+    },
 }
 F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
         for family, cases in FAMILIES.items()}
@@ -112,4 +122,5 @@ MUTATIONS = {
     "mutations-qwen2": [("qwen2", "full", ["biases lost"]),
                         ("qwen2", "windows from layer 1", ["no window", "window in every layer"])],
     "mutations-qwen3": [("qwen3", "full", ["head norms lost", "head norms swapped"])],
+    "mutations-phi3": [("phi3", "full", ["parts in another order", "gate and up swapped"])],
 }

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -185,6 +186,29 @@ TEST(Attention, WorksOnTheWindowOnly) {
   EXPECT_EQ(flops(8), flops(0));
   EXPECT_EQ(flops(100), flops(0));
   EXPECT_EQ(flops(2), of_a_pair * (/*triangle*/ 2 + /*band*/ 6 * 2));
+}
+
+TEST(Expand, RefusesFamiliesWithFusedLinears) {
+  JobRequest request = toy_request();
+  request.runtime = "hf";
+  ModelConfig model = toy_model();
+  model.family = Family::kPhi3;
+  const auto program = lower_of(make_case(request, model, {}));
+  ASSERT_FALSE(program.ok());
+  EXPECT_EQ(program.error().text(), "--runtime: hf is not built yet for phi3 models: use ftplan");
+}
+
+TEST(Differentiate, PartsOfAFusedValueShareOneGradient) {
+  ModelConfig model = toy_model();
+  model.family = Family::kPhi3;
+  const StepProgram program = lower_case(make_case(toy_request(), model, {}));
+  const Instruction attention = all_of(program, Op::kAttentionBackward).front();
+  const StorageId fused = program.tensor(attention.out[0]).storage;
+  EXPECT_EQ(program.storages[static_cast<std::size_t>(fused)].size.value,
+            /*T*/ 8 * (/*q*/ 16 + /*k, v*/ 2 * 8) * /*f32*/ 4);
+  for (const Operand& gradient : attention.out) EXPECT_EQ(program.tensor(gradient).storage, fused);
+  // What is kept is what Llama keeps: fusing changes names, not bytes.
+  EXPECT_EQ(program.saved_bytes, lower_case(full()).saved_bytes);
 }
 
 TEST(Expand, KeepsTheLogitsAliveThroughTheBackward) {

@@ -52,20 +52,21 @@ ModelConfig random_model(Draw& draw) {
   model.tied_embeddings = draw.one_in(2);
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
-  model.family = draw.of({Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3});
+  model.family =
+      draw.of({Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3, Family::kPhi3});
   model.window = draw.one_in(3) ? draw.in(1, 100) : 0;
   model.window_first = model.window > 0 ? draw.in(0, model.layers) : 0;
   model.window_every = model.window > 0 ? draw.in(1, 3) : 1;
   return model;
 }
 
-MethodOptions random_method(Draw& draw) {
+MethodOptions random_method(Draw& draw, Family family) {
   MethodOptions method{.method = draw.one_in(2) ? Method::kFull : Method::kLora};
   method.precision = draw.one_in(2) ? Precision::kFp32 : Precision::kBf16;
   method.rank = draw.in(1, 9);
   method.dropout = draw.one_in(3) ? 0.1 : 0;
   method.targets.clear();
-  for (const std::string& linear : linear_names(Family::kLlama)) {
+  for (const std::string& linear : linear_names(family)) {
     if (draw.one_in(2)) method.targets.push_back(linear);
   }
   if (method.targets.empty()) method.targets.emplace_back("all-linear");
@@ -110,7 +111,7 @@ Case random_case(std::uint64_t seed) {
   Draw draw(seed);
   const ModelConfig model = random_model(draw);
   JobRequest request;
-  request.method = random_method(draw);
+  request.method = random_method(draw, model.family);
   request.data.seq = 8 * draw.in(1, 12);
   request.training.decay = draw.one_in(2) ? Decay::kAll : Decay::kMatrices;
   Strategy strategy{.micro_batch = draw.in(1, 3), .accumulation = draw.in(1, 3)};
