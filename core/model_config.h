@@ -9,11 +9,12 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3 };
+enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3, kGemma2 };
 template <>
-inline constexpr auto names<Family> = std::array{
-    Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"}, Name{Family::kQwen2, "qwen2"},
-    Name{Family::kQwen3, "qwen3"}, Name{Family::kPhi3, "phi3"}};
+inline constexpr auto names<Family> =
+    std::array{Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"},
+               Name{Family::kQwen2, "qwen2"}, Name{Family::kQwen3, "qwen3"},
+               Name{Family::kPhi3, "phi3"},   Name{Family::kGemma2, "gemma2"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3 };
@@ -39,6 +40,9 @@ struct ModelConfig {
   std::int64_t window = 0;        ///< keys that a query sees, itself included; 0: all before it
   std::int64_t window_first = 0;  ///< the first layer that has the window
   std::int64_t window_every = 1;  ///< and then every so many
+  double query_scale = 0;    ///< scores are divided by its square root; 0: by that of head_size
+  double attention_cap = 0;  ///< scores become cap * tanh(score / cap); 0: they stay
+  double logit_cap = 0;      ///< the same for the head's logits
   double norm_epsilon = 1e-6;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling = RopeScaling::kNone;
@@ -80,6 +84,12 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
           "First layer that has the window."},
     Field{"window_every", &ModelConfig::window_every, "layers", Range{1, 1 << 12},
           "Layers from one that has the window to the next."},
+    Field{"query_scale", &ModelConfig::query_scale, "", Range{0, 1e6},
+          "Scores are divided by its square root, 0 for head_size."},
+    Field{"attention_cap", &ModelConfig::attention_cap, "", Range{0, 1e6},
+          "Soft cap of attention scores, 0 for none."},
+    Field{"logit_cap", &ModelConfig::logit_cap, "", Range{0, 1e6},
+          "Soft cap of the head's logits, 0 for none."},
     Field{"norm_epsilon", &ModelConfig::norm_epsilon, "", Range{0, 1}, "Epsilon of the norms."},
     Field{"rope_theta", &ModelConfig::rope_theta, "", Range{1, 1e12}, "Rotary base."},
     Field{"rope_scaling", &ModelConfig::rope_scaling, "Rotary scaling rule."},

@@ -64,6 +64,13 @@ class Reader {
     read_key("rms_norm_eps", &ModelConfig::norm_epsilon);
     read_key(kTied.key, kTied.member);
     for (const FlagKey& key : row_->flags) read_key(key.key, key.member);
+    for (const NumberKey& key : row_->numbers) {
+      if (json_.contains(key.key) && json_[key.key].is_null()) {
+        reading_.config.*key.member = 0;
+      } else {
+        read_key(key.key, key.member);
+      }
+    }
     read_heads();
     read_token("bos_token_id", &ModelConfig::bos_token);
     read_token("eos_token_id", &ModelConfig::eos_token);
@@ -149,6 +156,7 @@ class Reader {
   void expect(const OnlyValue& only) {
     if (error_ || !is_set(json_, only.key)) return;
     if (only.value.is_string()) return expect<std::string>(only);
+    if (only.value.is_boolean()) return expect<bool>(only);
     if (only.value.is_number_float()) return expect<double>(only);
     return expect<std::int64_t>(only);
   }
@@ -267,6 +275,7 @@ std::vector<std::string> make_config_keys() {
   for (const std::string& key : window_keys()) keys.push_back(key);
   for (const FamilyRow& row : families()) {
     for (const FlagKey& key : row.flags) keys.emplace_back(key.key);
+    for (const NumberKey& key : row.numbers) keys.emplace_back(key.key);
     for (const OnlyValue& only : row.only) keys.emplace_back(only.key);
   }
   return keys;

@@ -88,6 +88,7 @@ Result<ModelConfig> with_window(ModelConfig config, WindowRule rule, const Json&
     if (!window) return window.error();
     config.window = *window;
   }
+  if (rule == WindowRule::kEverySecond) config.window_every = 2;
   if (rule == WindowRule::kFromLayer) {
     // Defaults of Qwen2Config and Qwen3Config.
     const auto used = read_or<bool>(json, where, kUse, false);
@@ -96,8 +97,9 @@ Result<ModelConfig> with_window(ModelConfig config, WindowRule rule, const Json&
     if (!first) return first.error();
     if (!*used) config.window = 0;
     config.window_first = *first;
-    if (is_set(json, kTypes)) return with_types(std::move(config), json, where);
   }
+  if (rule != WindowRule::kEveryLayer && is_set(json, kTypes))
+    return with_types(std::move(config), json, where);
   const bool none = config.window == 0 || config.window_first >= config.layers;
   return none ? without_window(std::move(config)) : config;
 }

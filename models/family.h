@@ -46,6 +46,7 @@ enum class LayerOpKind : std::uint8_t {
   kRotate,       ///< in-place rotary embedding of `in`
   kAttention,    ///< kAttended from kQuery, kKey, kValue
   kGatedSilu,    ///< out = silu(kGate) * kUp
+  kGatedGelu,    ///< out = gelu(kGate) * kUp, gelu by tanh
   kAddResidual,  ///< kResidual += in
 };
 
@@ -64,7 +65,9 @@ struct Blueprint {
   std::vector<LayerOp> layer_ops;
   Weight embedding;
   Weight final_norm;
-  Weight head;  ///< the embedding's name when `config.tied_embeddings`
+  double norm_offset = 0;      ///< norms multiply by it plus their weight
+  double embedding_scale = 1;  ///< of the rows of the embedding, rounded to their type
+  Weight head;                 ///< the embedding's name when `config.tied_embeddings`
 
   /// Width of `value` in one token.
   std::int64_t width(Value value, const ModelConfig& config) const;

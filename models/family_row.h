@@ -17,18 +17,24 @@ struct FlagKey {
   bool ModelConfig::* member;
 };
 
+struct NumberKey {
+  const char* key;
+  double ModelConfig::* member;  ///< 0 where the key is null
+};
+
 /// A key whose value must be the one that ftplan computes with.
 struct OnlyValue {
   const char* key;
-  Json value;  ///< text, integer or number
+  Json value;  ///< text, integer, number, true or false
   const char* reason;
 };
 
 /// Which keys say what a query sees.
 enum class WindowRule : std::uint8_t {
-  kNone,        ///< everything before it
-  kEveryLayer,  ///< `sliding_window` tokens; null: everything
-  kFromLayer,   ///< if `use_sliding_window`, from `max_window_layers` on, or as `layer_types` says
+  kNone,         ///< everything before it
+  kEveryLayer,   ///< `sliding_window` tokens; null: everything
+  kFromLayer,    ///< if `use_sliding_window`, from `max_window_layers` on, or as `layer_types` says
+  kEverySecond,  ///< the first layer and every second after it, or as `layer_types` says
 };
 
 struct FamilyRow {
@@ -41,6 +47,7 @@ struct FamilyRow {
   bool heads_divide_hidden = false;  ///< transformers refuses others also when `head_dim` is given
   WindowRule windows = WindowRule::kNone;
   std::vector<FlagKey> flags;
+  std::vector<NumberKey> numbers;
   std::vector<OnlyValue> only;
   Blueprint (*blueprint)(const ModelConfig&) = nullptr;
 };
@@ -57,6 +64,7 @@ FamilyRow mistral_family();
 FamilyRow qwen2_family();
 FamilyRow qwen3_family();
 FamilyRow phi3_family();
+FamilyRow gemma2_family();
 
 /// `hidden_act` of most families.
 OnlyValue only_silu();

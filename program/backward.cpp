@@ -91,7 +91,7 @@ Operand Backward::uncast(Operand value) const {
   return producer.op == Op::kCast ? producer.in[0] : value;
 }
 
-bool Backward::is_shared_with_pending(Operand value, Operand gradient) const {
+bool Backward::is_shared(Operand value, Operand gradient) const {
   for (std::size_t k = 0; k < gradients_.size(); ++k) {
     if (k == key(value) || !(gradients_[k] == gradient)) continue;
     if (producer_[k] < static_cast<std::int32_t>(position_)) return true;
@@ -118,7 +118,7 @@ void Backward::contribute(Instruction& instruction, Operand value, const char* n
     instruction.out.push_back(known);
     return;
   }
-  if (is_shared_with_pending(value, known)) {
+  if (is_shared(value, known)) {
     const Tensor& shared = program().tensor(known);
     const Operand own{emitter_.transient(name, shared.shape, shared.dtype)};
     emit({.op = Op::kCopy, .in = {known}, .out = {own}});
@@ -134,7 +134,7 @@ Operand Backward::new_gradient(Operand value, const char* name) {
   if (!whole) return {emitter_.transient(name, like.shape, like.dtype)};
   const Tensor all = program().tensor(whole);
   if (!gradient(whole)) gradients_[key(whole)] = {emitter_.transient(name, all.shape, all.dtype)};
-  const std::int64_t first = (like.offset - all.offset) / size_of(like.dtype);
+  const std::int64_t first = (like.offset - all.offset).value / size_of(like.dtype).value;
   return {emitter_.columns(gradient(whole).tensor, first, like.shape.width())};
 }
 

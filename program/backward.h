@@ -52,6 +52,8 @@ class Backward {
   void contribute(Instruction& instruction, Operand value, const char* name);
   /// Whether `value` is a part of another value, see `ops/split.h`; its gradient is a part, too.
   [[nodiscard]] bool is_part(Operand value) const { return static_cast<bool>(whole_of(value)); }
+  /// Whether `gradient`, that of `value`, also is that of a value whose producer is still to come.
+  [[nodiscard]] bool is_shared(Operand value, Operand gradient) const;
   /// Lets the gradient of `value` be the tensor that holds `source`'s, and contributions add to it
   /// in place.
   void share(Operand value, Operand source);
@@ -83,7 +85,6 @@ class Backward {
   [[nodiscard]] Operand uncast(Operand value) const;
   /// The loss makes the head's gradient together with itself.
   void note_gradients_made_in_forward();
-  [[nodiscard]] bool is_shared_with_pending(Operand value, Operand gradient) const;
 
   Emitter& emitter_;
   const std::vector<TensorId>& weight_gradients_;

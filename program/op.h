@@ -22,6 +22,8 @@ enum class Op : std::uint8_t {
   kAttentionBackward,
   kGatedSilu,
   kGatedSiluBackward,
+  kGatedGelu,
+  kGatedGeluBackward,
   kAdd,
   kDropout,
   kDropoutBackward,
@@ -47,6 +49,6 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 40;
+inline constexpr int kOps = 42;
 
 }  // namespace ftplan::program

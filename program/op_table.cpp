@@ -49,6 +49,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kAttentionBackward, attention_backward_row());
   set(Op::kGatedSilu, gated_silu_row());
   set(Op::kGatedSiluBackward, gated_silu_backward_row());
+  set(Op::kGatedGelu, gated_gelu_row());
+  set(Op::kGatedGeluBackward, gated_gelu_backward_row());
   set(Op::kAdd, add_row());
   set(Op::kDropout, dropout_row());
   set(Op::kDropoutBackward, dropout_backward_row());

@@ -74,6 +74,20 @@ void mask(const Sight& sight, std::int64_t query, std::int64_t count, std::int64
   }
 }
 
+float scale_of(const AttentionAttributes& a) {
+  return a.scale > 0 ? static_cast<float>(a.scale)
+                     : 1.0F / std::sqrt(static_cast<float>(a.head_size));
+}
+
+// Soft cap of scores, before they are masked.
+void cap_scores(float* scores, std::int64_t count, double cap) {
+  if (cap == 0) return;
+  const auto most = static_cast<float>(cap);
+  const float inverse = 1.0F / most;
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) scores[i] = most * fast_tanh(scores[i] * inverse);
+}
+
 // The state of a block of queries while its keys go by.
 struct Online {
   float* output;
@@ -131,7 +145,7 @@ struct Forward {
     const std::int64_t token = row * a.sequence + query;
     const std::int64_t kv_head = head / (a.heads / a.kv_heads);
     const Sight sight{starts + row * a.sequence, offset, window};
-    pack<T>(q, token, count, head, size, 1.0F / std::sqrt(static_cast<float>(size)), queries);
+    pack<T>(q, token, count, head, size, scale_of(a), queries);
     std::memset(online.output, 0, static_cast<std::size_t>(count * size) * sizeof(float));
     std::fill(online.maximum, online.maximum + count, kMasked);
     std::fill(online.sum, online.sum + count, 0.0F);
@@ -142,6 +156,7 @@ struct Forward {
       pack<T>(v, row * keys_of_row + key, keys, kv_head, size, 1, packed_values);
       multiply_block(count, keys, size, 1, queries, size, Transposed::kNo, packed_keys, size,
                      Transposed::kYes, 0, scores, keys);
+      cap_scores(scores, count * keys, a.cap);
       mask(sight, query, count, key, keys, kMasked, scores);
       absorb(scores, count, keys, size, online);
       multiply_block(count, size, keys, 1, scores, keys, Transposed::kNo, packed_values, size,
@@ -234,7 +249,7 @@ struct Backward {
             std::int64_t key, std::int64_t keys, const Sight& sight, const Work& w) const {
     const std::int64_t size = a.head_size;
     const std::int64_t token = row * a.sequence + query;
-    const float scale = 1.0F / std::sqrt(static_cast<float>(size));
+    const float scale = scale_of(a);
     pack<T>(q, token, count, head, size, scale, w.queries);
     pack<T>(d_o, token, count, head, size, 1, w.d_out);
     pack<T>(o, token, count, head, size, 1, w.out);
@@ -242,6 +257,9 @@ struct Backward {
                    Transposed::kYes, 0, w.scores, keys);
     multiply_block(count, keys, size, 1, w.d_out, size, Transposed::kNo, w.values, size,
                    Transposed::kYes, 0, w.d_scores, keys);
+    cap_scores(w.scores, count * keys, a.cap);
+    // The slope of the cap is 1 - (score / cap)^2; it goes onto the gradients of scores at once.
+    const float inverse_cap = a.cap > 0 ? 1.0F / static_cast<float>(a.cap) : 0.0F;
     mask(sight, query, count, key, keys, kMasked, w.scores);
     const float* sums = log_sum + (row * a.heads + head) * a.sequence + query;
     for (std::int64_t i = 0; i < count; ++i) {
@@ -253,8 +271,10 @@ struct Backward {
       const float sum = sums[i];
 #pragma omp simd
       for (std::int64_t j = 0; j < keys; ++j) {
+        // Where a score is masked, its infinity must not meet the zero.
+        const float capped = p[j] == kMasked ? 0.0F : p[j] * inverse_cap;
         p[j] = fast_exp(p[j] - sum);
-        ds[j] = p[j] * (ds[j] - delta);
+        ds[j] = p[j] * (ds[j] - delta) * (1.0F - capped * capped);
       }
     }
     // Queries are scaled already, so that dk needs no factor.

@@ -20,6 +20,10 @@ struct Parts {
   }
 };
 
+float offset_of(const Call& call) {
+  return static_cast<float>(call.attributes<program::NormAttributes>().offset);
+}
+
 Parts parts_of(const View& x, const View& w) {
   const std::int64_t per_row = x.width() / w.elements();
   return {w.elements(), per_row, x.rows() * per_row};
@@ -35,17 +39,19 @@ float sum_of_squares(const T* x, std::int64_t width) {
 
 // Rounded once. The peer rounds the normalized value too; under autocast it keeps f32 all the way.
 template <class T, class W>
-void scale_row(const T* x, const W* w, float scale, std::int64_t width, T* y) {
+void scale_row(const T* x, const W* w, float offset, float scale, std::int64_t width, T* y) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i) narrow(widen(x[i]) * scale * widen(w[i]), y[i]);
+  for (std::int64_t i = 0; i < width; ++i)
+    narrow(widen(x[i]) * scale * (offset + widen(w[i])), y[i]);
 }
 
 template <class T, class W>
-void backward_row(const T* dy, const T* x, const W* w, float scale, std::int64_t width,
-                  bool accumulate, T* dx, float* dw) {
+void backward_row(const T* dy, const T* x, const W* w, float offset, float scale,
+                  std::int64_t width, bool accumulate, T* dx, float* dw) {
   float dot = 0;
 #pragma omp simd reduction(+ : dot)
-  for (std::int64_t i = 0; i < width; ++i) dot += widen(dy[i]) * widen(w[i]) * widen(x[i]);
+  for (std::int64_t i = 0; i < width; ++i)
+    dot += widen(dy[i]) * (offset + widen(w[i])) * widen(x[i]);
   if (dw != nullptr) {
 #pragma omp simd
     for (std::int64_t i = 0; i < width; ++i) dw[i] += widen(dy[i]) * widen(x[i]) * scale;
@@ -55,7 +61,7 @@ void backward_row(const T* dy, const T* x, const W* w, float scale, std::int64_t
 #pragma omp simd
   for (std::int64_t i = 0; i < width; ++i) {
     const float before = accumulate ? widen(dx[i]) : 0.0F;
-    narrow(before + widen(dy[i]) * widen(w[i]) * scale - widen(x[i]) * along, dx[i]);
+    narrow(before + widen(dy[i]) * (offset + widen(w[i])) * scale - widen(x[i]) * along, dx[i]);
   }
 }
 
@@ -76,6 +82,7 @@ void rms_norm(Call& call) {
   const View y = call.out[0];
   auto* inv_rms = call.out[1].as<float>();
   const auto epsilon = static_cast<float>(call.attributes<program::NormAttributes>().epsilon);
+  const float offset = offset_of(call);
   with_types(x, w, [&]<class T, class W>(T, W) {
     const Parts parts = parts_of(x, w);
     const std::int64_t width = parts.width;
@@ -84,7 +91,7 @@ void rms_norm(Call& call) {
       const T* from = parts.at<T>(x, p);
       const float mean = sum_of_squares(from, width) / static_cast<float>(width);
       inv_rms[p] = 1.0F / std::sqrt(mean + epsilon);
-      scale_row(from, w.as<W>(), inv_rms[p], width, parts.at<T>(y, p));
+      scale_row(from, w.as<W>(), offset, inv_rms[p], width, parts.at<T>(y, p));
     }
   });
 }
@@ -94,11 +101,12 @@ void rms_norm_apply(Call& call) {
   const View w = call.in[1];
   const View y = call.out[0];
   const auto* inv_rms = call.in[2].as<float>();
+  const float offset = offset_of(call);
   with_types(x, w, [&]<class T, class W>(T, W) {
     const Parts parts = parts_of(x, w);
 #pragma omp parallel for schedule(static) num_threads(call.threads)
     for (std::int64_t p = 0; p < parts.count; ++p) {
-      scale_row(parts.at<T>(x, p), w.as<W>(), inv_rms[p], parts.width, parts.at<T>(y, p));
+      scale_row(parts.at<T>(x, p), w.as<W>(), offset, inv_rms[p], parts.width, parts.at<T>(y, p));
     }
   });
 }
@@ -108,6 +116,7 @@ void rms_norm_backward(Call& call) {
   const View x = call.in[1];
   const View w = call.in[2];
   const auto* inv_rms = call.in[3].as<float>();
+  const float offset = offset_of(call);
   const View dx = call.out[0];
   const View dw = call.out[1];
   const Parts parts = parts_of(x, w);
@@ -121,7 +130,7 @@ void rms_norm_backward(Call& call) {
     for (int t = 0; t < call.threads; ++t) {
       const Part own = part_of(parts.count, call.threads, t);
       for (std::int64_t p = own.begin; p < own.end; ++p) {
-        backward_row(parts.at<T>(dy, p), parts.at<T>(x, p), w.as<W>(), inv_rms[p], width,
+        backward_row(parts.at<T>(dy, p), parts.at<T>(x, p), w.as<W>(), offset, inv_rms[p], width,
                      call.accumulates(0), dx ? parts.at<T>(dx, p) : nullptr,
                      partial == nullptr ? nullptr : partial + t * width);
       }

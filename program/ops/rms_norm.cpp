@@ -61,8 +61,10 @@ void differentiate(const Instruction& forward, Backward& backward) {
   const Operand dy = backward.gradient(forward.out[0]);
   if (!dy || (!backward.needs_gradient(x) && !backward.needs_gradient(w))) return;
   Instruction instruction{.op = Op::kRmsNormBackward,
+                          .attributes = forward.attributes,
                           .in = {dy, backward.keep(x), w, backward.keep(forward.out[1])}};
-  if (backward.needs_gradient(x) && !backward.gradient(x)) {
+  if (backward.needs_gradient(x) && !backward.gradient(x) &&
+      !backward.is_shared(forward.out[0], dy)) {
     // Row by row dx may replace dy, which nobody reads after this.
     instruction.out.push_back(dy);
     backward.set_gradient(x, dy);
@@ -77,6 +79,7 @@ void repeat(const Instruction& forward, Backward& backward) {
   const Tensor like = backward.program().tensor(forward.out[0]);
   const Operand again{backward.emitter().transient("normed again", like.shape, like.dtype)};
   backward.emit({.op = Op::kRmsNormApply,
+                 .attributes = forward.attributes,
                  .in = {backward.keep(forward.in[0]), forward.in[1], backward.keep(forward.out[1])},
                  .out = {again}});
   backward.yield(forward.out[0], again);

@@ -354,7 +354,7 @@ Result<void> expand(Lowering& lowering) {
                                             lowering.runtime.name + ": use none");
   }
   const Family family = lowering.job.model.family;
-  if (family == Family::kPhi3) {
+  if (family == Family::kPhi3 || family == Family::kGemma2) {
     return bad_input("--runtime", lowering.runtime.name + " is not built yet for " +
                                       to_text(family) + " models: use ftplan");
   }

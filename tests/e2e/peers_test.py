@@ -29,7 +29,9 @@ def loss_of(model, rows):
 
 
 def load(folder, dtype=torch.float32):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    family = json.loads((folder / "config.json").read_text())["model_type"]
+    attention = peer.ATTENTION.get(family, "sdpa")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention).eval()
 
 
 def make_model(family, folder):
@@ -128,6 +130,9 @@ class Families(PeerCase):
 
     def test_phi3(self):
         self.check("phi3")
+
+    def test_gemma2(self):
+        self.check("gemma2")
 
 
 class Peers(PeerCase):

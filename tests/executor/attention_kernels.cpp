@@ -47,7 +47,18 @@ struct Reference {
     const bool windowed = a.window > 0 && (layer - a.window_first) % a.window_every == 0;
     return windowed ? std::max(start, offset + query + 1 - a.window) : start;
   }
-  [[nodiscard]] double scale() const { return 1 / std::sqrt(static_cast<double>(a.head_size)); }
+  [[nodiscard]] double scale() const {
+    return a.scale > 0 ? a.scale : 1 / std::sqrt(static_cast<double>(a.head_size));
+  }
+  [[nodiscard]] double score(std::size_t query, std::size_t key) const {
+    const double score = dot(q, query, k, key) * scale();
+    return a.cap > 0 ? a.cap * std::tanh(score / a.cap) : score;
+  }
+  // Of the score by the product of query and key.
+  [[nodiscard]] double slope(std::size_t query, std::size_t key) const {
+    const double share = a.cap > 0 ? score(query, key) / a.cap : 0;
+    return scale() * (1 - share * share);
+  }
 
   // Calls `f(query's place, key's place, probability)` for each pair that sees each other, after
   // `row_sum(query, lse)`.
@@ -60,13 +71,13 @@ struct Reference {
           const std::size_t at = q_at(row, query, head);
           double sum = 0;
           for (std::int64_t key = first; key <= offset + query; ++key) {
-            sum += std::exp(dot(q, at, k, k_at(row, key, head)) * scale());
+            sum += std::exp(score(at, k_at(row, key, head)));
           }
           row_sum(static_cast<std::size_t>((row * a.heads + head) * a.sequence + query),
                   std::log(sum));
           for (std::int64_t key = first; key <= offset + query; ++key) {
             const std::size_t other = k_at(row, key, head);
-            f(at, other, std::exp(dot(q, at, k, other) * scale()) / sum);
+            f(at, other, std::exp(score(at, other)) / sum);
           }
         }
       }
@@ -90,7 +101,7 @@ struct Reference {
     dv.assign(v.size(), 0.0);
     for_each_pair([](std::size_t, double) {},
                   [&](std::size_t i, std::size_t j, double p) {
-                    const double ds = p * (dot(d_o, i, v, j) - dot(d_o, i, o, i)) * scale();
+                    const double ds = p * (dot(d_o, i, v, j) - dot(d_o, i, o, i)) * slope(i, j);
                     for (std::size_t d = 0; d < static_cast<std::size_t>(a.head_size); ++d) {
                       dq[i + d] += ds * k[j + d];
                       dk[j + d] += ds * q[i + d];
@@ -260,6 +271,16 @@ Values check_attention_backward_window(const std::string& isa, DType dtype) {
   (void)backward_case(isa, dtype, windowed(kLong, 300), documents(kLong));
   return backward_case(isa, dtype, windowed(kLong, 70),
                        Values(static_cast<std::size_t>(kLong.sequence), 0.0));
+}
+Values check_attention_cap(const std::string& isa, DType dtype) {
+  AttentionAttributes a = kShort;
+  a.scale = 1.5;
+  a.cap = 2;
+  a.window = 6;
+  const Values o = forward_case(isa, dtype, a, 0, documents(a));
+  Values all = backward_case(isa, dtype, a, documents(a));
+  all.insert(all.end(), o.begin(), o.end());
+  return all;
 }
 Values check_attention_outside_window(const std::string& isa, DType dtype) {
   // Keys before the window are never touched: NaN times zero would be seen.

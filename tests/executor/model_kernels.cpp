@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "core/dtype.h"
 #include "core/shape.h"
@@ -66,6 +67,16 @@ constexpr std::int64_t kVocabulary = 53;
 }  // namespace
 
 Values check_embed(const std::string& isa, DType dtype) {
+  KernelCase scaled(Op::kEmbed, isa);
+  const auto all_ids = scaled.tensor(DType::kI32, {2}, {1, 0});
+  const auto small = scaled.random(dtype, {2, kHidden});
+  const auto doubled = scaled.undefined(dtype, {2, kHidden});
+  scaled.in({all_ids, small}).out({doubled}).attributes(program::EmbedAttributes{2}).run();
+  Values twice = scaled.values(small);
+  std::rotate(twice.begin(), twice.begin() + kHidden, twice.end());
+  for (double& value : twice) value *= 2;
+  EXPECT_EQ(scaled.values(doubled), twice);
+
   KernelCase c(Op::kEmbed, isa);
   const Values ids = {0, 52, 7, 7, 1};
   const auto id = c.tensor(DType::kI32, {5}, ids);
@@ -91,6 +102,7 @@ Values check_embed_backward(const std::string& isa, DType dtype) {
   });
   Values all;
   for (const bool accumulate : {false, true}) {
+    const double scale = accumulate ? 4 : 1;
     for (const DType gradient : {dtype, DType::kF32}) {
       KernelCase c(Op::kEmbedBackward, isa, /*threads=*/3);
       const auto dx = c.random(dtype, {kTokens, kHidden});
@@ -102,8 +114,9 @@ Values check_embed_backward(const std::string& isa, DType dtype) {
       const Values d = c.values(dx);
       for (std::size_t t = 0; t < ids.size(); ++t) {
         for (std::size_t i = 0; i < kHidden; ++i)
-          want[static_cast<std::size_t>(ids[t]) * kHidden + i] += d[t * kHidden + i];
+          want[static_cast<std::size_t>(ids[t]) * kHidden + i] += scale * d[t * kHidden + i];
       }
+      if (accumulate) c.attributes(program::EmbedAttributes{scale});
       c.in({dx, id, sorted}).out({table}).accumulate(accumulate ? 1 : 0).run();
       expect_close(c.values(table), want, gradient, "d table");
       all = joined(all, c.values(table));
@@ -198,10 +211,16 @@ struct Loss {
   double sum = 0;
   Values gradient;
 };
-Loss loss_of(const Values& h, const Values& w, double target_tokens) {
+Loss loss_of(const Values& h, const Values& w, double target_tokens, double cap = 0) {
   Loss loss;
-  const Values logits =
+  Values logits =
       product(kTokens, kVocabulary, kHidden, plain(h, kHidden), transposed(w, kHidden), 1);
+  Values slopes(logits.size(), 1.0);
+  for (std::size_t i = 0; cap > 0 && i < logits.size(); ++i) {
+    const double share = std::tanh(logits[i] / cap);
+    logits[i] = cap * share;
+    slopes[i] = 1 - share * share;
+  }
   for (std::size_t t = 0; t < kTokens; ++t) {
     double total = 0;
     for (std::size_t i = 0; i < kVocabulary; ++i) total += std::exp(logits[t * kVocabulary + i]);
@@ -211,7 +230,8 @@ Loss loss_of(const Values& h, const Values& w, double target_tokens) {
     for (std::size_t i = 0; i < kVocabulary; ++i) {
       const double probability = std::exp(logits[t * kVocabulary + i]) / total;
       const double one = static_cast<double>(i) == kTargets[t] ? 1 : 0;
-      loss.gradient.push_back(counts ? (probability - one) / target_tokens : 0);
+      const double slope = slopes[t * kVocabulary + i];
+      loss.gradient.push_back(counts ? (probability - one) / target_tokens * slope : 0);
     }
   }
   return loss;
@@ -221,7 +241,8 @@ Loss loss_of(const Values& h, const Values& w, double target_tokens) {
 
 Values check_linear_cross_entropy(const std::string& isa, DType dtype) {
   Values all;
-  for (const std::int64_t chunk : {std::int64_t{4}, kTokens}) {
+  for (const auto& [chunk, cap] :
+       {std::pair{std::int64_t{4}, 0.0}, std::pair{kTokens, 0.0}, std::pair{kTokens, 1.5}}) {
     KernelCase c(Op::kLinearCrossEntropy, isa);
     const auto w = c.random(dtype, {kVocabulary, kHidden});
     const auto targets = c.tensor(DType::kI32, {kTokens}, kTargets);
@@ -231,14 +252,14 @@ Values check_linear_cross_entropy(const std::string& isa, DType dtype) {
     const auto sum = c.tensor(DType::kF64, {1}, {1.5});
     const Values hs = c.values(h);
     const Values ws = c.values(w);
-    const Loss loss = loss_of(hs, ws, 10);
+    const Loss loss = loss_of(hs, ws, 10, cap);
     Values want_w = product(kVocabulary, kHidden, kTokens, transposed(loss.gradient, kVocabulary),
                             plain(hs, kHidden), 1);
     add_to(want_w, c.values(dw));
     const Values want_h = product(kTokens, kHidden, kVocabulary, plain(loss.gradient, kVocabulary),
                                   plain(ws, kHidden), 1);
     c.in({w, targets}).out({logits, dw}).update({h, sum}).accumulate(0b10);
-    c.attributes(program::LossAttributes{chunk}).scalar(Scalar::kTargetTokens, 10).run();
+    c.attributes(program::LossAttributes{chunk, cap}).scalar(Scalar::kTargetTokens, 10).run();
     // In bf16 the logits and their gradients are rounded in between.
     expect_close(c.values(sum), {1.5 + loss.sum}, dtype, "loss", dtype == DType::kBf16 ? 0.5 : 1);
     expect_close(c.values(h), want_h, dtype, "dh", 4);
@@ -256,8 +277,12 @@ Values check_linear_loss(const std::string& isa, DType dtype) {
   const auto logits = c.undefined(dtype, {4, kVocabulary});
   const auto sum = c.tensor(DType::kF64, {1}, {0.25});
   const Values before = c.values(h);
-  c.in({h, w, targets}).out({logits}).update({sum}).attributes(program::LossAttributes{4}).run();
-  expect_close(c.values(sum), {0.25 + loss_of(before, c.values(w), 1).sum}, dtype, "loss");
+  c.in({h, w, targets})
+      .out({logits})
+      .update({sum})
+      .attributes(program::LossAttributes{4, 2.5})
+      .run();
+  expect_close(c.values(sum), {0.25 + loss_of(before, c.values(w), 1, 2.5).sum}, dtype, "loss");
   EXPECT_EQ(c.values(h), before);
   return c.values(sum);
 }

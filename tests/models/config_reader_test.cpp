@@ -164,6 +164,23 @@ TEST(ReadConfig, Phi3KeepsItsLinearsFused) {
       "built yet");
 }
 
+TEST(ReadConfig, Gemma2HasCapsAndAWindowInEverySecondLayer) {
+  const ModelConfig config = read_ok(R"({"model_type": "gemma2"})");
+  EXPECT_EQ(config.window, 4096);
+  EXPECT_TRUE(config.has_window(0));
+  EXPECT_FALSE(config.has_window(1));
+  EXPECT_TRUE(config.has_window(2));
+  EXPECT_EQ(config.attention_cap, 50);
+  EXPECT_EQ(config.logit_cap, 30);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(read_ok(R"({"model_type": "gemma2", "attn_logit_softcapping": null})").attention_cap,
+            0);
+  EXPECT_EQ(error_text(read_config(
+                R"({"model_type": "gemma2", "use_bidirectional_attention": true})", "c.json")),
+            "c.json#/use_bidirectional_attention: got true, expected false: ftplan trains causal "
+            "language models");
+}
+
 std::string qwen2_with(const std::string& keys) {
   return R"({"model_type": "qwen2", "num_hidden_layers": 4, "sliding_window": 7, )" + keys + "}";
 }
@@ -268,7 +285,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "trains language models (LlamaForCausalLM)"},
         Refused{"model_type", "\"bert\"",
                 "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
-                "qwen2, qwen3, phi3"},
+                "qwen2, qwen3, phi3, "
+                "gemma2"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -331,7 +349,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "llama, mistral, qwen2, qwen3, phi3");
+            "llama, mistral, qwen2, qwen3, phi3, gemma2");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

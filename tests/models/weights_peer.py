@@ -16,6 +16,8 @@ OF_FAMILY = {
     "qwen2": lambda c: {"attention_bias": True, "mlp_bias": False},
     "qwen3": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False},
     "phi3": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
+    "gemma2": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False, "query_scale": c.query_pre_attn_scalar,
+                         "attention_cap": c.attn_logit_softcapping or 0, "logit_cap": c.final_logit_softcapping or 0},
 }
 # The same as keys of config.json, at random.
 KEYS_OF_FAMILY = {
@@ -26,8 +28,12 @@ KEYS_OF_FAMILY = {
     "qwen3": lambda rng: {"attention_bias": rng.random() < 0.5, "use_sliding_window": rng.random() < 0.5,
                           "max_window_layers": rng.choice([0, 1, 28])},
     "phi3": lambda rng: {"sliding_window": rng.choice([None, 7, 64]), "resid_pdrop": 0.0},
+    "gemma2": lambda rng: {"attention_bias": rng.random() < 0.5, "sliding_window": rng.choice([7, 64]),
+                           "query_pre_attn_scalar": rng.choice([1, 144]),
+                           "attn_logit_softcapping": rng.choice([None, 50.0]),
+                           "final_logit_softcapping": rng.choice([None, 30.0])},
 }
-CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3"}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3", "gemma2": "Gemma2"}
 ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
 
 
@@ -129,7 +135,7 @@ def random_config(rng, family):
     if family != "llama":  # only there the default divides every number of heads
         config["num_key_value_heads"] = optional["num_key_value_heads"] or heads
     config.update(random_rope(rng, ROPE if family != "phi3" else ["default"]))
-    if family == "phi3":
+    if family in ("phi3", "gemma2"):
         config["pad_token_id"] = 0  # of which it makes an embedding
     return config
 

@@ -90,7 +90,14 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   if (name == "window off by one")
     change<AttentionAttributes>(program, [](auto& a) { a.window += a.window > 0 ? 1 : 0; });
   if (name == "window in every layer")
-    change<AttentionAttributes>(program, [](auto& a) { a.window_first = 0; });
+    change<AttentionAttributes>(program, [](auto& a) { a.window_first = 0, a.window_every = 1; });
+  if (name == "attention cap missing")
+    change<AttentionAttributes>(program, [](auto& a) { a.cap = 0; });
+  if (name == "scores scaled by head size")
+    change<AttentionAttributes>(program, [](auto& a) { a.scale = 0; });
+  if (name == "logit cap missing") change<LossAttributes>(program, [](auto& a) { a.cap = 0; });
+  if (name == "norm without one") change<NormAttributes>(program, [](auto& a) { a.offset = 0; });
+  if (name == "embedding unscaled") change<EmbedAttributes>(program, [](auto& a) { a.scale = 1; });
   if (name == "biases lost") {
     change_ops(program, Op::kLinear, [](Instruction& i) { i.in[2] = {}; });
   }

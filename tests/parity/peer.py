@@ -23,7 +23,12 @@ FAMILIES = {
     "qwen2": {},
     "qwen3": {"head_dim": 24},
     "phi3": {"sliding_window": 8, "pad_token_id": 0},
+    # Caps so low that they matter, and a scale that is not that of the head.
+    "gemma2": {"sliding_window": 8, "pad_token_id": 0, "head_dim": 24, "query_pre_attn_scalar": 10,
+               "attn_logit_softcapping": 1.5, "final_logit_softcapping": 4.0},
 }
+# Only this implementation of transformers knows soft caps.
+ATTENTION = {"gemma2": "eager"}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 FUSED_TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
@@ -79,7 +84,8 @@ def config_of(s):
             "bos_token_id": 1, "eos_token_id": 2}
     if s.bias:
         keys["attention_bias"] = True
-    return AutoConfig.for_model(s.family, **(keys | FAMILIES[s.family] | s.changes))
+    return AutoConfig.for_model(s.family, attn_implementation=ATTENTION.get(s.family, "sdpa"),
+                                **(keys | FAMILIES[s.family] | s.changes))
 
 
 def rows_of(s):
@@ -141,7 +147,8 @@ def learning_rate(s, step):
 
 def load_bf16(s, folder, adapter):
     """PEFT's default for a 16-bit base: frozen weights in bf16, adapters in f32."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16,
+                                                 attn_implementation=ATTENTION.get(s.family, "sdpa"))
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)
 
 

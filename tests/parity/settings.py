@@ -67,6 +67,16 @@ FAMILIES = {
                                  "targets": ["q_proj", "o_proj"]},
         "two ranks": {"ranks": 2, "zero": 1},
     },
+    "gemma2": {
+        "full": {},
+        "lora": LORA,
+        "tied": {"tied": True, "accumulation": 2, "threads": 2, "layers": 4},
+        "chunks, no caps": {"loss_chunk": 24, "changes": {"attn_logit_softcapping": None,
+                                                          "final_logit_softcapping": None}},
+        "checkpointing full": {"checkpointing": "full", "packing": "isolated", "seq": 128},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
+        "two ranks": {"ranks": 2, "zero": 1},
+    },
     "phi3": {
         "full": {},
         "lora": LORA,
@@ -122,5 +132,8 @@ MUTATIONS = {
     "mutations-qwen2": [("qwen2", "full", ["biases lost"]),
                         ("qwen2", "windows from layer 1", ["no window", "window in every layer"])],
     "mutations-qwen3": [("qwen3", "full", ["head norms lost", "head norms swapped"])],
+    "mutations-gemma2": [("gemma2", "full", ["attention cap missing", "logit cap missing", "norm without one",
+                                            "embedding unscaled", "scores scaled by head size",
+                                            "window in every layer", "window off by one"])],
     "mutations-phi3": [("phi3", "full", ["parts in another order", "gate and up swapped"])],
 }
