@@ -42,13 +42,13 @@ Result<void> check_method(const MethodOptions& method) {
   return {};
 }
 
-Result<std::vector<bool>> resolve_targets(const MethodOptions& method) {
-  std::vector<bool> adapted(kLinears, false);
+Result<std::vector<bool>> resolve_targets(const MethodOptions& method, Family family) {
+  const std::vector<std::string>& known = linear_names(family);
+  std::vector<bool> adapted(known.size(), false);
   if (method.method == Method::kFull) return adapted;
-  std::vector<std::string> known(std::begin(kLinearNames), std::end(kLinearNames));
   for (const std::string& target : method.targets) {
     if (target == "all-linear") {
-      adapted.assign(kLinears, true);
+      adapted.assign(known.size(), true);
       continue;
     }
     const auto found = std::find(known.begin(), known.end(), target);
@@ -142,6 +142,14 @@ Result<void> resolve_layout(const LayoutOptions& layout, Job& job) {
 
 }  // namespace
 
+const std::vector<std::string>& linear_names(Family family) {
+  static const std::vector<std::string> kSeparate = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                     "gate_proj", "up_proj", "down_proj"};
+  static const std::vector<std::string> kFused = {"qkv_proj", "o_proj", "gate_up_proj",
+                                                  "down_proj"};
+  return family == Family::kPhi3 ? kFused : kSeparate;
+}
+
 Result<Job> validate(const JobRequest& request, const ModelConfig& model,
                      const std::optional<DataFacts>& facts) {
   if (request.runtime != "ftplan" && request.runtime != "hf") {
@@ -153,7 +161,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();
   job.devices = *devices;
-  auto adapted = resolve_targets(request.method);
+  auto adapted = resolve_targets(request.method, model.family);
   if (!adapted) return adapted.error();
   job.adapted = *adapted;
   auto sequence = resolve_sequence(request.data, model, facts);

@@ -61,10 +61,8 @@ inline constexpr auto fields<JobRequest> =
                Field{"training", &JobRequest::training, "How long and how fast it learns."},
                Field{"layout", &JobRequest::layout, "Which layouts may be chosen."}};
 
-/// The seven linears of a decoder layer, in forward order.
-inline constexpr const char* kLinearNames[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                               "gate_proj", "up_proj", "down_proj"};
-inline constexpr int kLinears = 7;
+/// The linears of a decoder layer that adapters can name, in forward order.
+const std::vector<std::string>& linear_names(Family family);
 
 /// A valid request for a known model: every choice that is the user's is made, every other is a
 /// non-empty list.
@@ -72,7 +70,7 @@ struct Job {
   JobRequest request;
   ModelConfig model;
   DeviceLayout devices;
-  std::vector<bool> adapted;  ///< per linear of `kLinearNames`: has LoRA matrices
+  std::vector<bool> adapted;  ///< per linear of `linear_names`: has LoRA matrices
   double adapter_scale = 0;   ///< alpha / rank, or alpha / sqrt(rank)
   std::int64_t sequence = 0;  ///< tokens of the longest padded row
   std::int64_t global_batch = 0;

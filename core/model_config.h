@@ -9,9 +9,12 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama };
+enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3, kGemma2 };
 template <>
-inline constexpr auto names<Family> = std::array{Name{Family::kLlama, "llama"}};
+inline constexpr auto names<Family> =
+    std::array{Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"},
+               Name{Family::kQwen2, "qwen2"}, Name{Family::kQwen3, "qwen3"},
+               Name{Family::kPhi3, "phi3"},   Name{Family::kGemma2, "gemma2"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3 };
@@ -22,7 +25,7 @@ inline constexpr auto names<RopeScaling> =
 
 /// The resolved shape of a model: what `config.json` says, with every default of its family filled
 /// in.
-/// @source transformers 5.23 `models/llama/configuration_llama.py`
+/// @source transformers 5.23 `models/llama/configuration_llama.py`, whose defaults these are
 struct ModelConfig {
   std::string name;
   Family family = Family::kLlama;
@@ -34,6 +37,12 @@ struct ModelConfig {
   std::int64_t kv_heads = 32;
   std::int64_t head_size = 128;
   std::int64_t positions = 2048;
+  std::int64_t window = 0;        ///< keys that a query sees, itself included; 0: all before it
+  std::int64_t window_first = 0;  ///< the first layer that has the window
+  std::int64_t window_every = 1;  ///< and then every so many
+  double query_scale = 0;    ///< scores are divided by its square root; 0: by that of head_size
+  double attention_cap = 0;  ///< scores become cap * tanh(score / cap); 0: they stay
+  double logit_cap = 0;      ///< the same for the head's logits
   double norm_epsilon = 1e-6;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling = RopeScaling::kNone;
@@ -48,6 +57,9 @@ struct ModelConfig {
   std::int64_t bos_token = 1;
   std::int64_t eos_token = 2;
 
+  [[nodiscard]] bool has_window(std::int64_t layer) const {
+    return window > 0 && layer >= window_first && (layer - window_first) % window_every == 0;
+  }
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 
@@ -66,6 +78,18 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"kv_heads", &ModelConfig::kv_heads, "heads", Range{1, 1 << 12}, "Key and value heads."},
     Field{"head_size", &ModelConfig::head_size, "values", Range{2, 1 << 12}, "Width of one head."},
     Field{"positions", &ModelConfig::positions, "tokens", Range{1, 1 << 24}, "Longest sequence."},
+    Field{"window", &ModelConfig::window, "tokens", Range{0, 1 << 24},
+          "Keys that a query sees, 0 for all before it."},
+    Field{"window_first", &ModelConfig::window_first, "", Range{0, 1 << 12},
+          "First layer that has the window."},
+    Field{"window_every", &ModelConfig::window_every, "layers", Range{1, 1 << 12},
+          "Layers from one that has the window to the next."},
+    Field{"query_scale", &ModelConfig::query_scale, "", Range{0, 1e6},
+          "Scores are divided by its square root, 0 for head_size."},
+    Field{"attention_cap", &ModelConfig::attention_cap, "", Range{0, 1e6},
+          "Soft cap of attention scores, 0 for none."},
+    Field{"logit_cap", &ModelConfig::logit_cap, "", Range{0, 1e6},
+          "Soft cap of the head's logits, 0 for none."},
     Field{"norm_epsilon", &ModelConfig::norm_epsilon, "", Range{0, 1}, "Epsilon of the norms."},
     Field{"rope_theta", &ModelConfig::rope_theta, "", Range{1, 1e12}, "Rotary base."},
     Field{"rope_scaling", &ModelConfig::rope_scaling, "Rotary scaling rule."},
@@ -78,7 +102,7 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"rope_original_positions", &ModelConfig::rope_original_positions, "tokens",
           Range{1, 1 << 24}, "llama3 rule: positions of pre-training."},
     Field{"tied_embeddings", &ModelConfig::tied_embeddings, "The head is the embedding."},
-    Field{"attention_bias", &ModelConfig::attention_bias, "Biases on q, k, v and o."},
+    Field{"attention_bias", &ModelConfig::attention_bias, "Biases in the attention."},
     Field{"mlp_bias", &ModelConfig::mlp_bias, "Biases on gate, up and down."},
     Field{"stored", &ModelConfig::stored, "Element type in the files."},
     Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24},

@@ -76,8 +76,11 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
       modules += is_adapted ? static_cast<std::size_t>(job.model.layers) : 0;
     for (const models::AdapterModule& module : from->modules()) {
       if (job.adapted[static_cast<std::size_t>(module.linear.linear)]) continue;
-      return bad_input(adapter, std::string("adapts ") + kLinearNames[module.linear.linear] +
-                                    ", which the plan does not: plan again with --adapter");
+      return bad_input(
+          adapter,
+          "adapts " +
+              linear_names(job.model.family)[static_cast<std::size_t>(module.linear.linear)] +
+              ", which the plan does not: plan again with --adapter");
     }
     if (from->modules().size() != modules) {
       return bad_input(adapter, "adapts fewer linears than the plan: plan again with --adapter");

@@ -132,6 +132,7 @@ Call Session::call_of(std::int32_t index, Scalars& scalars, Scratch& scratch) co
 }
 
 void Session::observe(std::int32_t step, const Call& call, Observer& observer) const {
+  if (call.instruction.op == Op::kSplit) return;  // it names bytes and touches none
   const std::int32_t until = held_until_[static_cast<std::size_t>(step)];
   const auto each = [&](const program::Operands& operands, const std::array<View, 8>& views,
                         const auto& access) {
@@ -157,6 +158,7 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
   const NoAllocation forbidden;
   switch (at.op) {
     case Op::kMark:
+    case Op::kSplit:
       return {};
     case Op::kBatch:
       return host_.batch(step.micro_step, call.out);

@@ -118,7 +118,7 @@ std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelCo
 }
 
 Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model, DType dtype) {
-  const auto text = static_cast<std::int64_t>(render_adapter_config(config).size());
+  const auto text = static_cast<std::int64_t>(render_adapter_config(config, model.family).size());
   return file_size(adapter_specs(config, model, dtype)) + Bytes{text};
 }
 
@@ -178,7 +178,8 @@ Result<void> AdapterWriter::write(const AdaptedLinear& linear, LoraMatrix matrix
 
 Result<void> AdapterWriter::finish() {
   if (auto finished = writer_.finish(); !finished) return finished;
-  return write_text_file(join_path(folder_, kAdapterConfigFile), render_adapter_config(config_));
+  return write_text_file(join_path(folder_, kAdapterConfigFile),
+                         render_adapter_config(config_, model_.family));
 }
 
 }  // namespace ftplan::models

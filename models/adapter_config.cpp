@@ -192,7 +192,7 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
   return AdapterConfig{*base, *rank, *alpha, *dropout, *rslora, *std::move(targets)};
 }
 
-std::string render_adapter_config(const AdapterConfig& config) {
+std::string render_adapter_config(const AdapterConfig& config, Family family) {
   Json json;
   json["base_model_name_or_path"] = config.base_model;
   json["bias"] = "none";
@@ -211,9 +211,7 @@ std::string render_adapter_config(const AdapterConfig& config) {
   json["r"] = config.rank;
   // The linears by name, since old versions of PEFT do not know `all-linear`.
   const bool all = config.targets == std::vector<std::string>{kAllLinear};
-  json["target_modules"] =
-      all ? std::vector<std::string>(std::begin(kLinearNames), std::end(kLinearNames))
-          : config.targets;
+  json["target_modules"] = all ? linear_names(family) : config.targets;
   json["task_type"] = "CAUSAL_LM";
   if (config.rslora) json["use_rslora"] = true;
   return render_json(json);
@@ -242,21 +240,22 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
     }
   }
   if (!adapted.empty()) return adapted;
-  return bad_input(place, "names no linear of this model, which has " +
-                              join({std::begin(kLinearNames), std::end(kLinearNames)}, ", "));
+  return bad_input(
+      place, "names no linear of this model, which has " + join(linear_names(model.family), ", "));
 }
 
 Result<std::vector<bool>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
                                              const ModelConfig& model, const std::string& where) {
-  std::vector<std::int64_t> layers(kLinears, 0);
+  const std::vector<std::string>& linears = linear_names(model.family);
+  std::vector<std::int64_t> layers(linears.size(), 0);
   for (const AdaptedLinear& linear : adapted) ++layers[static_cast<std::size_t>(linear.linear)];
   std::vector<bool> same;
   for (std::size_t linear = 0; linear < layers.size(); ++linear) {
     if (layers[linear] != 0 && layers[linear] != model.layers) {
       return bad_input(
           json_detail::child(where, "target_modules"),
-          std::string(kLinearNames[linear]) + " is adapted in " + std::to_string(layers[linear]) +
-              " of " + std::to_string(model.layers) +
+          linears[linear] + " is adapted in " + std::to_string(layers[linear]) + " of " +
+              std::to_string(model.layers) +
               " layers: training adapters that differ between layers is not built yet");
     }
     same.push_back(layers[linear] != 0);

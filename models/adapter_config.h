@@ -35,9 +35,9 @@ struct AdapterConfig {
 Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std::string& where);
 
 /// Only the keys that old versions of PEFT know too, and the options in use.
-std::string render_adapter_config(const AdapterConfig& config);
+std::string render_adapter_config(const AdapterConfig& config, Family family);
 
-/// A linear of a layer; `linear` indexes `kLinearNames`.
+/// A linear of a layer; `linear` indexes `linear_names`.
 struct AdaptedLinear {
   std::int64_t layer = 0;
   int linear = 0;
@@ -50,7 +50,7 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const ModelConfig& model,
                                                    const std::string& where);
 
-/// Per linear of `kLinearNames`, whether it is adapted.
+/// Per linear of `linear_names`, whether it is adapted.
 /// @error layers that differ from each other
 Result<std::vector<bool>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
                                              const ModelConfig& model, const std::string& where);

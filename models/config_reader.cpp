@@ -13,8 +13,11 @@
 #include "core/json.h"
 #include "core/model_config.h"
 #include "core/result.h"
+#include "core/text.h"
 #include "models/config_field.h"
 #include "models/config_rope.h"
+#include "models/config_window.h"
+#include "models/family_row.h"
 #include "models/files.h"
 
 namespace ftplan::models {
@@ -33,16 +36,9 @@ constexpr std::array kIntegerKeys = {
     IntegerKey{"num_attention_heads", &ModelConfig::heads},
     IntegerKey{"max_position_embeddings", &ModelConfig::positions},
 };
-
-struct FlagKey {
-  const char* key;
-  bool ModelConfig::* member;
-};
-constexpr std::array kFlagKeys = {
-    FlagKey{"tie_word_embeddings", &ModelConfig::tied_embeddings},
-    FlagKey{"attention_bias", &ModelConfig::attention_bias},
-    FlagKey{"mlp_bias", &ModelConfig::mlp_bias},
-};
+const OnlyValue kNoAttentionDropout{"attention_dropout", 0.0,
+                                    "dropout inside the attention is not built yet"};
+constexpr FlagKey kTied{"tie_word_embeddings", &ModelConfig::tied_embeddings};
 
 struct DTypeName {
   const char* name;
@@ -55,23 +51,34 @@ constexpr std::array kDTypeNames = {DTypeName{"float32", DType::kF32},
 // Reads key after key into a configuration; the first error stays and ends the rest.
 class Reader {
  public:
-  Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
-    // ModelConfig's defaults are those of transformers' LlamaConfig, but for the element type.
-    reading_.config.stored = DType::kF32;
-  }
+  Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {}
 
   Result<ConfigReading> read() {
-    check_architecture();
+    find_row();
+    if (error_) return *error_;
+    reading_.config = row_->defaults;
+    reading_.config.stored = DType::kF32;
+    check_architectures();
     check_what_is_not_built();
     for (const IntegerKey& key : kIntegerKeys) read_key(key.key, key.member);
     read_key("rms_norm_eps", &ModelConfig::norm_epsilon);
-    for (const FlagKey& key : kFlagKeys) read_key(key.key, key.member);
+    read_key(kTied.key, kTied.member);
+    for (const FlagKey& key : row_->flags) read_key(key.key, key.member);
+    for (const NumberKey& key : row_->numbers) {
+      if (json_.contains(key.key) && json_[key.key].is_null()) {
+        reading_.config.*key.member = 0;
+      } else {
+        read_key(key.key, key.member);
+      }
+    }
     read_heads();
     read_token("bos_token_id", &ModelConfig::bos_token);
     read_token("eos_token_id", &ModelConfig::eos_token);
     read_dtype();
     if (error_) return *error_;
-    auto config = with_rope(std::move(reading_.config), json_, where_);
+    auto config = with_window(std::move(reading_.config), row_->windows, json_, where_);
+    if (!config) return config.error();
+    config = with_rope(*std::move(config), json_, where_);
     if (!config) return config.error();
     reading_.config = *std::move(config);
     return std::move(reading_);
@@ -95,25 +102,27 @@ class Reader {
     }
   }
 
-  void check_architecture() {
+  void find_row() {
+    std::vector<std::string> known;
+    for (const FamilyRow& row : families()) known.emplace_back(row.model_type);
     if (!json_.contains("model_type")) {
-      return fail("model_type",
-                  "missing: expected a Hugging Face config.json with model_type \"llama\"");
+      return fail("model_type", "missing: expected a Hugging Face config.json with model_type " +
+                                    join(known, ", "));
     }
     const auto type =
         read_value<std::string>(json_["model_type"], place("model_type"), Missing::kKeepDefault);
     if (!type) {
       error_ = type.error();
-    } else if (*type != "llama") {
-      fail("model_type",
-           in_quotes(*type) +
-               " is not built yet: ftplan knows the Llama family (model_type \"llama\": "
-               "Llama 1 to 3, TinyLlama and others of their shape)");
+      return;
     }
-    if (!error_ && is_set(json_, "architectures")) check_architectures();
+    row_ = find_family(*type);
+    if (row_ == nullptr) {
+      fail("model_type", in_quotes(*type) + " is not built yet: ftplan knows " + join(known, ", "));
+    }
   }
 
   void check_architectures() {
+    if (error_ || !is_set(json_, "architectures")) return;
     const auto list = read_value<std::vector<std::string>>(
         json_["architectures"], place("architectures"), Missing::kKeepDefault);
     if (!list) {
@@ -121,37 +130,40 @@ class Reader {
       return;
     }
     // A LlamaModel is the same without its head, which a tied head does not need.
+    const std::string stem = row_->stem;
     const bool known =
-        list->empty() || std::any_of(list->begin(), list->end(), [](const auto& name) {
-          return name == "LlamaForCausalLM" || name == "LlamaModel";
+        list->empty() || std::any_of(list->begin(), list->end(), [&](const auto& name) {
+          return name == stem + "ForCausalLM" || name == stem + "Model";
         });
     if (!known) {
-      fail("architectures",
-           in_quotes(list->front()) +
-               " is not built yet: ftplan trains language models (LlamaForCausalLM)");
+      fail("architectures", in_quotes(list->front()) +
+                                " is not built yet: ftplan trains language models (" + stem +
+                                "ForCausalLM)");
     }
   }
 
-  // A key whose value must be the one that ftplan computes with.
   template <class T>
-  void expect(const char* key, const T& only, const std::string& reason) {
-    if (error_ || !is_set(json_, key)) return;
-    const auto value = read_value<T>(json_[key], place(key), Missing::kKeepDefault);
+  void expect(const OnlyValue& only) {
+    const auto value = read_value<T>(json_[only.key], place(only.key), Missing::kKeepDefault);
     if (!value) {
       error_ = value.error();
-    } else if (*value != only) {
-      fail(key, "got " + json_detail::got(json_[key]) + ", expected " +
-                    json_detail::got(Json(only)) + ": " + reason);
+    } else if (*value != only.value.get<T>()) {
+      fail(only.key, "got " + json_detail::got(json_[only.key]) + ", expected " +
+                         json_detail::got(only.value) + ": " + only.reason);
     }
+  }
+
+  void expect(const OnlyValue& only) {
+    if (error_ || !is_set(json_, only.key)) return;
+    if (only.value.is_string()) return expect<std::string>(only);
+    if (only.value.is_boolean()) return expect<bool>(only);
+    if (only.value.is_number_float()) return expect<double>(only);
+    return expect<std::int64_t>(only);
   }
 
   void check_what_is_not_built() {
-    expect<std::string>("hidden_act", "silu", "other activations are not built yet");
-    expect<std::int64_t>(
-        "pretraining_tp", 1,
-        "linears cut for tensor parallel pre-training are not built; the weights are the "
-        "same, so 1 gives the same model");
-    expect<double>("attention_dropout", 0, "dropout inside the attention is not built yet");
+    for (const OnlyValue& only : row_->only) expect(only);
+    expect(kNoAttentionDropout);
     if (is_set(json_, "quantization_config")) {
       fail("quantization_config",
            "quantized checkpoints are not read: give the 16-bit model, ftplan quantizes it itself "
@@ -166,11 +178,15 @@ class Reader {
   void read_heads() {
     if (error_) return;
     ModelConfig& config = reading_.config;
-    config.kv_heads = config.heads;
-    if (is_set(json_, "num_key_value_heads"))
-      read_key("num_key_value_heads", &ModelConfig::kv_heads);
+    constexpr const char* kGroups = "num_key_value_heads";
+    if (json_.contains(kGroups) && json_[kGroups].is_null()) config.kv_heads = 0;
+    if (is_set(json_, kGroups)) read_key(kGroups, &ModelConfig::kv_heads);
+    if (config.kv_heads == 0) config.kv_heads = config.heads;
+    const bool wide = is_set(json_, "head_dim");
+    if (wide) read_key("head_dim", &ModelConfig::head_size);
     if (error_) return;
-    if (config.hidden % config.heads != 0) {
+    const bool derived = config.head_size == 0;
+    if (config.hidden % config.heads != 0 && (derived || row_->heads_divide_hidden)) {
       return fail("num_attention_heads", "got " + std::to_string(config.heads) +
                                              ", expected a divisor of hidden_size, which is " +
                                              std::to_string(config.hidden));
@@ -181,13 +197,11 @@ class Reader {
                       ", expected a divisor of num_attention_heads, which is " +
                       std::to_string(config.heads));
     }
-    config.head_size = config.hidden / config.heads;
-    if (is_set(json_, "head_dim")) read_key("head_dim", &ModelConfig::head_size);
-    if (!error_ && config.head_size % 2 != 0) {
-      fail("head_dim",
-           "got " + std::to_string(config.head_size) +
-               (is_set(json_, "head_dim") ? "" : " (hidden_size / num_attention_heads)") +
-               ", expected an even number: rotary embedding turns pairs of values");
+    if (derived) config.head_size = config.hidden / config.heads;
+    if (config.head_size % 2 != 0) {
+      fail("head_dim", "got " + std::to_string(config.head_size) +
+                           (derived ? " (hidden_size / num_attention_heads)" : "") +
+                           ", expected an even number: rotary embedding turns pairs of values");
     }
   }
 
@@ -233,6 +247,7 @@ class Reader {
 
   const Json& json_;
   std::string where_;
+  const FamilyRow* row_ = nullptr;
   ConfigReading reading_;
   std::optional<Error> error_;
 };
@@ -240,9 +255,8 @@ class Reader {
 std::vector<std::string> make_config_keys() {
   std::vector<std::string> keys = {"model_type",
                                    "architectures",
-                                   "hidden_act",
-                                   "pretraining_tp",
-                                   "attention_dropout",
+                                   kNoAttentionDropout.key,
+                                   kTied.key,
                                    "quantization_config",
                                    "per_layer_config",
                                    "rms_norm_eps",
@@ -258,7 +272,12 @@ std::vector<std::string> make_config_keys() {
                                    "partial_rotary_factor",
                                    "original_max_position_embeddings"};
   for (const IntegerKey& key : kIntegerKeys) keys.emplace_back(key.key);
-  for (const FlagKey& key : kFlagKeys) keys.emplace_back(key.key);
+  for (const std::string& key : window_keys()) keys.push_back(key);
+  for (const FamilyRow& row : families()) {
+    for (const FlagKey& key : row.flags) keys.emplace_back(key.key);
+    for (const NumberKey& key : row.numbers) keys.emplace_back(key.key);
+    for (const OnlyValue& only : row.only) keys.emplace_back(only.key);
+  }
   return keys;
 }
 

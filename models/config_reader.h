@@ -7,8 +7,9 @@
 #include "core/model_config.h"
 #include "core/result.h"
 
-/// Hugging Face `config.json` of the Llama family, with the defaults that transformers fills in.
-/// @source transformers 5.23 `models/llama/configuration_llama.py`, `modeling_rope_utils.py`
+/// Hugging Face `config.json` of the families of family_row.h, with the defaults that transformers
+/// fills in.
+/// @source transformers 5.23 `configuration_utils.py`, `modeling_rope_utils.py`
 namespace ftplan::models {
 
 struct ConfigReading {

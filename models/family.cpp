@@ -5,11 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "core/check.h"
 #include "core/digest.h"
 #include "core/enums.h"
 #include "core/model_config.h"
-#include "models/llama.h"
+#include "models/family_row.h"
 
 namespace ftplan::models {
 
@@ -29,17 +28,23 @@ std::int64_t Blueprint::width(Value value, const ModelConfig& config) const {
     case Value::kUp:
     case Value::kActivated:
       return config.intermediate;
+    case Value::kQueryKeyValue:
+    case Value::kGateUp:
+      break;
   }
-  return 0;
+  std::int64_t sum = 0;
+  for (const Value part : parts_of(value)) sum += width(part, config);
+  return sum;
+}
+
+std::vector<Value> parts_of(Value value) {
+  if (value == Value::kQueryKeyValue) return {Value::kQuery, Value::kKey, Value::kValue};
+  if (value == Value::kGateUp) return {Value::kGate, Value::kUp};
+  return {};
 }
 
 Blueprint make_blueprint(const ModelConfig& config) {
-  switch (config.family) {
-    case Family::kLlama:
-      return llama_blueprint(config);
-  }
-  FTPLAN_CHECK(false);
-  return {};
+  return row_of(config.family).blueprint(config);
 }
 
 std::string layer_weight_name(const Weight& weight, std::int64_t layer) {

@@ -11,7 +11,7 @@
 /// read from these.
 namespace ftplan::models {
 
-/// What a weight is for. Linears carry their index in `kLinearNames`.
+/// What a weight is for. Linears carry their index in `linear_names`.
 enum class WeightKind : std::uint8_t { kEmbedding, kNorm, kMatrix, kBias, kHead };
 
 /// One tensor of a checkpoint. In `Blueprint::layer` the name lacks `model.layers.<i>.`.
@@ -19,7 +19,7 @@ struct Weight {
   std::string name;
   Shape shape;
   WeightKind kind = WeightKind::kMatrix;
-  int linear = -1;  ///< index in `kLinearNames` for matrices and biases of a layer
+  int linear = -1;  ///< index in `linear_names` for matrices and biases of a layer
 };
 
 /// Values inside one decoder layer. `kResidual` enters and leaves it.
@@ -34,15 +34,19 @@ enum class Value : std::uint8_t {
   kGate,
   kUp,
   kActivated,
+  kQueryKeyValue,  ///< kQuery, kKey and kValue side by side
+  kGateUp,         ///< kGate and kUp side by side
 };
-inline constexpr int kValues = 10;
+inline constexpr int kValues = 12;
 
 enum class LayerOpKind : std::uint8_t {
-  kNorm,         ///< out = norm(in) with `weight`
+  kNorm,         ///< out = norm(in) with `weight`; each head alone where that is as wide
   kLinear,       ///< out = in * weight^T (+ bias)
+  kSplit,        ///< names the parts of `in`, see `parts_of`
   kRotate,       ///< in-place rotary embedding of `in`
   kAttention,    ///< kAttended from kQuery, kKey, kValue
   kGatedSilu,    ///< out = silu(kGate) * kUp
+  kGatedGelu,    ///< out = gelu(kGate) * kUp, gelu by tanh
   kAddResidual,  ///< kResidual += in
 };
 
@@ -61,11 +65,16 @@ struct Blueprint {
   std::vector<LayerOp> layer_ops;
   Weight embedding;
   Weight final_norm;
-  Weight head;  ///< the embedding's name when `config.tied_embeddings`
+  double norm_offset = 0;      ///< norms multiply by it plus their weight
+  double embedding_scale = 1;  ///< of the rows of the embedding, rounded to their type
+  Weight head;                 ///< the embedding's name when `config.tied_embeddings`
 
   /// Width of `value` in one token.
   std::int64_t width(Value value, const ModelConfig& config) const;
 };
+
+/// What stands side by side in a fused value, in order; nothing for others.
+std::vector<Value> parts_of(Value value);
 
 /// Total on every config that `read_config` accepts.
 Blueprint make_blueprint(const ModelConfig& config);

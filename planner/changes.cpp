@@ -14,6 +14,7 @@
 #include "core/job.h"
 #include "core/method.h"
 #include "core/strategy.h"
+#include "core/text.h"
 #include "core/units.h"
 
 namespace ftplan::planner {
@@ -73,11 +74,14 @@ void add_layout_edits(const Job& job, std::vector<Edit>& edits) {
 std::vector<Edit> edits_of(const Job& job) {
   std::vector<Edit> edits;
   add_layout_edits(job, edits);
-  const std::vector<std::string> few = {"q_proj", "v_proj"};
+  const std::vector<std::string>& names = linear_names(job.model.family);
+  const bool fused = std::find(names.begin(), names.end(), "q_proj") == names.end();
+  const std::vector<std::string> few = fused ? std::vector<std::string>{names.front()}
+                                             : std::vector<std::string>{"q_proj", "v_proj"};
   const auto adapted = std::count(job.adapted.begin(), job.adapted.end(), true);
   if (job.lora() && adapted > static_cast<std::ptrdiff_t>(few.size())) {
     edits.push_back(
-        {"--targets", "q_proj,v_proj", [few](Change& c) { c.request.method.targets = few; }});
+        {"--targets", join(few, ","), [few](Change& c) { c.request.method.targets = few; }});
   }
   for (std::int64_t seq = job.sequence / 2; seq >= kShortest; seq /= 2)
     edits.push_back(shorter_rows(seq));

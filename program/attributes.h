@@ -11,6 +11,12 @@ namespace ftplan::program {
 
 struct NormAttributes {
   double epsilon = 1e-6;
+  double offset = 0;  ///< what the weight is added to
+};
+
+/// Rows of the table are multiplied by `scale`.
+struct EmbedAttributes {
+  double scale = 1;
 };
 
 /// The product is multiplied by `scale`.
@@ -32,10 +38,20 @@ struct AttentionAttributes {
   std::int64_t head_size = 0;
   std::int64_t cache =
       0;  ///< capacity of the key and value cache; 0: keys and values are those of the queries
+  std::int64_t window = 0;  ///< keys that a query sees, itself included; 0: all before it
+  std::int64_t window_first = 0, window_every = 1;  ///< the layers that have it, as in ModelConfig
+  double scale = 0;                                 ///< of scores; 0: 1 / sqrt(head_size)
+  double cap = 0;                                   ///< scores become cap * tanh(score / cap)
+  double windowed = 1;                              ///< their share of all layers, for FLOPs
+
+  [[nodiscard]] std::int64_t window_of(std::int64_t layer) const {
+    return layer >= window_first && (layer - window_first) % window_every == 0 ? window : 0;
+  }
 };
 
 struct LossAttributes {
   std::int64_t chunk = 0;  ///< tokens whose logits exist at one time
+  double cap = 0;          ///< logits become cap * tanh(logit / cap); 0: they stay
 };
 
 /// `site` tells the places of a layer apart that drop independently.
@@ -113,9 +129,14 @@ struct EagerAttributes {
   std::int64_t inner = 0;  ///< products: terms of one element of the result
 };
 
+struct NextTokenAttributes {
+  double cap = 0;  ///< as that of the loss
+};
+
 using Attributes =
-    std::variant<NormAttributes, LinearAttributes, RotateAttributes, AttentionAttributes,
-                 LossAttributes, DropoutAttributes, AdamwAttributes, ClipAttributes,
-                 CollectiveAttributes, RopeAttributes, FileAttributes, EagerAttributes>;
+    std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
+                 AttentionAttributes, LossAttributes, DropoutAttributes, AdamwAttributes,
+                 ClipAttributes, CollectiveAttributes, RopeAttributes, FileAttributes,
+                 EagerAttributes, NextTokenAttributes>;
 
 }  // namespace ftplan::program

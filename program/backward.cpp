@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/dtype.h"
 #include "core/shape.h"
 #include "program/op.h"
 #include "program/op_table.h"
@@ -25,6 +26,7 @@ void Backward::begin(std::vector<InstructionId> body, const std::vector<Operand>
   gradients_.assign(values, {});
   producer_.assign(values, kNone);
   recalled_.assign(values, {});
+  wholes_.assign(values, {});
   kept_.clear();
   weight_touched_.resize(program().tensors.size(), 0);
   for (std::size_t t = 0; t < weight_gradients_.size(); ++t) {
@@ -39,6 +41,9 @@ void Backward::begin(std::vector<InstructionId> body, const std::vector<Operand>
     bool needed = false;
     for (const Operand& in : instruction.in) needed |= in && needs_[key(in)] != 0;
     for (const Operand& both : instruction.update) needed |= needs_[key(both)] != 0;
+    if (instruction.op == Op::kSplit) {
+      for (const Operand& part : instruction.out) wholes_[key(part)] = instruction.in[0];
+    }
     const bool has_gradient = row_of(instruction.op).differentiate != nullptr;
     for (const Operands* list : {&instruction.out, &instruction.update}) {
       for (const Operand& out : *list) {
@@ -86,7 +91,7 @@ Operand Backward::uncast(Operand value) const {
   return producer.op == Op::kCast ? producer.in[0] : value;
 }
 
-bool Backward::is_shared_with_pending(Operand value, Operand gradient) const {
+bool Backward::is_shared(Operand value, Operand gradient) const {
   for (std::size_t k = 0; k < gradients_.size(); ++k) {
     if (k == key(value) || !(gradients_[k] == gradient)) continue;
     if (producer_[k] < static_cast<std::int32_t>(position_)) return true;
@@ -109,13 +114,11 @@ void Backward::contribute(Instruction& instruction, Operand value, const char* n
   }
   Operand& known = gradients_[key(value)];
   if (!known) {
-    const Tensor& forward = program().tensor(value);
-    const Shape shape = forward.shape;
-    known = {emitter_.transient(name, shape, forward.dtype)};
+    known = new_gradient(value, name);
     instruction.out.push_back(known);
     return;
   }
-  if (is_shared_with_pending(value, known)) {
+  if (is_shared(value, known)) {
     const Tensor& shared = program().tensor(known);
     const Operand own{emitter_.transient(name, shared.shape, shared.dtype)};
     emit({.op = Op::kCopy, .in = {known}, .out = {own}});
@@ -125,13 +128,29 @@ void Backward::contribute(Instruction& instruction, Operand value, const char* n
   instruction.out.push_back(known);
 }
 
+Operand Backward::new_gradient(Operand value, const char* name) {
+  const Tensor like = program().tensor(value);
+  const Operand whole = whole_of(value);
+  if (!whole) return {emitter_.transient(name, like.shape, like.dtype)};
+  const Tensor all = program().tensor(whole);
+  if (!gradient(whole)) gradients_[key(whole)] = {emitter_.transient(name, all.shape, all.dtype)};
+  const std::int64_t first = (like.offset - all.offset).value / size_of(like.dtype).value;
+  return {emitter_.columns(gradient(whole).tensor, first, like.shape.width())};
+}
+
 void Backward::share(Operand value, Operand source) {
   if (!needs_gradient(value)) return;
   FTPLAN_CHECK(!gradient(value));
   gradients_[key(value)] = gradient(source);
 }
 
-void Backward::set_gradient(Operand value, Operand tensor) { gradients_[key(value)] = tensor; }
+void Backward::set_gradient(Operand value, Operand tensor) {
+  gradients_[key(value)] = tensor;
+  if (!is_part(value)) return;
+  // All parts of a value stay in their places, or none.
+  FTPLAN_CHECK(tensor == value);
+  gradients_[key(whole_of(value))] = whole_of(value);
+}
 
 bool Backward::in_body(Operand value) const {
   return key(value) < producer_.size() && producer_[key(value)] != kNone;

@@ -50,6 +50,10 @@ class Backward {
   /// Adds the destination for a contribution to `value`'s gradient to `instruction.out`: a new
   /// tensor the first time, the same one accumulated to after that; absent when `value` needs none.
   void contribute(Instruction& instruction, Operand value, const char* name);
+  /// Whether `value` is a part of another value, see `ops/split.h`; its gradient is a part, too.
+  [[nodiscard]] bool is_part(Operand value) const { return static_cast<bool>(whole_of(value)); }
+  /// Whether `gradient`, that of `value`, also is that of a value whose producer is still to come.
+  [[nodiscard]] bool is_shared(Operand value, Operand gradient) const;
   /// Lets the gradient of `value` be the tensor that holds `source`'s, and contributions add to it
   /// in place.
   void share(Operand value, Operand source);
@@ -71,12 +75,16 @@ class Backward {
     return static_cast<std::size_t>(value.tensor) * 2 + static_cast<std::size_t>(value.shift & 1);
   }
   [[nodiscard]] bool in_body(Operand value) const;
+  [[nodiscard]] Operand whole_of(Operand value) const {
+    return value && key(value) < wholes_.size() ? wholes_[key(value)] : Operand{};
+  }
+  /// A new tensor for the gradient of `value`.
+  Operand new_gradient(Operand value, const char* name);
   /// The weight that `value` is a cast of, or `value`: casts pass gradients on in the weight's own
   /// precision.
   [[nodiscard]] Operand uncast(Operand value) const;
   /// The loss makes the head's gradient together with itself.
   void note_gradients_made_in_forward();
-  [[nodiscard]] bool is_shared_with_pending(Operand value, Operand gradient) const;
 
   Emitter& emitter_;
   const std::vector<TensorId>& weight_gradients_;
@@ -86,6 +94,7 @@ class Backward {
   std::vector<Operand> gradients_;
   std::vector<std::int32_t> producer_;  ///< position in body_ of the last definition, or kNone
   std::vector<Operand> recalled_;
+  std::vector<Operand> wholes_;  ///< of parts: the value that they are views of
   struct Waiting {
     Operand value;
     std::function<void(Operand)> use;

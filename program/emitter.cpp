@@ -37,6 +37,14 @@ TensorId Emitter::tensor(StorageId storage, Shape shape, DType dtype, Bytes offs
   return append(program_.tensors, tensor);
 }
 
+TensorId Emitter::columns(TensorId whole, std::int64_t first, std::int64_t width) {
+  Tensor part = program_.tensor(whole);
+  FTPLAN_CHECK(first + width <= part.shape.width());
+  part.offset += first * size_of(part.dtype);
+  part.shape = {part.shape.rows(), width};
+  return append(program_.tensors, part);
+}
+
 std::vector<TensorId> Emitter::gaps(const TrainedUnit& unit, TensorId flat) {
   std::vector<TensorId> views;
   const Tensor whole = program_.tensor(flat);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
 #include <vector>
 
@@ -21,6 +22,8 @@ class Emitter {
   StorageId storage(Storage storage);
   /// A contiguous tensor at the start of, or `offset` into, `storage`.
   TensorId tensor(StorageId storage, Shape shape, DType dtype, Bytes offset = {});
+  /// Columns [first, first + width) of `whole`.
+  TensorId columns(TensorId whole, std::int64_t first, std::int64_t width);
   /// Views of the gaps of a unit in `flat`, one of its whole-unit tensors.
   std::vector<TensorId> gaps(const TrainedUnit& unit, TensorId flat);
   /// A storage of its own in the work region, and the tensor that fills it.

@@ -46,8 +46,8 @@ struct LoraPair {
 /// Tensors that every pass may name.
 struct ModelTensors {
   TensorId embedding = kNone, final_norm = kNone, head = kNone;
-  std::vector<TensorId> layer;  ///< by index in `Blueprint::layer`
-  std::array<LoraPair, kLinears> adapters{};
+  std::vector<TensorId> layer;     ///< by index in `Blueprint::layer`
+  std::vector<LoraPair> adapters;  ///< per linear of `linear_names`
   std::vector<TensorId>
       gradients;              ///< by weight tensor: where its gradient goes, kNone when frozen
   TensorId held = kNone;      ///< what the runtime keeps alive through the backward

@@ -181,6 +181,7 @@ void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
 
 UnitSpec adapter_unit(Lowering& lowering) {
   UnitSpec spec{"adapters", true, DType::kF32, Category::kAdapters, true, false, {}};
+  lowering.tensors.adapters.resize(lowering.job.adapted.size());
   const std::int64_t rank = lowering.job.request.method.rank;
   for (const models::Weight& weight : lowering.blueprint.layer) {
     if (weight.kind != models::WeightKind::kMatrix) continue;
@@ -226,7 +227,7 @@ void bind_weights(Lowering& lowering) {
   }
   weights.push_back({t.final_norm, kNone, b.final_norm.name, false});
   if (!lowering.job.model.tied_embeddings) weights.push_back({t.head, kNone, b.head.name, false});
-  for (int linear = 0; linear < kLinears; ++linear) {
+  for (int linear = 0; linear < static_cast<int>(t.adapters.size()); ++linear) {
     const LoraPair& pair = t.adapters[static_cast<std::size_t>(linear)];
     if (pair.a == kNone) continue;
     lowering.program.adapters.push_back({pair.a, linear, false});

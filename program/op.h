@@ -16,11 +16,14 @@ enum class Op : std::uint8_t {
   kLinearInputGradient,
   kLinearWeightGradient,
   kBiasGradient,
+  kSplit,
   kRotate,
   kAttention,
   kAttentionBackward,
   kGatedSilu,
   kGatedSiluBackward,
+  kGatedGelu,
+  kGatedGeluBackward,
   kAdd,
   kDropout,
   kDropoutBackward,
@@ -46,6 +49,6 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 39;
+inline constexpr int kOps = 42;
 
 }  // namespace ftplan::program

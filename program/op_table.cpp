@@ -23,6 +23,7 @@
 #include "program/ops/optimizer.h"
 #include "program/ops/rms_norm.h"
 #include "program/ops/rotate.h"
+#include "program/ops/split.h"
 #include "program/ops/transfer.h"
 #include "program/step_program.h"
 
@@ -42,11 +43,14 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kLinearInputGradient, linear_input_gradient_row());
   set(Op::kLinearWeightGradient, linear_weight_gradient_row());
   set(Op::kBiasGradient, bias_gradient_row());
+  set(Op::kSplit, split_row());
   set(Op::kRotate, rotate_row());
   set(Op::kAttention, attention_row());
   set(Op::kAttentionBackward, attention_backward_row());
   set(Op::kGatedSilu, gated_silu_row());
   set(Op::kGatedSiluBackward, gated_silu_backward_row());
+  set(Op::kGatedGelu, gated_gelu_row());
+  set(Op::kGatedGeluBackward, gated_gelu_backward_row());
   set(Op::kAdd, add_row());
   set(Op::kDropout, dropout_row());
   set(Op::kDropoutBackward, dropout_backward_row());

@@ -36,7 +36,11 @@ void append_list(const StepProgram& program, const Operands& operands, std::stri
 
 struct AttributePrinter {
   std::string operator()(const NormAttributes& a) const {
-    return "eps=" + format_number(a.epsilon);
+    return "eps=" + format_number(a.epsilon) +
+           (a.offset != 0 ? " offset=" + format_number(a.offset) : "");
+  }
+  std::string operator()(const EmbedAttributes& a) const {
+    return "scale=" + format_number(a.scale);
   }
   std::string operator()(const LinearAttributes& a) const {
     return "scale=" + format_number(a.scale);
@@ -48,10 +52,18 @@ struct AttributePrinter {
   std::string operator()(const AttentionAttributes& a) const {
     return "rows=" + std::to_string(a.rows) + " sequence=" + std::to_string(a.sequence) +
            " heads=" + std::to_string(a.heads) + "/" + std::to_string(a.kv_heads) +
-           " size=" + std::to_string(a.head_size) + " cache=" + std::to_string(a.cache);
+           " size=" + std::to_string(a.head_size) + " cache=" + std::to_string(a.cache) +
+           (a.scale > 0 ? " scale=" + format_number(a.scale) : "") +
+           (a.cap > 0 ? " cap=" + format_number(a.cap) : "") +
+           (a.window > 0 ? " window=" + std::to_string(a.window) + " of layers " +
+                               std::to_string(a.window_first) + "+" + std::to_string(a.window_every)
+                         : "");
   }
   std::string operator()(const LossAttributes& a) const {
-    return "chunk=" + std::to_string(a.chunk);
+    return "chunk=" + std::to_string(a.chunk) + (a.cap > 0 ? " cap=" + format_number(a.cap) : "");
+  }
+  std::string operator()(const NextTokenAttributes& a) const {
+    return a.cap > 0 ? "cap=" + format_number(a.cap) : "";
   }
   std::string operator()(const DropoutAttributes& a) const {
     return "p=" + format_number(a.probability) + " site=" + std::to_string(a.site);

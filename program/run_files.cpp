@@ -88,9 +88,9 @@ models::AdapterConfig adapter_config_of(const Job& job) {
                                .alpha = method.alpha,
                                .dropout = method.dropout,
                                .rslora = method.rslora};
-  for (int linear = 0; linear < kLinears; ++linear) {
-    if (job.adapted[static_cast<std::size_t>(linear)])
-      config.targets.emplace_back(kLinearNames[linear]);
+  const std::vector<std::string>& linears = linear_names(job.model.family);
+  for (std::size_t linear = 0; linear < linears.size(); ++linear) {
+    if (job.adapted[linear]) config.targets.push_back(linears[linear]);
   }
   return config;
 }

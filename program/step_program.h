@@ -215,7 +215,7 @@ struct WeightBinding {
 /// A trained LoRA pair's half and where it is.
 struct AdapterBinding {
   TensorId tensor = kNone;
-  int linear = 0;  ///< in kLinearNames
+  int linear = 0;  ///< in `linear_names`
   bool b = false;  ///< lora_B, else lora_A
 };
 

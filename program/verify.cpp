@@ -216,7 +216,9 @@ class Verifier {
           std::any_of(owner.readers.begin(), owner.readers.end(), unordered)) {
         return fail(at, name + " may be written while its bytes are in use");
       }
-      if (defines && same && owner.readers.empty() && is_gradient(owner)) {
+      // Parts that one instruction defines lie between each other's rows.
+      const bool replaced = owner.writer != at && owner.readers.empty();
+      if (defines && same && replaced && is_gradient(owner)) {
         return fail(at, name + " is replaced before anybody has read it");
       }
       owner.spoiled = (phase == Phase::kBackward || phase == Phase::kLoss) && !defines;

@@ -43,9 +43,9 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   request.method.alpha = config->alpha;
   request.method.rslora = config->rslora;
   request.method.targets.clear();
-  for (int linear = 0; linear < kLinears; ++linear) {
-    if ((*adapted)[static_cast<std::size_t>(linear)])
-      request.method.targets.emplace_back(kLinearNames[linear]);
+  const std::vector<std::string>& names = linear_names(model.family);
+  for (std::size_t linear = 0; linear < names.size(); ++linear) {
+    if ((*adapted)[linear]) request.method.targets.push_back(names[linear]);
   }
   return {};
 }

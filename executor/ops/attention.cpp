@@ -46,12 +46,16 @@ void unpack(const float* from, const View& to, std::int64_t row, std::int64_t co
 struct Sight {
   const std::int32_t* starts;  // by query
   std::int64_t offset;         // key index of query 0
+  std::int64_t window;         // 0: none
 
-  [[nodiscard]] std::int64_t first(std::int64_t query) const { return starts[query]; }
+  [[nodiscard]] std::int64_t first(std::int64_t query) const {
+    const std::int64_t start = starts[query];
+    return window > 0 ? std::max(start, end(query) - window) : start;
+  }
   [[nodiscard]] std::int64_t end(std::int64_t query) const { return offset + query + 1; }
 };
 
-// Keys [begin, end) that some query of a block sees. Starts never fall within a row, except for
+// Keys [begin, end) that some query of a block sees. First keys never fall within a row, except for
 // padding at its end.
 Part seen_by(const Sight& sight, std::int64_t query, std::int64_t count) {
   std::int64_t first = sight.first(query);
@@ -68,6 +72,20 @@ void mask(const Sight& sight, std::int64_t query, std::int64_t count, std::int64
     std::fill(row, row + std::min(first, end), value);
     std::fill(row + end, row + keys, value);
   }
+}
+
+float scale_of(const AttentionAttributes& a) {
+  return a.scale > 0 ? static_cast<float>(a.scale)
+                     : 1.0F / std::sqrt(static_cast<float>(a.head_size));
+}
+
+// Soft cap of scores, before they are masked.
+void cap_scores(float* scores, std::int64_t count, double cap) {
+  if (cap == 0) return;
+  const auto most = static_cast<float>(cap);
+  const float inverse = 1.0F / most;
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) scores[i] = most * fast_tanh(scores[i] * inverse);
 }
 
 // The state of a block of queries while its keys go by.
@@ -111,6 +129,7 @@ struct Forward {
   float* log_sum;  // [row][head][query], or null
   std::int64_t offset;
   std::int64_t keys_of_row;
+  std::int64_t window;
 
   template <class T>
   void block(std::int64_t row, std::int64_t head, std::int64_t query, float* work) const {
@@ -125,8 +144,8 @@ struct Forward {
     online.sum = online.maximum + blocks.queries;
     const std::int64_t token = row * a.sequence + query;
     const std::int64_t kv_head = head / (a.heads / a.kv_heads);
-    const Sight sight{starts + row * a.sequence, offset};
-    pack<T>(q, token, count, head, size, 1.0F / std::sqrt(static_cast<float>(size)), queries);
+    const Sight sight{starts + row * a.sequence, offset, window};
+    pack<T>(q, token, count, head, size, scale_of(a), queries);
     std::memset(online.output, 0, static_cast<std::size_t>(count * size) * sizeof(float));
     std::fill(online.maximum, online.maximum + count, kMasked);
     std::fill(online.sum, online.sum + count, 0.0F);
@@ -137,6 +156,7 @@ struct Forward {
       pack<T>(v, row * keys_of_row + key, keys, kv_head, size, 1, packed_values);
       multiply_block(count, keys, size, 1, queries, size, Transposed::kNo, packed_keys, size,
                      Transposed::kYes, 0, scores, keys);
+      cap_scores(scores, count * keys, a.cap);
       mask(sight, query, count, key, keys, kMasked, scores);
       absorb(scores, count, keys, size, online);
       multiply_block(count, size, keys, 1, scores, keys, Transposed::kNo, packed_values, size,
@@ -161,6 +181,7 @@ struct Backward {
   const float* log_sum;
   const std::int32_t* starts;
   bool add_dq, add_dk, add_dv;
+  std::int64_t window;
 
   // Blocks of one thread.
   struct Work {
@@ -213,7 +234,7 @@ struct Backward {
     const std::int64_t keys = std::min(blocks.keys, a.sequence - key);
     pack<T>(k, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.keys);
     pack<T>(v, row * a.sequence + key, keys, kv_head, a.head_size, 1, w.values);
-    const Sight sight{starts + row * a.sequence, 0};
+    const Sight sight{starts + row * a.sequence, 0, window};
     for (std::int64_t query = key / blocks.queries * blocks.queries; query < a.sequence;
          query += blocks.queries) {
       const std::int64_t count = std::min(blocks.queries, a.sequence - query);
@@ -228,7 +249,7 @@ struct Backward {
             std::int64_t key, std::int64_t keys, const Sight& sight, const Work& w) const {
     const std::int64_t size = a.head_size;
     const std::int64_t token = row * a.sequence + query;
-    const float scale = 1.0F / std::sqrt(static_cast<float>(size));
+    const float scale = scale_of(a);
     pack<T>(q, token, count, head, size, scale, w.queries);
     pack<T>(d_o, token, count, head, size, 1, w.d_out);
     pack<T>(o, token, count, head, size, 1, w.out);
@@ -236,6 +257,9 @@ struct Backward {
                    Transposed::kYes, 0, w.scores, keys);
     multiply_block(count, keys, size, 1, w.d_out, size, Transposed::kNo, w.values, size,
                    Transposed::kYes, 0, w.d_scores, keys);
+    cap_scores(w.scores, count * keys, a.cap);
+    // The slope of the cap is 1 - (score / cap)^2; it goes onto the gradients of scores at once.
+    const float inverse_cap = a.cap > 0 ? 1.0F / static_cast<float>(a.cap) : 0.0F;
     mask(sight, query, count, key, keys, kMasked, w.scores);
     const float* sums = log_sum + (row * a.heads + head) * a.sequence + query;
     for (std::int64_t i = 0; i < count; ++i) {
@@ -247,8 +271,10 @@ struct Backward {
       const float sum = sums[i];
 #pragma omp simd
       for (std::int64_t j = 0; j < keys; ++j) {
+        // Where a score is masked, its infinity must not meet the zero.
+        const float capped = p[j] == kMasked ? 0.0F : p[j] * inverse_cap;
         p[j] = fast_exp(p[j] - sum);
-        ds[j] = p[j] * (ds[j] - delta);
+        ds[j] = p[j] * (ds[j] - delta) * (1.0F - capped * capped);
       }
     }
     // Queries are scaled already, so that dk needs no factor.
@@ -277,7 +303,8 @@ void attention(Call& call) {
       call.in[3].as<std::int32_t>(),
       call.out[1].as<float>(),
       cached ? static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength)) : 0,
-      cached ? a.cache : a.sequence};
+      cached ? a.cache : a.sequence,
+      a.window_of(call.layer)};
   float* work = call.scratch.take_array<float>(call.threads * blocks.forward_floats).data();
   const std::int64_t query_blocks = (a.sequence + blocks.queries - 1) / blocks.queries;
   const std::int64_t tasks = a.rows * a.heads * query_blocks;
@@ -311,7 +338,8 @@ void attention_backward(Call& call) {
                           call.in[6].as<std::int32_t>(),
                           call.accumulates(0),
                           call.accumulates(1),
-                          call.accumulates(2)};
+                          call.accumulates(2),
+                          a.window_of(call.layer)};
   float* work = call.scratch.take_array<float>(call.threads * blocks.backward_floats).data();
   with_type(call.in[0].dtype(), [&]<class T>(T) {
 #pragma omp parallel num_threads(call.threads)

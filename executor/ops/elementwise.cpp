@@ -46,7 +46,30 @@ void add(Call& call) {
             [&]<class T>(T) { convert(x.as<T>(), y.as<T>(), y.elements(), true, call.threads); });
 }
 
-void gated_silu(Call& call) {
+namespace {
+
+struct Silu {
+  static float value(float x) { return x * sigmoid(x); }
+  static float slope(float x) {
+    const float s = sigmoid(x);
+    return s * (1.0F + x * (1.0F - s));
+  }
+};
+
+// 0.5 * (1 + tanh(t)) is sigmoid(2 * t), with t = sqrt(2 / pi) * (x + 0.044715 * x^3).
+struct Gelu {
+  static constexpr float kTwice = 1.5957691216057308F;
+  static constexpr float kCubic = 0.044715F;
+  static float gate(float x) { return sigmoid(kTwice * (x + kCubic * x * x * x)); }
+  static float value(float x) { return x * gate(x); }
+  static float slope(float x) {
+    const float s = gate(x);
+    return s + x * s * (1.0F - s) * kTwice * (1.0F + 3.0F * kCubic * x * x);
+  }
+};
+
+template <class Activation>
+void gated(Call& call) {
   const View g = call.in[0];
   const View u = call.in[1];
   const View a = call.out[0];
@@ -58,14 +81,14 @@ void gated_silu(Call& call) {
       T* out = row_of<T>(a, r);
 #pragma omp simd
       for (std::int64_t i = 0; i < g.width(); ++i) {
-        const float x = widen(gate[i]);
-        narrow(x * sigmoid(x) * widen(up[i]), out[i]);
+        narrow(Activation::value(widen(gate[i])) * widen(up[i]), out[i]);
       }
     }
   });
 }
 
-void gated_silu_backward(Call& call) {
+template <class Activation>
+void gated_backward(Call& call) {
   const View da = call.update[0];
   const View g = call.update[1];
   const View u = call.update[2];
@@ -80,13 +103,20 @@ void gated_silu_backward(Call& call) {
         const float x = widen(gate[i]);
         const float y = widen(up[i]);
         const float d = widen(grad[i]);
-        const float s = sigmoid(x);
-        narrow(x * s * y, grad[i]);
-        narrow(d * y * s * (1.0F + x * (1.0F - s)), gate[i]);
-        narrow(d * (x * s), up[i]);
+        const float value = Activation::value(x);
+        narrow(value * y, grad[i]);
+        narrow(d * y * Activation::slope(x), gate[i]);
+        narrow(d * value, up[i]);
       }
     }
   });
 }
+
+}  // namespace
+
+void gated_silu(Call& call) { gated<Silu>(call); }
+void gated_silu_backward(Call& call) { gated_backward<Silu>(call); }
+void gated_gelu(Call& call) { gated<Gelu>(call); }
+void gated_gelu_backward(Call& call) { gated_backward<Gelu>(call); }
 
 }  // namespace ftplan::executor::FTPLAN_ISA

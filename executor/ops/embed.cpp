@@ -3,15 +3,26 @@
 #include <cstring>
 
 #include "executor/ops/simd.h"
+#include "program/attributes.h"
+#include "program/step_program.h"
 
 namespace ftplan::executor::FTPLAN_ISA {
 namespace {
+
+// Rounded to the type of the table, as the peer's.
+template <class T>
+float scale_of(const Call& call) {
+  if (call.instruction.attributes == program::kNone) return 1;
+  T rounded;
+  narrow(static_cast<float>(call.attributes<program::EmbedAttributes>().scale), rounded);
+  return widen(rounded);
+}
 
 // Sums the gradients of every token with each id of [part.begin, part.end), in the order of tokens,
 // rounding once.
 template <class T, class G>
 void sum_rows(const View& dx, const std::int32_t* ids, const std::int32_t* order, const View& table,
-              Part part, bool accumulate, float* sum) {
+              Part part, bool accumulate, float scale, float* sum) {
   const std::int64_t width = table.width();
   const std::int64_t tokens = dx.rows();
   const auto* at =
@@ -29,7 +40,7 @@ void sum_rows(const View& dx, const std::int32_t* ids, const std::int32_t* order
     for (; at != order + tokens && ids[*at] == id; ++at) {
       const T* row = row_of<T>(dx, *at);
 #pragma omp simd
-      for (std::int64_t i = 0; i < width; ++i) sum[i] += widen(row[i]);
+      for (std::int64_t i = 0; i < width; ++i) sum[i] += scale * widen(row[i]);
     }
 #pragma omp simd
     for (std::int64_t i = 0; i < width; ++i) narrow(sum[i], out[i]);
@@ -43,10 +54,13 @@ void embed(Call& call) {
   const View table = call.in[1];
   const View x = call.out[0];
   with_type(table.dtype(), [&]<class T>(T) {
-    const auto bytes = static_cast<std::size_t>(table.width()) * sizeof(T);
+    const float scale = scale_of<T>(call);
 #pragma omp parallel for schedule(static) num_threads(call.threads)
     for (std::int64_t t = 0; t < x.rows(); ++t) {
-      std::memcpy(row_of<T>(x, t), row_of<T>(table, ids[t]), bytes);
+      const T* from = row_of<T>(table, ids[t]);
+      T* to = row_of<T>(x, t);
+#pragma omp simd
+      for (std::int64_t i = 0; i < table.width(); ++i) narrow(scale * widen(from[i]), to[i]);
     }
   });
 }
@@ -62,7 +76,7 @@ void embed_backward(Call& call) {
 #pragma omp parallel for schedule(static, 1) num_threads(call.threads)
       for (int t = 0; t < call.threads; ++t) {
         sum_rows<T, G>(dx, ids, order, table, part_of(table.rows(), call.threads, t),
-                       call.accumulates(0), sums + t * table.width());
+                       call.accumulates(0), scale_of<T>(call), sums + t * table.width());
       }
     });
   });

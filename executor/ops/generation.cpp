@@ -33,7 +33,7 @@ std::int32_t likeliest(const T* row, std::int64_t width) {
 }
 
 struct Sampling {
-  double temperature, top_p;
+  double temperature, top_p, cap;
   std::int64_t top_k;
   std::uint64_t seed;
   std::uint32_t step;
@@ -41,6 +41,7 @@ struct Sampling {
   explicit Sampling(const Call& call)
       : temperature(call.scalar(program::Scalar::kTemperature)),
         top_p(call.scalar(program::Scalar::kTopP)),
+        cap(call.attributes<program::NextTokenAttributes>().cap),
         top_k(static_cast<std::int64_t>(call.scalar(program::Scalar::kTopK))),
         seed(static_cast<std::uint64_t>(call.scalar(program::Scalar::kSeed))),
         step(static_cast<std::uint32_t>(call.scalar(program::Scalar::kStep))) {}
@@ -57,7 +58,9 @@ struct Sampling {
   [[nodiscard]] std::int32_t draw(const T* row, std::int32_t row_id,
                                   std::span<Choice> choices) const {
     for (std::size_t i = 0; i < choices.size(); ++i) {
-      choices[i] = {widen(row[i]) / temperature, static_cast<std::int64_t>(i)};
+      const double logit = widen(row[i]);
+      choices[i] = {(cap > 0 ? cap * std::tanh(logit / cap) : logit) / temperature,
+                    static_cast<std::int64_t>(i)};
     }
     // Tokens as likely as the last of the largest stay too.
     if (top_k > 0 && top_k < static_cast<std::int64_t>(choices.size())) {
@@ -95,11 +98,15 @@ void append_cache(Call& call) {
   const View cache = call.update[0];
   const auto length = static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength));
   const std::int64_t row_bytes = values.width() * size_of(values.dtype()).value;
-  for (std::int64_t row = 0; row < a.rows; ++row) {
-    std::memcpy(cache.data + (row * a.cache + length) * row_bytes,
-                values.data + row * a.sequence * row_bytes,
-                static_cast<std::size_t>(a.sequence * row_bytes));
-  }
+  with_type(values.dtype(), [&]<class T>(T) {
+    for (std::int64_t row = 0; row < a.rows; ++row) {
+      for (std::int64_t token = 0; token < a.sequence; ++token) {
+        std::memcpy(row_of<T>(cache, row * a.cache + length + token),
+                    row_of<T>(values, row * a.sequence + token),
+                    static_cast<std::size_t>(row_bytes));
+      }
+    }
+  });
 }
 
 void take_last(Call& call) {

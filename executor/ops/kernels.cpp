@@ -28,6 +28,8 @@ Kernels make_kernels() {
   set(Op::kAttentionBackward, attention_backward);
   set(Op::kGatedSilu, gated_silu);
   set(Op::kGatedSiluBackward, gated_silu_backward);
+  set(Op::kGatedGelu, gated_gelu);
+  set(Op::kGatedGeluBackward, gated_gelu_backward);
   set(Op::kAdd, add);
   set(Op::kDropout, dropout);
   set(Op::kDropoutBackward, dropout_backward);

@@ -19,9 +19,20 @@ Matrix rows_of(const View& view, std::int64_t begin, std::int64_t count) {
           view.dtype()};
 }
 
-// Cross-entropy of one row; with `scale` its logits become scale * (softmax - target).
+// Soft cap of a row: cap * tanh(x / cap).
 template <class T>
-double row_loss(T* logits, std::int64_t width, std::int32_t target, const float* scale) {
+void cap_row(T* logits, std::int64_t width, float cap) {
+  const float inverse = 1.0F / cap;
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i)
+    narrow(cap * fast_tanh(widen(logits[i]) * inverse), logits[i]);
+}
+
+// Cross-entropy of one row; with `scale` its logits become their gradient, scale * (softmax -
+// target) times the slope of the cap, which is 1 - (logit / cap)^2.
+template <class T>
+double row_loss(T* logits, std::int64_t width, std::int32_t target, const float* scale, float cap) {
+  if (cap > 0) cap_row(logits, width, cap);
   float most = widen(logits[0]);
 #pragma omp simd reduction(max : most)
   for (std::int64_t i = 0; i < width; ++i) {
@@ -35,18 +46,23 @@ double row_loss(T* logits, std::int64_t width, std::int32_t target, const float*
   if (scale == nullptr) return loss;
   const float factor = *scale / sum;
   const float at_target = widen(logits[target]);
+  const float inverse = cap > 0 ? 1.0F / cap : 0.0F;
+  const auto slope = [inverse](float x) { return 1.0F - (x * inverse) * (x * inverse); };
 #pragma omp simd
-  for (std::int64_t i = 0; i < width; ++i)
-    narrow(fast_exp(widen(logits[i]) - most) * factor, logits[i]);
-  narrow(fast_exp(at_target - most) * factor - *scale, logits[target]);
+  for (std::int64_t i = 0; i < width; ++i) {
+    const float x = widen(logits[i]);
+    narrow(fast_exp(x - most) * factor * slope(x), logits[i]);
+  }
+  narrow((fast_exp(at_target - most) * factor - *scale) * slope(at_target), logits[target]);
   return loss;
 }
 
 // Losses of a chunk, added in the order of tokens.
 void chunk_loss(Call& call, const View& logits, const std::int32_t* targets, std::int64_t count,
                 const float* scale, double& total) {
-  const auto losses =
-      call.scratch.take_array<double>(call.attributes<program::LossAttributes>().chunk);
+  const auto& attributes = call.attributes<program::LossAttributes>();
+  const auto losses = call.scratch.take_array<double>(attributes.chunk);
+  const auto cap = static_cast<float>(attributes.cap);
   with_type(logits.dtype(), [&]<class T>(T) {
 #pragma omp parallel for schedule(static) num_threads(call.threads)
     for (std::int64_t r = 0; r < count; ++r) {
@@ -55,7 +71,7 @@ void chunk_loss(Call& call, const View& logits, const std::int32_t* targets, std
         losses[static_cast<std::size_t>(r)] = 0;
         if (scale != nullptr) std::fill(row, row + logits.width(), T{});
       } else {
-        losses[static_cast<std::size_t>(r)] = row_loss(row, logits.width(), targets[r], scale);
+        losses[static_cast<std::size_t>(r)] = row_loss(row, logits.width(), targets[r], scale, cap);
       }
     }
   });

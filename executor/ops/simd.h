@@ -59,6 +59,19 @@ inline float fast_exp(float x) {
 
 inline float sigmoid(float x) { return 1.0F / (1.0F + fast_exp(-x)); }
 
+/// @source Cephes `tanhf`: a polynomial near 0, where the other form would cancel
+inline float fast_tanh(float x) {
+  const float z = x * x;
+  float p = -5.70498872745e-3F;
+  p = p * z + 2.06390887954e-2F;
+  p = p * z - 5.37397155531e-2F;
+  p = p * z + 1.33314422036e-1F;
+  p = p * z - 3.33332819422e-1F;
+  const float near = x + x * z * p;
+  const float far = 1.0F - 2.0F / (fast_exp(2.0F * x) + 1.0F);
+  return z < 0.390625F ? near : far;
+}
+
 /// Calls `f` with a value of the C++ type of `dtype`.
 template <class F>
 void with_type(DType dtype, F f) {
@@ -105,6 +118,8 @@ void attention(Call& call);
 void attention_backward(Call& call);
 void gated_silu(Call& call);
 void gated_silu_backward(Call& call);
+void gated_gelu(Call& call);
+void gated_gelu_backward(Call& call);
 void add(Call& call);
 void dropout(Call& call);
 void dropout_backward(Call& call);

@@ -47,10 +47,19 @@ std::string check_backward(const OpView& v) {
       "do, document starts, q, k, v, o and their gradients must agree with heads and head_size");
 }
 
-// Causal: half of the score matrix, two products forward and five backward.
-Flops pair_flops(const AttentionAttributes& a, double products) {
+// Pairs of a query and a key that it sees in one row; `tokens` 0: no window.
+double pairs_of(const AttentionAttributes& a, std::int64_t tokens) {
+  const auto queries = static_cast<double>(a.sequence);
   const auto keys = static_cast<double>(a.cache > 0 ? a.cache : a.sequence);
-  const double pairs = static_cast<double>(a.sequence) * keys / (a.cache > 0 ? 1 : 2);
+  const double window = tokens > 0 ? std::min(static_cast<double>(tokens), keys) : keys;
+  if (a.cache > 0) return queries * window;
+  // A triangle where the window is not full yet, then a band.
+  return window * window / 2 + (queries - window) * window;
+}
+
+// Two products forward and five backward; the mean over layers.
+Flops pair_flops(const AttentionAttributes& a, double products) {
+  const double pairs = a.windowed * pairs_of(a, a.window) + (1 - a.windowed) * pairs_of(a, 0);
   return {products * 2 * static_cast<double>(a.rows * a.heads * a.head_size) * pairs};
 }
 Flops flops(const OpView& v) { return pair_flops(v.attributes<AttentionAttributes>(), 2); }
@@ -84,7 +93,9 @@ void differentiate(const Instruction& forward, Backward& backward) {
       .in = {d_output, backward.keep(forward.in[0]), backward.keep(forward.in[1]),
              backward.keep(forward.in[2]), backward.keep(output), backward.keep(forward.out[1]),
              forward.in[3]}};
-  if (backward.needs_gradient(forward.in[0])) {
+  if (backward.is_part(forward.in[0])) {
+    backward.contribute(instruction, forward.in[0], "d fused");
+  } else if (backward.needs_gradient(forward.in[0])) {
     // Head by head dq may replace do, which nobody reads after this.
     instruction.out.push_back(d_output);
     backward.set_gradient(forward.in[0], d_output);

@@ -8,7 +8,8 @@
 /// Causal attention with grouped keys and values, block by block, never a full score matrix.
 ///
 /// Query i of a row attends to keys document_start[i] .. i of that row. With a cache, query i
-/// stands at `cache length + i`, and keys are those of the cache.
+/// stands at `cache length + i`, and keys are those of the cache. With a window a query sees the
+/// last `window` of these; blocks of keys that no query of a block sees are not computed.
 ///
 /// Shapes   q_T(H*D), k_T(K*D), v_T(K*D), document_start_T -> o_T(H*D), log_sum_HT (f32)
 /// Keeps    q, k, v, o and the log-sum: 4*H bytes a token beside them

@@ -35,7 +35,9 @@ Scratch scratch_backward(const OpView& v, const Machine& machine) {
 void differentiate(const Instruction& forward, Backward& backward) {
   const Operand dx = backward.gradient(forward.out[0]);
   if (!dx || !backward.needs_gradient(forward.in[1])) return;
-  Instruction instruction{.op = Op::kEmbedBackward, .in = {dx, forward.in[0], forward.in[2]}};
+  Instruction instruction{.op = Op::kEmbedBackward,
+                          .attributes = forward.attributes,
+                          .in = {dx, forward.in[0], forward.in[2]}};
   backward.contribute(instruction, forward.in[1], "d embedding");
   backward.emit(instruction);
 }

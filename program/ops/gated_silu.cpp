@@ -23,12 +23,13 @@ std::string check_backward(const OpView& v) {
 Flops flops(const OpView& v) { return flops_per_element(v.out(0), 5); }
 Flops flops_backward(const OpView& v) { return flops_per_element(v.update(0), 12); }
 
+template <Op kBackward>
 void differentiate(const Instruction& forward, Backward& backward) {
   const Operand da = backward.gradient(forward.out[0]);
   if (!da) return;
   const Operand g = backward.keep(forward.in[0]);
   const Operand u = backward.keep(forward.in[1]);
-  backward.emit({.op = Op::kGatedSiluBackward, .update = {da, g, u}});
+  backward.emit({.op = kBackward, .update = {da, g, u}});
   backward.set_gradient(g, g);
   backward.set_gradient(u, u);
   backward.yield(forward.out[0], da);
@@ -37,7 +38,7 @@ void differentiate(const Instruction& forward, Backward& backward) {
 void repeat(const Instruction& forward, Backward& backward) {
   const Tensor like = backward.program().tensor(forward.out[0]);
   const Operand again{backward.emitter().transient("activated again", like.shape, like.dtype)};
-  backward.emit({.op = Op::kGatedSilu,
+  backward.emit({.op = forward.op,
                  .in = {backward.keep(forward.in[0]), backward.keep(forward.in[1])},
                  .out = {again}});
   backward.yield(forward.out[0], again);
@@ -50,7 +51,7 @@ OpRow gated_silu_row() {
           .check = check,
           .flops = flops,
           .scratch = no_scratch,
-          .differentiate = differentiate,
+          .differentiate = differentiate<Op::kGatedSiluBackward>,
           .recall = Recall::kYielded,
           .repeat = repeat};
 }
@@ -60,6 +61,19 @@ OpRow gated_silu_backward_row() {
           .check = check_backward,
           .flops = flops_backward,
           .scratch = no_scratch};
+}
+
+OpRow gated_gelu_row() {
+  OpRow row = gated_silu_row();
+  row.name = "gated_gelu";
+  row.differentiate = differentiate<Op::kGatedGeluBackward>;
+  return row;
+}
+
+OpRow gated_gelu_backward_row() {
+  OpRow row = gated_silu_backward_row();
+  row.name = "gated_gelu_backward";
+  return row;
 }
 
 }  // namespace ftplan::program

@@ -15,4 +15,9 @@ OpRow gated_silu_row();
 /// update {da, g, u}: da becomes a, g becomes dg, u becomes du
 OpRow gated_silu_backward_row();
 
+/// The same with gelu by tanh in silu's place.
+/// @source Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2
+OpRow gated_gelu_row();
+OpRow gated_gelu_backward_row();
+
 }  // namespace ftplan::program

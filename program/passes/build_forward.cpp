@@ -1,10 +1,12 @@
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "core/category.h"
+#include "core/check.h"
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/result.h"
@@ -77,7 +79,9 @@ class ForwardBuilder {
     low_.tensors.residual =
         emit_.transient("residual", {tokens_, low_.job.model.hidden}, low_.compute);
     const Interface& io = low_.program.interface;
+    const double scale = low_.blueprint.embedding_scale;
     emit_.emit({.op = Op::kEmbed,
+                .attributes = scale == 1 ? kNone : emit_.attributes(EmbedAttributes{scale}),
                 .in = {{io.ids}, {low_.tensors.embedding}, {io.token_order}},
                 .out = {{low_.tensors.residual, 0}}});
     emit_.close();
@@ -112,15 +116,19 @@ class ForwardBuilder {
     values_.fill({});
     values_[at(Value::kResidual)] = {low_.tensors.residual, 0};
     const auto& ops = low_.blueprint.layer_ops;
-    int residuals_left = 0;
-    for (const LayerOp& op : ops) residuals_left += op.kind == LayerOpKind::kAddResidual ? 1 : 0;
+    // The branch that ends the layer is written where the next layer's input belongs.
+    FTPLAN_CHECK(ops.size() > 1 && ops.back().kind == LayerOpKind::kAddResidual);
     for (const LayerOp& op : ops) {
+      leaves_ = &op == &ops[ops.size() - 2];
       switch (op.kind) {
         case LayerOpKind::kNorm:
           add_norm(op);
           break;
         case LayerOpKind::kLinear:
-          add_linear(op, residuals_left == 1);
+          add_linear(op);
+          break;
+        case LayerOpKind::kSplit:
+          add_split(op);
           break;
         case LayerOpKind::kRotate:
           add_rotation(op);
@@ -129,10 +137,12 @@ class ForwardBuilder {
           add_attention();
           break;
         case LayerOpKind::kGatedSilu:
-          add_gated_silu();
+          add_gated(Op::kGatedSilu);
+          break;
+        case LayerOpKind::kGatedGelu:
+          add_gated(Op::kGatedGelu);
           break;
         case LayerOpKind::kAddResidual:
-          --residuals_left;
           add_residual(op);
           break;
       }
@@ -156,15 +166,20 @@ class ForwardBuilder {
   }
 
   void add_norm(const LayerOp& op) {
-    const Operand out{value_tensor(op.out, "normed")};
-    const Operand inv_rms{in_layer("inv rms", {tokens_}, DType::kF32)};
+    const Operand out =
+        leaves_ ? Operand{low_.tensors.residual, 1} : Operand{value_tensor(op.out, "normed")};
+    const std::int64_t normed = low_.blueprint.width(op.out, low_.job.model);
+    const std::int64_t at_once =
+        low_.blueprint.layer[static_cast<std::size_t>(op.weight)].shape.elements();
+    const Operand inv_rms{in_layer("inv rms", {tokens_ * normed / at_once}, DType::kF32)};
     add_norm_of(values_[at(op.in)], weight(op.weight), out, inv_rms);
     values_[at(op.out)] = out;
   }
 
   void add_norm_of(Operand x, TensorId w, Operand y, Operand inv_rms) {
     emit_.emit({.op = Op::kRmsNorm,
-                .attributes = emit_.attributes(NormAttributes{low_.job.model.norm_epsilon}),
+                .attributes = emit_.attributes(
+                    NormAttributes{low_.job.model.norm_epsilon, low_.blueprint.norm_offset}),
                 .in = {x, {w}},
                 .out = {y, inv_rms}});
   }
@@ -181,16 +196,18 @@ class ForwardBuilder {
         return "gate";
       case Value::kUp:
         return "up";
+      case Value::kQueryKeyValue:
+        return "query, key, value";
+      case Value::kGateUp:
+        return "gate, up";
       default:
         return "branch";
     }
   }
 
-  void add_linear(const LayerOp& op, bool last_branch) {
-    // The branch that ends the layer is written where the next layer's input belongs.
-    const bool leaves = op.out == Value::kBranch && last_branch;
-    const Operand y = leaves ? Operand{low_.tensors.residual, 1}
-                             : Operand{value_tensor(op.out, value_name(op.out))};
+  void add_linear(const LayerOp& op) {
+    const Operand y = leaves_ ? Operand{low_.tensors.residual, 1}
+                              : Operand{value_tensor(op.out, value_name(op.out))};
     const Operand x = values_[at(op.in)];
     emit_.emit({.op = Op::kLinear, .in = {x, {weight(op.weight)}, {weight(op.bias)}}, .out = {y}});
     const int linear = low_.blueprint.layer[static_cast<std::size_t>(op.weight)].linear;
@@ -230,6 +247,20 @@ class ForwardBuilder {
                 .update = {y}});
   }
 
+  void add_split(const LayerOp& op) {
+    const Operand whole = values_[at(op.in)];
+    Instruction split{.op = Op::kSplit, .in = {whole}};
+    std::int64_t first = 0;
+    for (const Value part : models::parts_of(op.in)) {
+      const std::int64_t width = low_.blueprint.width(part, low_.job.model);
+      if (next_made_ == made_.size()) made_.push_back(emit_.columns(whole.tensor, first, width));
+      values_[at(part)] = {made_[next_made_++]};
+      split.out.push_back(values_[at(part)]);
+      first += width;
+    }
+    emit_.emit(split);
+  }
+
   void add_rotation(const LayerOp& op) {
     const ModelConfig& model = low_.job.model;
     const std::int64_t heads = op.in == Value::kQuery ? model.heads : model.kv_heads;
@@ -242,12 +273,22 @@ class ForwardBuilder {
 
   AttentionAttributes attention_attributes() const {
     const ModelConfig& model = low_.job.model;
+    std::int64_t windowed = 0;
+    for (std::int64_t layer = 0; layer < model.layers; ++layer)
+      windowed += model.has_window(layer) ? 1 : 0;
+    const double scale = model.query_scale > 0 ? 1 / std::sqrt(model.query_scale) : 0;
     return {.rows = low_.rows,
             .sequence = low_.sequence,
             .heads = model.heads,
             .kv_heads = model.kv_heads,
             .head_size = model.head_size,
-            .cache = low_.generates() ? low_.request.cache : 0};
+            .cache = low_.generates() ? low_.request.cache : 0,
+            .window = model.window,
+            .window_first = model.window_first,
+            .window_every = model.window_every,
+            .scale = scale,
+            .cap = model.attention_cap,
+            .windowed = static_cast<double>(windowed) / static_cast<double>(model.layers)};
   }
 
   void add_attention() {
@@ -277,11 +318,10 @@ class ForwardBuilder {
     values_[at(Value::kAttended)] = out;
   }
 
-  void add_gated_silu() {
+  void add_gated(Op op) {
     const Operand out{value_tensor(Value::kActivated, "activated")};
-    emit_.emit({.op = Op::kGatedSilu,
-                .in = {values_[at(Value::kGate)], values_[at(Value::kUp)]},
-                .out = {out}});
+    emit_.emit(
+        {.op = op, .in = {values_[at(Value::kGate)], values_[at(Value::kUp)]}, .out = {out}});
     values_[at(Value::kActivated)] = out;
   }
 
@@ -316,7 +356,8 @@ class ForwardBuilder {
         emit_.transient("logits", {chunk, vocabulary}, low_.compute, Category::kLogits)};
     const Operand loss{low_.program.interface.loss};
     const Operand targets{low_.program.interface.targets};
-    Instruction instruction{.attributes = emit_.attributes(LossAttributes{chunk})};
+    Instruction instruction{.attributes =
+                                emit_.attributes(LossAttributes{chunk, low_.job.model.logit_cap})};
     if (low_.trains()) {
       instruction.op = Op::kLinearCrossEntropy;
       instruction.in = {{low_.tensors.head}, targets};
@@ -357,6 +398,7 @@ class ForwardBuilder {
                                              .name = "next ids"});
     low_.program.interface.next_ids = emit_.tensor(storage, {low_.rows}, DType::kI32);
     emit_.emit({.op = Op::kNextToken,
+                .attributes = emit_.attributes(NextTokenAttributes{low_.job.model.logit_cap}),
                 .in = {logits, {low_.program.interface.row_ids}},
                 .out = {{low_.program.interface.next_ids}}});
   }
@@ -366,6 +408,7 @@ class ForwardBuilder {
   std::int64_t tokens_;
   TensorId key_cache_ = kNone, value_cache_ = kNone;
   std::array<Operand, models::kValues> values_{};
+  bool leaves_ = false;         // the op's result goes to the next layer
   std::vector<TensorId> made_;  // tensors of a layer, in the order of their making
   std::size_t next_made_ = 0;
 };

@@ -7,6 +7,7 @@
 #include "core/category.h"
 #include "core/check.h"
 #include "core/dtype.h"
+#include "core/enums.h"
 #include "core/machine.h"
 #include "core/model_config.h"
 #include "core/result.h"
@@ -188,7 +189,7 @@ class Expander {
   void norm(const Instruction& op) {
     const Operand x = now(op.in[0]);
     const Operand wide = to(x, DType::kF32);
-    const Operand scale = make("inv rms", {shape(x).rows()}, DType::kF32);
+    const Operand scale = make("inv rms", shape(op.out[1]), DType::kF32);
     eager(EagerKind::kRowScale, {wide}, {scale},
           {static_cast<std::uint8_t>(saved_in(0) | saved_out(0))});
     const Operand normalized = to(multiply("normalized", wide, scale), dtype(x));
@@ -351,6 +352,20 @@ Result<void> expand(Lowering& lowering) {
     return bad_input("--checkpointing", to_text(lowering.strategy.checkpointing) +
                                             " is not built yet for --runtime " +
                                             lowering.runtime.name + ": use none");
+  }
+  const Family family = lowering.job.model.family;
+  if (family == Family::kPhi3 || family == Family::kGemma2) {
+    return bad_input("--runtime", lowering.runtime.name + " is not built yet for " +
+                                      to_text(family) + " models: use ftplan");
+  }
+  // From there on transformers hands scaled-dot-product attention a mask, and autograd keeps it.
+  const std::int64_t window = lowering.job.model.window;
+  if (window > 0 && lowering.sequence >= window &&
+      lowering.runtime.attention == HfAttention::kSdpa) {
+    return bad_input("--seq", "rows of " + std::to_string(lowering.sequence) +
+                                  " tokens with a sliding window of " + std::to_string(window) +
+                                  " are not built yet for --runtime " + lowering.runtime.name +
+                                  ": use rows shorter than the window");
   }
   Expander(lowering).run();
   return {};

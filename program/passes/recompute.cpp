@@ -146,6 +146,13 @@ class Recomputer {
     return chosen;
   }
 
+  bool writes(const std::vector<Node>& nodes, StorageId wanted) const {
+    return std::any_of(nodes.begin(), nodes.end(), [&](const Node& node) {
+      const auto written = written_storages(program_, program_.instruction(node.id));
+      return std::find(written.begin(), written.end(), wanted) != written.end();
+    });
+  }
+
   const Span* span_from(std::int32_t first) const {
     for (const Span& span : spans_) {
       if (span.first == first) return &span;
@@ -182,8 +189,12 @@ class Recomputer {
          .copies = {.every = every_, .count = static_cast<std::int32_t>(divide_up(layers, every_))},
          .name = "group input"});
     group_input_ = emitter.tensor(kept, like.shape, like.dtype);
+    // A group's last layer has no next one, but what it keeps may be made beside its output.
+    const std::int32_t outputs = std::any_of(spans_.begin(), spans_.end(), [&](const Span& span) {
+      return writes(span.again_last, residual_);
+    });
     const StorageId again = emitter.storage(
-        {.size = stream.size, .copies = {.count = every_}, .name = "residual again"});
+        {.size = stream.size, .copies = {.count = every_ + outputs}, .name = "residual again"});
     stream_again_.set(low_.tensors.residual, emitter.tensor(again, like.shape, like.dtype));
   }
 

@@ -10,7 +10,7 @@ import peer
 import torch
 import torch.nn.functional as functional
 from peft import PeftModel
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 PROMPTS = ["Once", "The opposite of hot is", "Tell me about robin, said Tom. A robin is a bird and",
            "One day a small dog ran to the river. " * 9]
@@ -29,19 +29,28 @@ def loss_of(model, rows):
 
 
 def load(folder, dtype=torch.float32):
-    return LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    family = json.loads((folder / "config.json").read_text())["model_type"]
+    attention = peer.ATTENTION.get(family, "sdpa")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention).eval()
 
 
-class Peers(Case):
+def make_model(family, folder):
+    torch.manual_seed(0)
+    keys = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 512, "initializer_range": 0.1,
+            "bos_token_id": 0, "eos_token_id": 1}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(keys | peer.FAMILIES[family])))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(support.EXAMPLE_MODEL / name, folder / name)
+
+
+class PeerCase(Case):
     def setUp(self):
         super().setUp()
-        torch.manual_seed(0)
-        config = LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-                             num_key_value_heads=2, vocab_size=2048, max_position_embeddings=512,
-                             initializer_range=0.1, bos_token_id=0, eos_token_id=1)
-        LlamaForCausalLM(config).save_pretrained(self.folder / "model")
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(support.EXAMPLE_MODEL / name, self.folder / "model" / name)
         self.rows = json.loads(make_rows(self.folder / "rows.json").read_text())
 
     def train(self, *flags, output="run"):
@@ -55,6 +64,81 @@ class Peers(Case):
 
     def assert_close(self, ours, theirs, limit=1e-5):
         self.assertLessEqual(abs(ours - theirs), limit * abs(theirs), f"{ours} beside {theirs}")
+
+    def assert_merged(self, run):
+        """`merged` is the base with the adapter of `run`."""
+        self.ftplan("merge", "--model", "model", "--adapter", run / "adapter", "-o", "merged")
+        adapted = PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter")).merge_and_unload()
+        merged = load(self.folder / "merged")
+        theirs = adapted.state_dict()
+        self.assertEqual(list(theirs), list(merged.state_dict()))
+        for name, values in merged.state_dict().items():
+            torch.testing.assert_close(values, theirs[name], rtol=1e-6, atol=1e-7)
+        self.assert_close(self.eval_loss("--model", "merged", "--precision", "fp32"), loss_of(merged, self.rows))
+
+    def generated(self, model, count):
+        tokenizer = AutoTokenizer.from_pretrained(self.folder / "model")
+        texts = []
+        for prompt in PROMPTS:
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            made = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count,
+                                  pad_token_id=1)[0, ids.shape[1]:].tolist()
+            texts.append(tokenizer.decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return texts
+
+    def answers(self, *flags):
+        out, _ = self.ftplan("generate", "--model", "model", "--precision", "fp32", "--json", *flags)
+        return [answer["text"] for answer in json.loads(out)["answers"]]
+
+
+class Families(PeerCase):
+    """Each family from a model folder to an adapter, a merged model, a trained model and text."""
+
+    def check_adapter(self):
+        run = self.train("--method", "lora")
+        base = load(self.folder / "model")
+        self.assert_close(self.eval_loss("--model", "model", "--precision", "fp32"), loss_of(base, self.rows))
+        adapted = PeftModel.from_pretrained(base, str(run / "adapter")).eval()
+        ours = self.eval_loss("--model", "model", "--adapter", run / "adapter", "--precision", "fp32")
+        self.assert_close(ours, loss_of(adapted, self.rows))
+        flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+        answers = self.answers("--max-new-tokens", 30, "--adapter", run / "adapter", *flags)
+        self.assertEqual(answers, self.generated(adapted, 30))
+        self.assertGreater(len(set(answers)), 1)
+        self.assert_merged(run)
+
+    def check_model(self):
+        before = self.eval_loss("--model", "model", "--precision", "fp32")
+        run = self.train("--method", "full", "--precision", "bf16", output="full")
+        model = load(run / "model")
+        self.assertLess(loss_of(model, self.rows), before)
+        self.assert_close(self.eval_loss("--model", run / "model", "--precision", "fp32"), loss_of(model, self.rows))
+
+    def check(self, family):
+        make_model(family, self.folder / "model")
+        self.check_adapter()
+        self.check_model()
+
+    def test_mistral(self):
+        self.check("mistral")
+
+    def test_qwen2(self):
+        self.check("qwen2")
+
+    def test_qwen3(self):
+        self.check("qwen3")
+
+    def test_phi3(self):
+        self.check("phi3")
+
+    def test_gemma2(self):
+        self.check("gemma2")
+
+
+class Peers(PeerCase):
+    def setUp(self):
+        super().setUp()
+        make_model("llama", self.folder / "model")
 
     def test_peft_loads_the_adapter_and_finds_the_same_loss(self):
         for flags in ([], ["--rslora", "--rank", 4, "--targets", "q_proj,down_proj"]):
@@ -83,15 +167,7 @@ class Peers(Case):
         PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter"))
 
     def test_a_merged_model_is_the_base_with_its_adapter(self):
-        run = self.train()
-        self.ftplan("merge", "--model", "model", "--adapter", run / "adapter", "-o", "merged")
-        adapted = PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter")).merge_and_unload()
-        merged = load(self.folder / "merged")
-        theirs = adapted.state_dict()
-        self.assertEqual(list(theirs), list(merged.state_dict()))
-        for name, values in merged.state_dict().items():
-            torch.testing.assert_close(values, theirs[name], rtol=1e-6, atol=1e-7)
-        self.assert_close(self.eval_loss("--model", "merged", "--precision", "fp32"), loss_of(merged, self.rows))
+        self.assert_merged(self.train())
         self.assertEqual(AutoTokenizer.from_pretrained(self.folder / "merged")("a robin").input_ids,
                          AutoTokenizer.from_pretrained(self.folder / "model")("a robin").input_ids)
 
@@ -110,20 +186,6 @@ class Peers(Case):
         self.assert_close(ours, loss_of(load(run / "model"), self.rows))
         config = json.loads((run / "model/config.json").read_text())
         self.assertEqual(types, {"torch." + (config.get("dtype") or config["torch_dtype"])})
-
-    def generated(self, model, count):
-        tokenizer = AutoTokenizer.from_pretrained(self.folder / "model")
-        texts = []
-        for prompt in PROMPTS:
-            ids = tokenizer(prompt, return_tensors="pt").input_ids
-            made = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count,
-                                  pad_token_id=1)[0, ids.shape[1]:].tolist()
-            texts.append(tokenizer.decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-        return texts
-
-    def answers(self, *flags):
-        out, _ = self.ftplan("generate", "--model", "model", "--precision", "fp32", "--json", *flags)
-        return [answer["text"] for answer in json.loads(out)["answers"]]
 
     def test_greedy_text_is_that_of_transformers(self):
         flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)]

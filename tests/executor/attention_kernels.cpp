@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "core/dtype.h"
@@ -24,6 +25,7 @@ struct Reference {
   AttentionAttributes a;
   std::int64_t offset = 0;  // of query 0 among the keys
   Values q, k, v, starts;
+  std::int64_t layer = 0;
 
   [[nodiscard]] std::int64_t keys() const { return a.cache > 0 ? a.cache : a.sequence; }
   [[nodiscard]] std::size_t q_at(std::int64_t row, std::int64_t query, std::int64_t head) const {
@@ -39,7 +41,24 @@ struct Reference {
       sum += x[i + d] * y[j + d];
     return sum;
   }
-  [[nodiscard]] double scale() const { return 1 / std::sqrt(static_cast<double>(a.head_size)); }
+  [[nodiscard]] std::int64_t first_key(std::int64_t row, std::int64_t query) const {
+    const auto start =
+        static_cast<std::int64_t>(starts[static_cast<std::size_t>(row * a.sequence + query)]);
+    const bool windowed = a.window > 0 && (layer - a.window_first) % a.window_every == 0;
+    return windowed ? std::max(start, offset + query + 1 - a.window) : start;
+  }
+  [[nodiscard]] double scale() const {
+    return a.scale > 0 ? a.scale : 1 / std::sqrt(static_cast<double>(a.head_size));
+  }
+  [[nodiscard]] double score(std::size_t query, std::size_t key) const {
+    const double score = dot(q, query, k, key) * scale();
+    return a.cap > 0 ? a.cap * std::tanh(score / a.cap) : score;
+  }
+  // Of the score by the product of query and key.
+  [[nodiscard]] double slope(std::size_t query, std::size_t key) const {
+    const double share = a.cap > 0 ? score(query, key) / a.cap : 0;
+    return scale() * (1 - share * share);
+  }
 
   // Calls `f(query's place, key's place, probability)` for each pair that sees each other, after
   // `row_sum(query, lse)`.
@@ -48,18 +67,17 @@ struct Reference {
     for (std::int64_t row = 0; row < a.rows; ++row) {
       for (std::int64_t head = 0; head < a.heads; ++head) {
         for (std::int64_t query = 0; query < a.sequence; ++query) {
-          const auto first =
-              static_cast<std::int64_t>(starts[static_cast<std::size_t>(row * a.sequence + query)]);
+          const std::int64_t first = first_key(row, query);
           const std::size_t at = q_at(row, query, head);
           double sum = 0;
           for (std::int64_t key = first; key <= offset + query; ++key) {
-            sum += std::exp(dot(q, at, k, k_at(row, key, head)) * scale());
+            sum += std::exp(score(at, k_at(row, key, head)));
           }
           row_sum(static_cast<std::size_t>((row * a.heads + head) * a.sequence + query),
                   std::log(sum));
           for (std::int64_t key = first; key <= offset + query; ++key) {
             const std::size_t other = k_at(row, key, head);
-            f(at, other, std::exp(dot(q, at, k, other) * scale()) / sum);
+            f(at, other, std::exp(score(at, other)) / sum);
           }
         }
       }
@@ -83,7 +101,7 @@ struct Reference {
     dv.assign(v.size(), 0.0);
     for_each_pair([](std::size_t, double) {},
                   [&](std::size_t i, std::size_t j, double p) {
-                    const double ds = p * (dot(d_o, i, v, j) - dot(d_o, i, o, i)) * scale();
+                    const double ds = p * (dot(d_o, i, v, j) - dot(d_o, i, o, i)) * slope(i, j);
                     for (std::size_t d = 0; d < static_cast<std::size_t>(a.head_size); ++d) {
                       dq[i + d] += ds * k[j + d];
                       dk[j + d] += ds * q[i + d];
@@ -109,7 +127,7 @@ Values documents(const AttentionAttributes& a) {
 }
 
 Values forward_case(const std::string& isa, DType dtype, const AttentionAttributes& a,
-                    std::int64_t offset, const Values& starts) {
+                    std::int64_t offset, const Values& starts, std::int32_t layer = 0) {
   KernelCase c(Op::kAttention, isa);
   const std::int64_t keys = a.rows * (a.cache > 0 ? a.cache : a.sequence);
   const Shape queries{a.rows * a.sequence, a.heads * a.head_size};
@@ -119,10 +137,10 @@ Values forward_case(const std::string& isa, DType dtype, const AttentionAttribut
   const auto start = c.tensor(DType::kI32, {a.rows * a.sequence}, starts);
   const auto o = c.undefined(dtype, queries);
   const auto log_sum = c.undefined(DType::kF32, {a.rows * a.heads * a.sequence});
-  const Reference reference{a, offset, c.values(q), c.values(k), c.values(v), starts};
+  const Reference reference{a, offset, c.values(q), c.values(k), c.values(v), starts, layer};
   Values log_sums;
   const Values want = reference.forward(log_sums);
-  c.in({q, k, v, start}).out({o, log_sum}).attributes(a);
+  c.in({q, k, v, start}).out({o, log_sum}).attributes(a).layer(layer);
   c.scalar(program::Scalar::kCacheLength, static_cast<double>(offset)).run();
   expect_close(c.values(o), want, dtype, "o", dtype == DType::kF32 ? 4 : 1);
   expect_close(c.values(log_sum), log_sums, DType::kF32, "log_sum", 4);
@@ -214,6 +232,105 @@ Values check_attention_backward(const std::string& isa, DType dtype) {
   EXPECT_TRUE(std::equal(alone.begin(), alone.end(),
                          all.end() - static_cast<std::ptrdiff_t>(alone.size())));
   return all;
+}
+namespace {
+
+AttentionAttributes windowed(AttentionAttributes a, std::int64_t window) {
+  a.window = window;
+  return a;
+}
+
+}  // namespace
+
+Values check_attention_window(const std::string& isa, DType dtype) {
+  for (const std::int64_t window : {1, 4, 12, 13, 14}) {
+    (void)forward_case(isa, dtype, windowed(kShort, window), 0, documents(kShort));
+  }
+  // In the middle of a cache, and with padding on the left.
+  AttentionAttributes cached = windowed(kShort, 5);
+  cached.sequence = 3;
+  cached.cache = 21;
+  (void)forward_case(isa, dtype, cached, 18, {0, 0, 0, 2, 2, 2, 4, 4, 4});
+  (void)forward_case(isa, dtype, cached, 4, {0, 0, 0, 2, 2, 2, 4, 4, 4});
+  // A layer that has no window, between two that have.
+  for (const std::int32_t layer : {1, 2, 3}) {
+    AttentionAttributes some = windowed(kShort, 4);
+    some.window_first = 1;
+    some.window_every = 2;
+    (void)forward_case(isa, dtype, some, 0, documents(kShort), layer);
+  }
+  // A band that begins and ends inside blocks, and one of less than a block.
+  (void)forward_case(isa, dtype, windowed(kLong, 300), 0, documents(kLong));
+  return forward_case(isa, dtype, windowed(kLong, 70), 0,
+                      Values(static_cast<std::size_t>(kLong.sequence), 0.0));
+}
+Values check_attention_backward_window(const std::string& isa, DType dtype) {
+  for (const std::int64_t window : {2, 5, 13}) {
+    (void)backward_case(isa, dtype, windowed(kShort, window), documents(kShort));
+  }
+  (void)backward_case(isa, dtype, windowed(kLong, 300), documents(kLong));
+  return backward_case(isa, dtype, windowed(kLong, 70),
+                       Values(static_cast<std::size_t>(kLong.sequence), 0.0));
+}
+Values check_attention_cap(const std::string& isa, DType dtype) {
+  AttentionAttributes a = kShort;
+  a.scale = 1.5;
+  a.cap = 2;
+  a.window = 6;
+  const Values o = forward_case(isa, dtype, a, 0, documents(a));
+  Values all = backward_case(isa, dtype, a, documents(a));
+  all.insert(all.end(), o.begin(), o.end());
+  return all;
+}
+Values check_attention_outside_window(const std::string& isa, DType dtype) {
+  // Keys before the window are never touched: NaN times zero would be seen.
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr AttentionAttributes kCached{.rows = 1,
+                                        .sequence = 1,
+                                        .heads = 2,
+                                        .kv_heads = 1,
+                                        .head_size = 4,
+                                        .cache = 700,
+                                        .window = 20};
+  KernelCase c(Op::kAttention, isa);
+  Values keys(700 * 4, 0.5);
+  std::fill_n(keys.begin(), 4 * (650 + 1 - 20), kNan);
+  const auto q = c.random(dtype, {1, 2 * 4});
+  const auto k = c.tensor(dtype, {700, 4}, keys);
+  const auto v = c.tensor(dtype, {700, 4}, keys);
+  const auto o = c.undefined(dtype, {1, 2 * 4});
+  c.in({q, k, v, c.tensor(DType::kI32, {1}, {0})})
+      .out({o, KernelCase::kAbsent})
+      .attributes(kCached)
+      .scalar(program::Scalar::kCacheLength, 650)
+      .run();
+  EXPECT_EQ(c.values(o), Values(2 * 4, 0.5));
+
+  // The last block of queries sees nothing of the first block of keys, so its NaN stay away.
+  constexpr AttentionAttributes kTraining{
+      .rows = 1, .sequence = 700, .heads = 1, .kv_heads = 1, .head_size = 4, .window = 20};
+  KernelCase b(Op::kAttentionBackward, isa);
+  const Shape all{700, 4};
+  Values queries(700 * 4, 0.5);
+  std::fill(queries.begin() + 640 * 4, queries.end(), kNan);
+  const auto d_o = b.random(dtype, all);
+  const auto bq = b.tensor(dtype, all, queries);
+  const auto bk = b.random(dtype, all);
+  const auto bv = b.random(dtype, all);
+  const auto bo = b.random(dtype, all);
+  const auto log_sum = b.tensor(DType::kF32, {700}, Values(700, 3.0));
+  const auto start = b.tensor(DType::kI32, {700}, Values(700, 0.0));
+  const auto dk = b.undefined(dtype, all);
+  b.in({d_o, bq, bk, bv, bo, log_sum, start})
+      .out({KernelCase::kAbsent, dk, KernelCase::kAbsent})
+      .attributes(kTraining)
+      .run();
+  Values gradient = b.values(dk);
+  EXPECT_TRUE(std::isnan(gradient.back()));
+  gradient.resize(512 * 4);
+  EXPECT_TRUE(
+      std::none_of(gradient.begin(), gradient.end(), [](double x) { return std::isnan(x); }));
+  return gradient;
 }
 Values check_attention_backward_long(const std::string& isa, DType dtype) {
   (void)backward_case(isa, dtype, kLong, documents(kLong));

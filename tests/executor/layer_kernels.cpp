@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "core/dtype.h"
 #include "core/shape.h"
@@ -19,7 +20,7 @@ namespace {
 using program::Op;
 
 constexpr std::int64_t kRows = 7;
-constexpr std::int64_t kWidth = 37;
+constexpr std::int64_t kWidth = 36;
 constexpr double kEpsilon = 1e-5;
 
 Values joined(Values a, const Values& b) {
@@ -27,12 +28,14 @@ Values joined(Values a, const Values& b) {
   return a;
 }
 
-Values inverse_rms(const Values& x) {
+// `width` values are normed at once.
+Values inverse_rms(const Values& x, std::int64_t width) {
   Values inverse;
-  for (std::size_t r = 0; r < kRows; ++r) {
+  const auto count = static_cast<std::size_t>(width);
+  for (std::size_t at = 0; at < x.size(); at += count) {
     double sum = 0;
-    for (std::size_t i = 0; i < kWidth; ++i) sum += x[r * kWidth + i] * x[r * kWidth + i];
-    inverse.push_back(1 / std::sqrt(sum / kWidth + kEpsilon));
+    for (std::size_t i = at; i < at + count; ++i) sum += x[i] * x[i];
+    inverse.push_back(1 / std::sqrt(sum / static_cast<double>(width) + kEpsilon));
   }
   return inverse;
 }
@@ -40,99 +43,128 @@ Values inverse_rms(const Values& x) {
 Values normed(const Values& x, const Values& w, const Values& inverse) {
   Values y;
   for (std::size_t i = 0; i < x.size(); ++i)
-    y.push_back(x[i] * inverse[i / kWidth] * w[i % kWidth]);
+    y.push_back(x[i] * inverse[i / w.size()] * w[i % w.size()]);
   return y;
 }
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-// Weights of x's type, and f32 ones.
-template <class Check>
-Values with_both_weights(const std::string& isa, DType dtype, const Check& check) {
-  return joined(check(isa, dtype, dtype), check(isa, dtype, DType::kF32));
-}
+}  // namespace
 
-Values norm(const std::string& isa, DType dtype, DType w_dtype) {
+namespace {
+
+// A weight as wide as a row or as a head, what it is added to, and whether it has x's type or f32.
+struct NormShape {
+  std::int64_t width;
+  double offset;
+  bool in_f32;
+  [[nodiscard]] DType dtype(DType of_x) const { return in_f32 ? DType::kF32 : of_x; }
+  [[nodiscard]] program::NormAttributes attributes() const { return {kEpsilon, offset}; }
+  [[nodiscard]] Values factors(Values w) const {
+    for (double& value : w) value += offset;
+    return w;
+  }
+};
+constexpr NormShape kNorms[] = {{kWidth, 0, false},
+                                {kWidth, 0, true},
+                                {kWidth / 3, 0, false},
+                                {kWidth / 3, 0, true},
+                                {kWidth, 1, false}};
+
+Values norm_forward(const std::string& isa, DType dtype, const NormShape& norm) {
+  const std::int64_t width = norm.width;
   KernelCase c(Op::kRmsNorm, isa);
   const auto x = c.random(dtype, {kRows, kWidth}, kWidth + 5);
-  const auto w = c.random(w_dtype, {kWidth});
+  const auto w = c.random(norm.dtype(dtype), {width});
   const auto y = c.undefined(dtype, {kRows, kWidth}, kWidth + 3);
-  const auto inverse = c.undefined(DType::kF32, {kRows});
-  const Values want = inverse_rms(c.values(x));
-  const Values want_y = normed(c.values(x), c.values(w), want);
-  c.in({x, w}).out({y, inverse}).attributes(program::NormAttributes{kEpsilon}).run();
+  const auto inverse = c.undefined(DType::kF32, {kRows * (kWidth / width)});
+  const Values want = inverse_rms(c.values(x), width);
+  const Values want_y = normed(c.values(x), norm.factors(c.values(w)), want);
+  c.in({x, w}).out({y, inverse}).attributes(norm.attributes()).run();
   expect_close(c.values(inverse), want, DType::kF32, "inv_rms");
   expect_close(c.values(y), want_y, dtype, "y");
   return joined(c.values(y), c.values(inverse));
 }
 
-Values norm_apply(const std::string& isa, DType dtype, DType w_dtype) {
+Values norm_apply(const std::string& isa, DType dtype, const NormShape& norm) {
+  const std::int64_t width = norm.width;
   KernelCase c(Op::kRmsNormApply, isa);
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(w_dtype, {kWidth});
-  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto w = c.random(norm.dtype(dtype), {width});
+  const auto inverse =
+      c.tensor(DType::kF32, {kRows * (kWidth / width)}, inverse_rms(c.values(x), width));
   const auto y = c.undefined(dtype, {kRows, kWidth});
-  c.in({x, w, inverse}).out({y}).run();
-  expect_close(c.values(y), normed(c.values(x), c.values(w), c.values(inverse)), dtype, "y");
+  c.in({x, w, inverse}).out({y}).attributes(norm.attributes()).run();
+  expect_close(c.values(y), normed(c.values(x), norm.factors(c.values(w)), c.values(inverse)),
+               dtype, "y");
   return c.values(y);
 }
 
 // dx in a place of its own and added to, or in dy's place.
-Values norm_backward_of_all(const std::string& isa, DType dtype, DType w_dtype, bool in_place) {
+Values norm_backward(const std::string& isa, DType dtype, const NormShape& norm, bool in_place) {
+  const std::int64_t width = norm.width;
   KernelCase c(Op::kRmsNormBackward, isa, /*threads=*/3);
   const auto dy = c.random(dtype, {kRows, kWidth});
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(w_dtype, {kWidth});
-  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto w = c.random(norm.dtype(dtype), {width});
+  const auto inverse =
+      c.tensor(DType::kF32, {kRows * (kWidth / width)}, inverse_rms(c.values(x), width));
   const auto dx = in_place ? dy : c.random(dtype, {kRows, kWidth});
-  const auto dw = c.random(DType::kF32, {kWidth});
+  const auto dw = c.random(DType::kF32, {width});
   const Values g = c.values(dy);
   const Values xs = c.values(x);
-  const Values ws = c.values(w);
+  const Values ws = norm.factors(c.values(w));
   const Values s = c.values(inverse);
   Values want_x = in_place ? Values(g.size(), 0.0) : c.values(dx);
-  Values want_w = in_place ? Values(kWidth, 0.0) : c.values(dw);
-  for (std::size_t r = 0; r < kRows; ++r) {
+  Values want_w = in_place ? Values(ws.size(), 0.0) : c.values(dw);
+  const std::size_t count = ws.size();
+  for (std::size_t p = 0; p < s.size(); ++p) {
     double dot = 0;
-    for (std::size_t i = 0; i < kWidth; ++i) dot += g[r * kWidth + i] * ws[i] * xs[r * kWidth + i];
-    for (std::size_t i = 0; i < kWidth; ++i) {
-      const std::size_t at = r * kWidth + i;
-      want_x[at] += s[r] * (g[at] * ws[i] - xs[at] * dot * s[r] * s[r] / kWidth);
-      want_w[i] += g[at] * xs[at] * s[r];
+    for (std::size_t i = 0; i < count; ++i) dot += g[p * count + i] * ws[i] * xs[p * count + i];
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = p * count + i;
+      const double along = dot * s[p] * s[p] / static_cast<double>(count);
+      want_x[at] += s[p] * (g[at] * ws[i] - xs[at] * along);
+      want_w[i] += g[at] * xs[at] * s[p];
     }
   }
-  c.in({dy, x, w, inverse}).out({dx, dw}).accumulate(in_place ? 0 : 0b11).run();
+  c.in({dy, x, w, inverse}).out({dx, dw}).accumulate(in_place ? 0 : 0b11);
+  c.attributes(norm.attributes()).run();
   expect_close(c.values(dx), want_x, dtype, "dx");
   expect_close(c.values(dw), want_w, DType::kF32, "dw", 2);
   return joined(c.values(dx), c.values(dw));
 }
 
-Values norm_backward(const std::string& isa, DType dtype, DType w_dtype) {
+}  // namespace
+
+Values check_rms_norm(const std::string& isa, DType dtype) {
+  Values all;
+  for (const NormShape& norm : kNorms) all = joined(std::move(all), norm_forward(isa, dtype, norm));
+  return all;
+}
+
+Values check_rms_norm_apply(const std::string& isa, DType dtype) {
+  Values all;
+  for (const NormShape& norm : kNorms) all = joined(std::move(all), norm_apply(isa, dtype, norm));
+  return all;
+}
+
+Values check_rms_norm_backward(const std::string& isa, DType dtype) {
   // Without a weight gradient it needs no scratch.
   KernelCase c(Op::kRmsNormBackward, isa);
   const auto dy = c.random(dtype, {kRows, kWidth});
   const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(w_dtype, {kWidth});
-  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x)));
+  const auto w = c.random(dtype, {kWidth});
+  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x), kWidth));
   const auto dx = c.undefined(dtype, {kRows, kWidth});
-  c.in({dy, x, w, inverse}).out({dx, KernelCase::kAbsent}).run();
-  const Values separate = norm_backward_of_all(isa, dtype, w_dtype, /*in_place=*/false);
-  return joined(joined(c.values(dx), separate),
-                norm_backward_of_all(isa, dtype, w_dtype, /*in_place=*/true));
-}
-
-}  // namespace
-
-Values check_rms_norm(const std::string& isa, DType dtype) {
-  return with_both_weights(isa, dtype, norm);
-}
-
-Values check_rms_norm_apply(const std::string& isa, DType dtype) {
-  return with_both_weights(isa, dtype, norm_apply);
-}
-
-Values check_rms_norm_backward(const std::string& isa, DType dtype) {
-  return with_both_weights(isa, dtype, norm_backward);
+  c.in({dy, x, w, inverse}).out({dx, KernelCase::kAbsent});
+  c.attributes(program::NormAttributes{kEpsilon}).run();
+  Values all = c.values(dx);
+  for (const NormShape& norm : kNorms) {
+    for (const bool in_place : {false, true})
+      all = joined(std::move(all), norm_backward(isa, dtype, norm, in_place));
+  }
+  return all;
 }
 
 Values check_rotate(const std::string& isa, DType dtype) {
@@ -170,8 +202,33 @@ Values check_rotate(const std::string& isa, DType dtype) {
   return rotated;
 }
 
-Values check_gated_silu(const std::string& isa, DType dtype) {
-  KernelCase c(Op::kGatedSilu, isa);
+namespace {
+
+struct Activation {
+  double (*value)(double x);
+  double (*slope)(double x);
+};
+
+const Activation kSilu{[](double x) { return x * sigmoid(x); },
+                       [](double x) {
+                         const double s = sigmoid(x);
+                         return s * (1 + x * (1 - s));
+                       }};
+
+// x / 2 * (1 + tanh(t)) with t = sqrt(2 / pi) * (x + 0.044715 x^3), as torch states it.
+double gelu_tanh(double x) {
+  return std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x));
+}
+const Activation kGelu{[](double x) { return x / 2 * (1 + gelu_tanh(x)); },
+                       [](double x) {
+                         const double t = gelu_tanh(x);
+                         const double inner =
+                             std::sqrt(2 / std::acos(-1.0)) * (1 + 3 * 0.044715 * x * x);
+                         return (1 + t) / 2 + x / 2 * (1 - t * t) * inner;
+                       }};
+
+Values gated_forward(Op op, const Activation& activation, const std::string& isa, DType dtype) {
+  KernelCase c(op, isa);
   Values wide = random_values(kRows * kWidth, 1);
   for (double& value : wide) value *= 12;
   wide[3] = 200;  // beyond the range of exp in f32
@@ -182,14 +239,14 @@ Values check_gated_silu(const std::string& isa, DType dtype) {
   const Values gs = c.values(g);
   const Values us = c.values(u);
   Values want;
-  for (std::size_t i = 0; i < gs.size(); ++i) want.push_back(gs[i] * sigmoid(gs[i]) * us[i]);
+  for (std::size_t i = 0; i < gs.size(); ++i) want.push_back(activation.value(gs[i]) * us[i]);
   c.in({g, u}).out({a}).run();
   expect_close(c.values(a), want, dtype, "a");
   return c.values(a);
 }
 
-Values check_gated_silu_backward(const std::string& isa, DType dtype) {
-  KernelCase c(Op::kGatedSiluBackward, isa);
+Values gated_backward(Op op, const Activation& activation, const std::string& isa, DType dtype) {
+  KernelCase c(op, isa);
   const auto da = c.random(dtype, {kRows, kWidth});
   Values wide = random_values(kRows * kWidth, 9);
   for (double& value : wide) value *= 8;
@@ -200,16 +257,30 @@ Values check_gated_silu_backward(const std::string& isa, DType dtype) {
   const Values y = c.values(u);
   Values a, dg, du;
   for (std::size_t i = 0; i < d.size(); ++i) {
-    const double s = sigmoid(x[i]);
-    a.push_back(x[i] * s * y[i]);
-    dg.push_back(d[i] * y[i] * s * (1 + x[i] * (1 - s)));
-    du.push_back(d[i] * x[i] * s);
+    a.push_back(activation.value(x[i]) * y[i]);
+    dg.push_back(d[i] * y[i] * activation.slope(x[i]));
+    du.push_back(d[i] * activation.value(x[i]));
   }
   c.update({da, g, u}).run();
   expect_close(c.values(da), a, dtype, "a");
   expect_close(c.values(g), dg, dtype, "dg");
   expect_close(c.values(u), du, dtype, "du");
   return joined(joined(c.values(da), c.values(g)), c.values(u));
+}
+
+}  // namespace
+
+Values check_gated_silu(const std::string& isa, DType dtype) {
+  return gated_forward(Op::kGatedSilu, kSilu, isa, dtype);
+}
+Values check_gated_silu_backward(const std::string& isa, DType dtype) {
+  return gated_backward(Op::kGatedSiluBackward, kSilu, isa, dtype);
+}
+Values check_gated_gelu(const std::string& isa, DType dtype) {
+  return gated_forward(Op::kGatedGelu, kGelu, isa, dtype);
+}
+Values check_gated_gelu_backward(const std::string& isa, DType dtype) {
+  return gated_backward(Op::kGatedGeluBackward, kGelu, isa, dtype);
 }
 
 Values check_elementwise(const std::string& isa, DType dtype) {

@@ -69,6 +69,16 @@ constexpr std::int64_t kVocabulary = 53;
 }  // namespace
 
 Values check_embed(const std::string& isa, DType dtype) {
+  KernelCase scaled(Op::kEmbed, isa);
+  const auto all_ids = scaled.tensor(DType::kI32, {2}, {1, 0});
+  const auto small = scaled.random(dtype, {2, kHidden});
+  const auto doubled = scaled.undefined(dtype, {2, kHidden});
+  scaled.in({all_ids, small}).out({doubled}).attributes(program::EmbedAttributes{2}).run();
+  Values twice = scaled.values(small);
+  std::rotate(twice.begin(), twice.begin() + kHidden, twice.end());
+  for (double& value : twice) value *= 2;
+  EXPECT_EQ(scaled.values(doubled), twice);
+
   KernelCase c(Op::kEmbed, isa);
   const Values ids = {0, 52, 7, 7, 1};
   const auto id = c.tensor(DType::kI32, {5}, ids);
@@ -94,6 +104,7 @@ Values check_embed_backward(const std::string& isa, DType dtype) {
   });
   Values all;
   for (const bool accumulate : {false, true}) {
+    const double scale = accumulate ? 4 : 1;
     for (const DType gradient : {dtype, DType::kF32}) {
       KernelCase c(Op::kEmbedBackward, isa, /*threads=*/3);
       const auto dx = c.random(dtype, {kTokens, kHidden});
@@ -105,8 +116,9 @@ Values check_embed_backward(const std::string& isa, DType dtype) {
       const Values d = c.values(dx);
       for (std::size_t t = 0; t < ids.size(); ++t) {
         for (std::size_t i = 0; i < kHidden; ++i)
-          want[static_cast<std::size_t>(ids[t]) * kHidden + i] += d[t * kHidden + i];
+          want[static_cast<std::size_t>(ids[t]) * kHidden + i] += scale * d[t * kHidden + i];
       }
+      if (accumulate) c.attributes(program::EmbedAttributes{scale});
       c.in({dx, id, sorted}).out({table}).accumulate(accumulate ? 1 : 0).run();
       expect_close(c.values(table), want, gradient, "d table");
       all = joined(all, c.values(table));
@@ -201,10 +213,16 @@ struct Loss {
   double sum = 0;
   Values gradient;
 };
-Loss loss_of(const Values& h, const Values& w, double target_tokens) {
+Loss loss_of(const Values& h, const Values& w, double target_tokens, double cap = 0) {
   Loss loss;
-  const Values logits =
+  Values logits =
       product(kTokens, kVocabulary, kHidden, plain(h, kHidden), transposed(w, kHidden), 1);
+  Values slopes(logits.size(), 1.0);
+  for (std::size_t i = 0; cap > 0 && i < logits.size(); ++i) {
+    const double share = std::tanh(logits[i] / cap);
+    logits[i] = cap * share;
+    slopes[i] = 1 - share * share;
+  }
   for (std::size_t t = 0; t < kTokens; ++t) {
     double total = 0;
     for (std::size_t i = 0; i < kVocabulary; ++i) total += std::exp(logits[t * kVocabulary + i]);
@@ -214,7 +232,8 @@ Loss loss_of(const Values& h, const Values& w, double target_tokens) {
     for (std::size_t i = 0; i < kVocabulary; ++i) {
       const double probability = std::exp(logits[t * kVocabulary + i]) / total;
       const double one = static_cast<double>(i) == kTargets[t] ? 1 : 0;
-      loss.gradient.push_back(counts ? (probability - one) / target_tokens : 0);
+      const double slope = slopes[t * kVocabulary + i];
+      loss.gradient.push_back(counts ? (probability - one) / target_tokens * slope : 0);
     }
   }
   return loss;
@@ -224,7 +243,8 @@ Loss loss_of(const Values& h, const Values& w, double target_tokens) {
 
 Values check_linear_cross_entropy(const std::string& isa, DType dtype) {
   Values all;
-  for (const std::int64_t chunk : {std::int64_t{4}, kTokens}) {
+  for (const auto& [chunk, cap] :
+       {std::pair{std::int64_t{4}, 0.0}, std::pair{kTokens, 0.0}, std::pair{kTokens, 1.5}}) {
     KernelCase c(Op::kLinearCrossEntropy, isa);
     const auto w = c.random(dtype, {kVocabulary, kHidden});
     const auto targets = c.tensor(DType::kI32, {kTokens}, kTargets);
@@ -234,14 +254,14 @@ Values check_linear_cross_entropy(const std::string& isa, DType dtype) {
     const auto sum = c.tensor(DType::kF64, {1}, {1.5});
     const Values hs = c.values(h);
     const Values ws = c.values(w);
-    const Loss loss = loss_of(hs, ws, 10);
+    const Loss loss = loss_of(hs, ws, 10, cap);
     Values want_w = product(kVocabulary, kHidden, kTokens, transposed(loss.gradient, kVocabulary),
                             plain(hs, kHidden), 1);
     add_to(want_w, c.values(dw));
     const Values want_h = product(kTokens, kHidden, kVocabulary, plain(loss.gradient, kVocabulary),
                                   plain(ws, kHidden), 1);
     c.in({w, targets}).out({logits, dw}).update({h, sum}).accumulate(0b10);
-    c.attributes(program::LossAttributes{chunk}).scalar(Scalar::kTargetTokens, 10).run();
+    c.attributes(program::LossAttributes{chunk, cap}).scalar(Scalar::kTargetTokens, 10).run();
     // In bf16 the logits and their gradients are rounded in between.
     expect_close(c.values(sum), {1.5 + loss.sum}, dtype, "loss", dtype == DType::kBf16 ? 0.5 : 1);
     expect_close(c.values(h), want_h, dtype, "dh", 4);
@@ -259,8 +279,12 @@ Values check_linear_loss(const std::string& isa, DType dtype) {
   const auto logits = c.undefined(dtype, {4, kVocabulary});
   const auto sum = c.tensor(DType::kF64, {1}, {0.25});
   const Values before = c.values(h);
-  c.in({h, w, targets}).out({logits}).update({sum}).attributes(program::LossAttributes{4}).run();
-  expect_close(c.values(sum), {0.25 + loss_of(before, c.values(w), 1).sum}, dtype, "loss");
+  c.in({h, w, targets})
+      .out({logits})
+      .update({sum})
+      .attributes(program::LossAttributes{4, 2.5})
+      .run();
+  expect_close(c.values(sum), {0.25 + loss_of(before, c.values(w), 1, 2.5).sum}, dtype, "loss");
   EXPECT_EQ(c.values(h), before);
   return c.values(sum);
 }
@@ -356,7 +380,7 @@ Chances chances_of(const Values& logits, double temperature, std::size_t top_k, 
 }
 
 Values draws(const std::string& isa, DType dtype, const Values& logits, std::int64_t count,
-             const std::map<Scalar, double>& scalars) {
+             const std::map<Scalar, double>& scalars, double cap) {
   KernelCase c(Op::kNextToken, isa);
   Values all;
   Values row_ids(static_cast<std::size_t>(count));
@@ -366,35 +390,39 @@ Values draws(const std::string& isa, DType dtype, const Values& logits, std::int
   const auto rows = c.tensor(DType::kI32, {count}, row_ids);
   const auto ids = c.undefined(DType::kI32, {count});
   for (const auto& [scalar, value] : scalars) c.scalar(scalar, value);
-  c.in({scores, rows}).out({ids}).run();
+  c.in({scores, rows}).out({ids}).attributes(program::NextTokenAttributes{cap}).run();
   return c.values(ids);
 }
 
 void expect_draws(const std::string& isa, DType dtype, double temperature, std::size_t top_k,
-                  double top_p) {
+                  double top_p, double cap = 0) {
   constexpr std::int64_t kDraws = 4000;
   const Values logits = {0.5, 2, -1, 1.5, 0, 1.75, -3, 0.25};
+  Values capped = logits;
+  if (cap > 0) {
+    for (double& logit : capped) logit = cap * std::tanh(logit / cap);
+  }
   std::map<Scalar, double> scalars = {{Scalar::kTemperature, temperature},
                                       {Scalar::kTopK, static_cast<double>(top_k)},
                                       {Scalar::kTopP, top_p},
                                       {Scalar::kSeed, 3},
                                       {Scalar::kStep, 5}};
-  const Values drawn = draws(isa, dtype, logits, kDraws, scalars);
+  const Values drawn = draws(isa, dtype, logits, kDraws, scalars, cap);
   std::map<std::int64_t, int> counts;
   for (const double id : drawn) ++counts[static_cast<std::int64_t>(id)];
-  const Chances chances = chances_of(logits, temperature, top_k, top_p);
+  const Chances chances = chances_of(capped, temperature, top_k, top_p);
   for (const auto& [id, count] : counts) EXPECT_TRUE(chances.contains(id)) << "token " << id;
   for (const auto& [id, chance] : chances) {
     const double deviation = std::sqrt(kDraws * chance * (1 - chance));
     EXPECT_NEAR(counts[id], kDraws * chance, 4 * deviation + 1) << "token " << id;
   }
   if (chances.size() == 1) return;
-  EXPECT_EQ(draws(isa, dtype, logits, kDraws, scalars), drawn);
+  EXPECT_EQ(draws(isa, dtype, logits, kDraws, scalars, cap), drawn);
   scalars[Scalar::kStep] = 6;
-  EXPECT_NE(draws(isa, dtype, logits, kDraws, scalars), drawn);
+  EXPECT_NE(draws(isa, dtype, logits, kDraws, scalars, cap), drawn);
   scalars[Scalar::kSeed] = 4;
   scalars[Scalar::kStep] = 5;
-  EXPECT_NE(draws(isa, dtype, logits, kDraws, scalars), drawn);
+  EXPECT_NE(draws(isa, dtype, logits, kDraws, scalars, cap), drawn);
 }
 
 void check_next_token(const std::string& isa, DType dtype) {
@@ -406,7 +434,7 @@ void check_next_token(const std::string& isa, DType dtype) {
   const auto logits = likeliest.tensor(dtype, {2, 5}, scores);
   const auto rows = likeliest.tensor(DType::kI32, {2}, {0, 1});
   const auto ids = likeliest.undefined(DType::kI32, {2});
-  likeliest.in({logits, rows}).out({ids}).run();
+  likeliest.in({logits, rows}).out({ids}).attributes(program::NextTokenAttributes{}).run();
   EXPECT_EQ(likeliest.values(ids), (Values{2, 3}));
   expect_draws(isa, dtype, 1, 0, 1);
   expect_draws(isa, dtype, 0.5, 0, 1);
@@ -414,6 +442,7 @@ void check_next_token(const std::string& isa, DType dtype) {
   expect_draws(isa, dtype, 1, 0, 0.8);
   expect_draws(isa, dtype, 2, 5, 0.6);
   expect_draws(isa, dtype, 1, 1, 0.1);
+  expect_draws(isa, dtype, 1, 0, 1, /*cap=*/1);
 }
 
 }  // namespace
@@ -425,7 +454,7 @@ Values check_generation(const std::string& isa, DType dtype) {
   const program::AttentionAttributes a{
       .rows = 2, .sequence = 3, .heads = 2, .kv_heads = 1, .head_size = 4, .cache = 8};
   KernelCase append(Op::kAppendCache, isa);
-  const auto values = append.random(dtype, {2 * 3, 4});
+  const auto values = append.random(dtype, {2 * 3, 4}, /*row_stride=*/9);
   const auto cache = append.random(dtype, {2 * 8, 4});
   Values want = append.values(cache);
   const Values fresh = append.values(values);

@@ -45,7 +45,7 @@ AdapterConfig toy_adapter(std::vector<std::string> targets) {
 
 void put_adapter(const std::string& folder, const AdapterConfig& config, const ModelConfig& model,
                  DType dtype = DType::kF32) {
-  put(folder + "/adapter_config.json", render_adapter_config(config));
+  put(folder + "/adapter_config.json", render_adapter_config(config, Family::kLlama));
   put_safetensors(folder + "/adapter_model.safetensors", adapter_specs(config, model, dtype));
 }
 
@@ -64,14 +64,14 @@ TEST(AdapterConfig, SurvivesTheWayThroughItsFile) {
   for (const AdapterConfig& config :
        {AdapterConfig{"base", 16, 32, 0.05, false, {"q_proj", "v_proj"}},
         AdapterConfig{"", 8, 12.5, 0, true, {"model.layers.0.self_attn.q_proj"}}}) {
-    const auto back = read_adapter_config(render_adapter_config(config), "a.json");
+    const auto back = read_adapter_config(render_adapter_config(config, Family::kLlama), "a.json");
     ASSERT_EQ(error_text(back), "ok");
     EXPECT_EQ(*back, config);
   }
 }
 
 TEST(AdapterConfig, WritesKeysThatOldVersionsKnow) {
-  EXPECT_EQ(render_adapter_config(toy_adapter({"all-linear"})), R"({
+  EXPECT_EQ(render_adapter_config(toy_adapter({"all-linear"}), Family::kLlama), R"({
   "base_model_name_or_path": "toy",
   "bias": "none",
   "fan_in_fan_out": false,

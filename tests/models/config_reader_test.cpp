@@ -114,6 +114,128 @@ TEST(ReadConfig, WithoutOriginalPositionsLlama3TakesTheModels) {
   EXPECT_EQ(config.rope_original_positions, config.positions);
 }
 
+TEST(ReadConfig, MistralSeesAWindowUnlessItSaysNull) {
+  const std::string defaults = R"({"model_type": "mistral"})";
+  EXPECT_EQ(read_ok(defaults).window, 4096);
+  EXPECT_EQ(read_ok(defaults).kv_heads, 8);
+  EXPECT_EQ(count_parameters(read_ok(defaults)), /*Mistral 7B*/ 7241732096);
+  EXPECT_EQ(read_ok(R"({"model_type": "mistral", "sliding_window": null})").window, 0);
+  EXPECT_EQ(read_ok(R"({"model_type": "mistral", "sliding_window": 7})").window, 7);
+  EXPECT_EQ(
+      error_text(read_config(R"({"model_type": "mistral", "sliding_window": 0})", "config.json")),
+      "config.json#/sliding_window: got 0, expected 1..16777216 tokens");
+}
+
+TEST(ReadConfig, Qwen3HasHeadsOfTheirOwnSizeAndANormForThem) {
+  const ModelConfig config = read_ok(R"({"model_type": "qwen3", "num_attention_heads": 64})");
+  EXPECT_EQ(config.head_size, 128);
+  EXPECT_FALSE(config.attention_bias);
+  std::vector<std::string> norms;
+  for (const Weight& weight : make_blueprint(config).layer) {
+    if (weight.kind == WeightKind::kNorm && weight.shape == Shape{128})
+      norms.push_back(weight.name);
+  }
+  EXPECT_EQ(norms,
+            (std::vector<std::string>{"self_attn.q_norm.weight", "self_attn.k_norm.weight"}));
+}
+
+TEST(ReadConfig, Phi3KeepsItsLinearsFused) {
+  const ModelConfig config = read_ok(R"({"model_type": "phi3"})");
+  EXPECT_EQ(config.window, 0);
+  EXPECT_EQ(config.head_size, /*hidden / heads=*/3072 / 32);
+  std::vector<std::string> matrices;
+  for (const Weight& weight : make_blueprint(config).layer) {
+    if (weight.kind == WeightKind::kMatrix) matrices.push_back(weight.name + weight.shape.text());
+  }
+  EXPECT_EQ(matrices,
+            (std::vector<std::string>{
+                "self_attn.qkv_proj.weight[9216, 3072]", "self_attn.o_proj.weight[3072, 3072]",
+                "mlp.gate_up_proj.weight[16384, 3072]", "mlp.down_proj.weight[3072, 8192]"}));
+  EXPECT_EQ(
+      error_text(read_config(
+          R"({"model_type": "phi3", "rope_scaling": {"type": "longrope", "factor": 2}})",
+          "config.json")),
+      "config.json#/rope_scaling/type: rotary scaling \"longrope\" is not built yet: expected "
+      "default, linear or llama3; without scaling the model works up to its positions of "
+      "pre-training");
+  EXPECT_EQ(
+      error_text(read_config(R"({"model_type": "phi3", "resid_pdrop": 0.1})", "config.json")),
+      "config.json#/resid_pdrop: got 0.1, expected 0.0: dropout on the residual stream is not "
+      "built yet");
+}
+
+TEST(ReadConfig, Gemma2HasCapsAndAWindowInEverySecondLayer) {
+  const ModelConfig config = read_ok(R"({"model_type": "gemma2"})");
+  EXPECT_EQ(config.window, 4096);
+  EXPECT_TRUE(config.has_window(0));
+  EXPECT_FALSE(config.has_window(1));
+  EXPECT_TRUE(config.has_window(2));
+  EXPECT_EQ(config.attention_cap, 50);
+  EXPECT_EQ(config.logit_cap, 30);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(read_ok(R"({"model_type": "gemma2", "attn_logit_softcapping": null})").attention_cap,
+            0);
+  EXPECT_EQ(error_text(read_config(
+                R"({"model_type": "gemma2", "use_bidirectional_attention": true})", "c.json")),
+            "c.json#/use_bidirectional_attention: got true, expected false: ftplan trains causal "
+            "language models");
+}
+
+std::string qwen2_with(const std::string& keys) {
+  return R"({"model_type": "qwen2", "num_hidden_layers": 4, "sliding_window": 7, )" + keys + "}";
+}
+
+TEST(ReadConfig, Qwen2HasBiasesAndAWindowOnlyWhereItIsUsed) {
+  EXPECT_TRUE(read_ok(R"({"model_type": "qwen2"})").attention_bias);
+  EXPECT_EQ(read_ok(R"({"model_type": "qwen2"})").window, 0);
+  EXPECT_EQ(read_ok(qwen2_with(R"("use_sliding_window": false)")).window, 0);
+  EXPECT_EQ(read_ok(qwen2_with(R"("use_sliding_window": true)")).window, 0);  // from layer 28 on
+  const ModelConfig config =
+      read_ok(qwen2_with(R"("use_sliding_window": true, "max_window_layers": 2)"));
+  EXPECT_FALSE(config.has_window(1));
+  EXPECT_TRUE(config.has_window(2));
+  EXPECT_TRUE(config.has_window(3));
+}
+
+TEST(ReadConfig, TypesOfLayersSayWhichHaveTheWindow) {
+  const std::string full = "\"full_attention\"";
+  const std::string slides = "\"sliding_attention\"";
+  const auto read = [&](const std::string& types) {
+    return read_config(qwen2_with(R"("use_sliding_window": true, "layer_types": [)" + types + "]"),
+                       "config.json");
+  };
+  const auto config = read(full + "," + slides + "," + full + "," + slides);
+  ASSERT_EQ(error_text(config), "ok");
+  EXPECT_EQ(config->window_first, 1);
+  EXPECT_EQ(config->window_every, 2);
+  EXPECT_EQ(read(full + "," + full + "," + full + "," + full)->window, 0);
+  EXPECT_EQ(error_text(read(slides + "," + slides + "," + full + "," + slides)),
+            "config.json#/layer_types: windows in layers that are not equally far apart are not "
+            "built yet");
+  EXPECT_EQ(error_text(read(full)),
+            "config.json#/layer_types: got 1 words, expected one for each of 4 layers");
+  EXPECT_EQ(error_text(read(full + "," + full + "," + full + ",\"chunked_attention\"")),
+            "config.json#/layer_types/3: \"chunked_attention\" is not built yet: expected "
+            "sliding_attention or full_attention");
+  EXPECT_EQ(error_text(read_config(qwen2_with(R"("layer_types": ["full_attention",
+            "full_attention", "full_attention", "sliding_attention"])"),
+                                   "config.json")),
+            "config.json#/layer_types: has layers with sliding_attention, but there is no "
+            "sliding_window");
+}
+
+TEST(ReadConfig, KeysOfOtherFamiliesAreIgnored) {
+  EXPECT_EQ(read_ok(with("sliding_window", "5")), toy_model());
+  EXPECT_FALSE(read_ok(R"({"model_type": "mistral", "attention_bias": true})").attention_bias);
+}
+
+TEST(ReadConfig, ArchitecturesAreThoseOfTheFamily) {
+  EXPECT_EQ(error_text(read_config(
+                R"({"model_type": "mistral", "architectures": ["LlamaForCausalLM"]})", "c.json")),
+            "c.json#/architectures: \"LlamaForCausalLM\" is not built yet: ftplan trains language "
+            "models (MistralForCausalLM)");
+}
+
 struct Refused {
   const char* key;
   const char* value;
@@ -161,10 +283,10 @@ INSTANTIATE_TEST_SUITE_P(
                 "config.json#/architectures: \"LlamaForSequenceClassification\" is not built yet: "
                 "ftplan "
                 "trains language models (LlamaForCausalLM)"},
-        Refused{
-            "model_type", "\"mistral\"",
-            "config.json#/model_type: \"mistral\" is not built yet: ftplan knows the Llama family "
-            "(model_type \"llama\": Llama 1 to 3, TinyLlama and others of their shape)"},
+        Refused{"model_type", "\"bert\"",
+                "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
+                "qwen2, qwen3, phi3, "
+                "gemma2"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -227,7 +349,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "\"llama\"");
+            "llama, mistral, qwen2, qwen3, phi3, gemma2");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

@@ -32,7 +32,7 @@ AdapterConfig toy_adapter() {
 }
 
 void put_adapter(const std::string& folder, const AdapterConfig& config) {
-  put(folder + "/adapter_config.json", render_adapter_config(config));
+  put(folder + "/adapter_config.json", render_adapter_config(config, Family::kLlama));
   put_safetensors(folder + "/adapter_model.safetensors",
                   adapter_specs(config, toy_model(), DType::kF32));
 }

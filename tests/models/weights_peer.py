@@ -6,15 +6,40 @@ import random
 from peers import ToolError, equal, folder, run, tool
 
 import torch
-from transformers import AutoConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+# What only some families have, as members of ModelConfig.
+OF_FAMILY = {
+    "llama": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": c.mlp_bias, "window": 0},
+    "mistral": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
+    "qwen2": lambda c: {"attention_bias": True, "mlp_bias": False},
+    "qwen3": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False},
+    "phi3": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
+    "gemma2": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False, "query_scale": c.query_pre_attn_scalar,
+                         "attention_cap": c.attn_logit_softcapping or 0, "logit_cap": c.final_logit_softcapping or 0},
+}
+# The same as keys of config.json, at random.
+KEYS_OF_FAMILY = {
+    "llama": lambda rng: {"attention_bias": rng.random() < 0.5, "mlp_bias": rng.random() < 0.5, "pretraining_tp": 1},
+    "mistral": lambda rng: {"sliding_window": rng.choice([None, 7, 64])},
+    "qwen2": lambda rng: {"use_sliding_window": rng.random() < 0.5, "sliding_window": rng.choice([7, 64]),
+                          "max_window_layers": rng.choice([0, 1, 2, 28])},
+    "qwen3": lambda rng: {"attention_bias": rng.random() < 0.5, "use_sliding_window": rng.random() < 0.5,
+                          "max_window_layers": rng.choice([0, 1, 28])},
+    "phi3": lambda rng: {"sliding_window": rng.choice([None, 7, 64]), "resid_pdrop": 0.0},
+    "gemma2": lambda rng: {"attention_bias": rng.random() < 0.5, "sliding_window": rng.choice([7, 64]),
+                           "query_pre_attn_scalar": rng.choice([1, 144]),
+                           "attn_logit_softcapping": rng.choice([None, 50.0]),
+                           "final_logit_softcapping": rng.choice([None, 30.0])},
+}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3", "gemma2": "Gemma2"}
 ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
 
 
 def compare_weights(ours, config, what):
     with torch.device("meta"):
-        model = LlamaForCausalLM(config)
+        model = AutoModelForCausalLM.from_config(config)
     theirs = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
     equal(ours["weights"], theirs, f"{what}: weights")
     equal(ours["parameters"], model.num_parameters(), f"{what}: parameters")
@@ -28,18 +53,17 @@ def compare_config(ours, config, what):
     rope = config.rope_parameters
     eos = config.eos_token_id
     expected = {
+        "family": config.model_type,
         "vocabulary": config.vocab_size,
         "hidden": config.hidden_size,
         "intermediate": config.intermediate_size,
         "layers": config.num_hidden_layers,
         "heads": config.num_attention_heads,
         "kv_heads": config.num_key_value_heads,
-        "head_size": config.head_dim,
+        "head_size": getattr(config, "head_dim", config.hidden_size // config.num_attention_heads),
         "positions": config.max_position_embeddings,
         "norm_epsilon": config.rms_norm_eps,
         "tied_embeddings": config.tie_word_embeddings,
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.mlp_bias,
         "rope_theta": rope["rope_theta"],
         "rope_scaling": ROPE[rope["rope_type"]],
         "bos_token": -1 if config.bos_token_id is None else config.bos_token_id,
@@ -52,16 +76,23 @@ def compare_config(ours, config, what):
         expected["rope_low_frequency_factor"] = rope["low_freq_factor"]
         expected["rope_high_frequency_factor"] = rope["high_freq_factor"]
         expected["rope_original_positions"] = rope["original_max_position_embeddings"]
+    expected |= OF_FAMILY[config.model_type](config)
+    types = getattr(config, "layer_types", None)
+    if types:
+        c = ours["config"]
+        windows = [c["window"] if l >= c["window_first"] and (l - c["window_first"]) % c["window_every"] == 0 else 0
+                   for l in range(c["layers"])]
+        equal(windows, [config.sliding_window if t == "sliding_attention" else 0 for t in types], f"{what}: windows")
     for key, value in expected.items():
         equal(ours["config"][key], value, f"{what}: {key}")
 
 
-def random_rope(rng):
+def random_rope(rng, kinds):
     """Keys of config.json in the old form, the new form, or none."""
     keys = {}
     if rng.random() < 0.5:
         keys["rope_theta"] = rng.choice([10000, 10000.0, 500000.0])
-    kind = rng.choice([None, "default", "linear", "llama3"])
+    kind = rng.choice([None, *kinds])
     if kind is None:
         if rng.random() < 0.5:
             keys["rope_scaling"] = None
@@ -81,29 +112,31 @@ def random_rope(rng):
     return keys
 
 
-def random_config(rng):
+def random_config(rng, family):
     heads = rng.choice([1, 2, 4, 6, 8])
     head_dim = rng.choice([2, 4, 8])
-    config = {"model_type": "llama", "hidden_size": heads * head_dim, "num_attention_heads": heads,
+    config = {"model_type": family, "hidden_size": heads * head_dim, "num_attention_heads": heads,
               "intermediate_size": rng.randint(1, 40), "num_hidden_layers": rng.randint(1, 4),
               "vocab_size": rng.randint(10, 90), "max_position_embeddings": 128}
     optional = {
-        "architectures": rng.choice([["LlamaForCausalLM"], None]),
+        "architectures": rng.choice([[CLASSES[family] + "ForCausalLM"], None]),
         "num_key_value_heads": rng.choice([d for d in range(1, heads + 1) if heads % d == 0] + [None]),
-        "head_dim": rng.choice([2, 6, 16, None]),
+        "head_dim": rng.choice([2, 6, 16] + [None] * (family in ("llama", "mistral"))),
         "rms_norm_eps": rng.choice([1e-5, 1e-6]),
         "tie_word_embeddings": rng.random() < 0.5,
-        "attention_bias": rng.random() < 0.5,
-        "mlp_bias": rng.random() < 0.5,
         "hidden_act": "silu",
-        "pretraining_tp": 1,
+        **KEYS_OF_FAMILY[family](rng),
         rng.choice(["torch_dtype", "dtype"]): rng.choice(["float32", "bfloat16", "float16", None]),
         "bos_token_id": rng.choice([1, 5, None]),
         "eos_token_id": rng.choice([2, [3, 4], None]),
         "use_cache": False,
     }
     config.update({key: value for key, value in optional.items() if rng.random() < 0.6})
-    config.update(random_rope(rng))
+    if family != "llama":  # only there the default divides every number of heads
+        config["num_key_value_heads"] = optional["num_key_value_heads"] or heads
+    config.update(random_rope(rng, ROPE if family != "phi3" else ["default"]))
+    if family in ("phi3", "gemma2"):
+        config["pad_token_id"] = 0  # of which it makes an embedding
     return config
 
 
@@ -118,8 +151,9 @@ def presets_are_the_models_of_transformers():
 
 
 def random_configs_are_read_as_transformers_reads_them():
-    for seed in range(120):
-        config = random_config(random.Random(seed))
+    families = list(CLASSES)
+    for seed in range(60 * len(families)):
+        config = random_config(random.Random(seed), families[seed % len(families)])
         what = f"seed {seed} {config}"
         with folder() as path:
             with open(f"{path}/config.json", "w", encoding="utf-8") as file:
@@ -131,10 +165,11 @@ def random_configs_are_read_as_transformers_reads_them():
 
 
 def what_transformers_writes_is_read():
-    for seed in range(20):
+    families = list(CLASSES)
+    for seed in range(10 * len(families)):
         with folder() as path:
             with open(f"{path}/config.json", "w", encoding="utf-8") as file:
-                json.dump(random_config(random.Random(seed)), file)
+                json.dump(random_config(random.Random(seed), families[seed % len(families)]), file)
             theirs = AutoConfig.from_pretrained(path)
             theirs.save_pretrained(path)
             compare_config(tool("model", path), theirs, f"saved again, seed {seed}")

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "core/check.h"
 #include "executor/call.h"
@@ -30,6 +32,17 @@ void change_ops(program::StepProgram& program, program::Op op, F f) {
   for (program::Instruction& instruction : program.instructions) {
     if (instruction.op == op) f(instruction);
   }
+}
+
+// Norms of heads, those of queries and of keys by turns.
+std::vector<program::Instruction*> head_norms(program::StepProgram& program) {
+  std::vector<program::Instruction*> found;
+  change_ops(program, program::Op::kRmsNorm, [&](program::Instruction& i) {
+    const bool whole =
+        program.tensor(i.in[1]).shape.elements() == program.tensor(i.in[0]).shape.width();
+    if (!whole) found.push_back(&i);
+  });
+  return found;
 }
 
 // In the order of kBatch's outputs.
@@ -74,6 +87,35 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   if (name == "no clipping") change<ClipAttributes>(program, [](auto& a) { a.limit = 0; });
   if (name == "rotation not undone")
     change<RotateAttributes>(program, [](auto& a) { a.inverse = false; });
+  if (name == "window off by one")
+    change<AttentionAttributes>(program, [](auto& a) { a.window += a.window > 0 ? 1 : 0; });
+  if (name == "window in every layer")
+    change<AttentionAttributes>(program, [](auto& a) { a.window_first = 0, a.window_every = 1; });
+  if (name == "attention cap missing")
+    change<AttentionAttributes>(program, [](auto& a) { a.cap = 0; });
+  if (name == "scores scaled by head size")
+    change<AttentionAttributes>(program, [](auto& a) { a.scale = 0; });
+  if (name == "logit cap missing") change<LossAttributes>(program, [](auto& a) { a.cap = 0; });
+  if (name == "norm without one") change<NormAttributes>(program, [](auto& a) { a.offset = 0; });
+  if (name == "embedding unscaled") change<EmbedAttributes>(program, [](auto& a) { a.scale = 1; });
+  if (name == "biases lost") {
+    change_ops(program, Op::kLinear, [](Instruction& i) { i.in[2] = {}; });
+  }
+  if (name == "parts in another order") {
+    change_ops(program, Op::kAttention, [](Instruction& i) { std::swap(i.in[1], i.in[2]); });
+  }
+  if (name == "gate and up swapped") {
+    change_ops(program, Op::kGatedSilu, [](Instruction& i) { std::swap(i.in[0], i.in[1]); });
+  }
+  if (name == "head norms lost") {
+    for (Instruction* norm : head_norms(program)) norm->op = Op::kCopy;
+  }
+  if (name == "head norms swapped") {
+    const auto norms = head_norms(program);
+    for (std::size_t i = 0; i + 1 < norms.size(); i += 2)
+      std::swap(norms[i]->in[1], norms[i + 1]->in[1]);
+  }
+  if (name == "no window") change<AttentionAttributes>(program, [](auto& a) { a.window = 0; });
   if (name == "residual gradient lost") {
     change_ops(program, Op::kRmsNormBackward,
                [](Instruction& i) { i.accumulate &= static_cast<std::uint8_t>(~1U); });

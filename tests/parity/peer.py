@@ -14,15 +14,32 @@ warnings.filterwarnings("ignore")
 import torch
 import torch.nn.functional as functional
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
+# By family, what its tiny models have beside what all have. Windows are shorter than most rows.
+FAMILIES = {
+    "llama": {},
+    "mistral": {"sliding_window": 8},
+    "qwen2": {},
+    "qwen3": {"head_dim": 24},
+    "phi3": {"sliding_window": 8, "pad_token_id": 0},
+    # Caps so low that they matter, and a scale that is not that of the head.
+    "gemma2": {"sliding_window": 8, "pad_token_id": 0, "head_dim": 24, "query_pre_attn_scalar": 10,
+               "attn_logit_softcapping": 1.5, "final_logit_softcapping": 4.0},
+}
+# Only this implementation of transformers knows soft caps.
+ATTENTION = {"gemma2": "eager"}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+FUSED_TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 
 
 @dataclass
 class Setting:
     """One comparison. Everything that both trainers must agree on."""
 
+    family: str = "llama"
+    changes: dict = field(default_factory=dict)
     method: str = "full"
     precision: str = "fp32"
     checkpointing: str = "none"
@@ -36,7 +53,7 @@ class Setting:
     tied: bool = False
     bias: bool = False
     scaling: dict | None = None
-    targets: list = field(default_factory=lambda: list(TARGETS))
+    targets: list | None = None
     rank: int = 4
     alpha: float = 8.0
     rslora: bool = False
@@ -52,15 +69,23 @@ class Setting:
     native_bf16: bool = False
     seed: int = 0
 
+    def __post_init__(self):
+        if self.targets is None:
+            self.targets = list(FUSED_TARGETS if self.family == "phi3" else TARGETS)
+
 
 def config_of(s):
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     if s.scaling:
         rope = dict(s.scaling)
-    return LlamaConfig(hidden_size=64, intermediate_size=112, num_hidden_layers=s.layers, num_attention_heads=4,
-                       num_key_value_heads=2, vocab_size=160, max_position_embeddings=512,
-                       tie_word_embeddings=s.tied, attention_bias=s.bias, rope_parameters=rope,
-                       initializer_range=0.08, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
+    keys = {"hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": s.layers, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 160, "max_position_embeddings": 512,
+            "tie_word_embeddings": s.tied, "rope_parameters": rope, "initializer_range": 0.08, "rms_norm_eps": 1e-5,
+            "bos_token_id": 1, "eos_token_id": 2}
+    if s.bias:
+        keys["attention_bias"] = True
+    return AutoConfig.for_model(s.family, attn_implementation=ATTENTION.get(s.family, "sdpa"),
+                                **(keys | FAMILIES[s.family] | s.changes))
 
 
 def rows_of(s):
@@ -80,11 +105,10 @@ def rows_of(s):
 
 def make_model(s, folder):
     torch.manual_seed(s.seed)
-    model = LlamaForCausalLM(config_of(s)).float()
-    if s.bias:
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                torch.nn.init.normal_(parameter, std=0.1)
+    model = AutoModelForCausalLM.from_config(config_of(s)).float()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
     for name, parameter in model.named_parameters():
         if "norm" in name:
             with torch.no_grad():
@@ -123,28 +147,23 @@ def learning_rate(s, step):
 
 def load_bf16(s, folder, adapter):
     """PEFT's default for a 16-bit base: frozen weights in bf16, adapters in f32."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16,
+                                                 attn_implementation=ATTENTION.get(s.family, "sdpa"))
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)
 
 
-def sees(lengths, length):
-    """Which keys a query of a row of isolated documents sees; padding sees itself."""
-    document = torch.tensor([d for d, n in enumerate(lengths) for _ in range(n)])
-    document = torch.cat([document, torch.arange(length - len(document)) + len(lengths)])
-    return (document[:, None] == document[None, :]).tril()
-
-
 def micro_batch_of(rows, length):
-    """Rows of documents, padded on the right. No target lies in another document than its position."""
-    ids, labels, masks, positions = [], [], [], []
+    """Rows of documents, padded on the right. No target lies in another document than its position.
+
+    There is no mask: transformers tells documents apart by positions that begin again, and makes windows itself."""
+    ids, labels, positions = [], [], []
     for documents in rows:
         lengths = [len(document[0]) for document in documents]
         fill = length - sum(lengths)
         ids.append([i for document in documents for i in document[0]] + [0] * fill)
         labels.append([label for document in documents for label in [-100] + document[1][1:]] + [-100] * fill)
         positions.append([i for n in lengths for i in range(n)] + [0] * fill)
-        masks.append(sees(lengths, length))
-    return tuple(torch.tensor(values) for values in (ids, labels, positions)) + (torch.stack(masks)[:, None],)
+    return tuple(torch.tensor(values) for values in (ids, labels, positions))
 
 
 def batches_of(s, rows):
@@ -169,11 +188,11 @@ def train(s, model, batches, precision):
                                    {"params": others, "weight_decay": 0.0}], lr=1.0)
     losses, norms, gradients = [], [], None
     for step, micro_batches in enumerate(batches):
-        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _, _ in micro_batches)
+        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
         total = 0.0
-        for ids, labels, positions, mask in micro_batches:
+        for ids, labels, positions in micro_batches:
             with autocast:
-                logits = model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).logits
+                logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
             summed = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(),
                                               ignore_index=-100, reduction="sum") / count
             summed.backward()

@@ -38,6 +38,59 @@ F32 = {
     },
 }
 
+# Every family beside Llama: group -> name -> what differs from `Setting()`.
+LORA = {"method": "lora", "learning_rate": 2e-2}
+FAMILIES = {
+    "mistral": {
+        "full": {},
+        "lora": LORA,
+        "no window": {"changes": {"sliding_window": None}, "layers": 2},
+        "isolated full": {"packing": "isolated", "seq": 128, "checkpointing": "full"},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "accumulation": 2, "checkpointing": "every-2"},
+        "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": {"sliding_window": 19}},
+    },
+    "qwen2": {
+        "full": {},
+        "lora": LORA,
+        "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2},
+        "windows from layer 1": {"checkpointing": "every-2", "layers": 4, "changes": {
+            "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "full"},
+    },
+    "qwen3": {
+        "full": {},
+        "lora": LORA,
+        "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2},
+        "bias, windows, checkpointing full": {"bias": True, "checkpointing": "full", "changes": {
+            "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4,
+                                 "targets": ["q_proj", "o_proj"]},
+        "two ranks": {"ranks": 2, "zero": 1},
+    },
+    "gemma2": {
+        "full": {},
+        "lora": LORA,
+        "tied": {"tied": True, "accumulation": 2, "threads": 2, "layers": 4},
+        "chunks, no caps": {"loss_chunk": 24, "changes": {"attn_logit_softcapping": None,
+                                                          "final_logit_softcapping": None}},
+        "checkpointing full": {"checkpointing": "full", "packing": "isolated", "seq": 128},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
+        "two ranks": {"ranks": 2, "zero": 1},
+    },
+    "phi3": {
+        "full": {},
+        "lora": LORA,
+        "qkv alone": LORA | {"targets": ["qkv_proj"], "learning_rate": 5e-2},
+        "tied accumulation, no window": {"tied": True, "accumulation": 2, "threads": 2,
+                                         "changes": {"sliding_window": None}},
+        "checkpointing full": {"checkpointing": "full", "packing": "isolated", "seq": 128},
+        "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
+        "two ranks": {"ranks": 2, "zero": 1},
+    },
+}
+F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
+        for family, cases in FAMILIES.items()}
+
 # Both ways to make 16-bit products: of widened blocks, and by the library with measured scratch.
 BF16 = {
     "full": {
@@ -50,6 +103,10 @@ BF16 = {
                                               checkpointing="full", accumulation=2, native_bf16=True),
     },
 }
+
+BF16 |= {family: {"full": Setting(family=family, precision="bf16"),
+                  "lora": Setting(family=family, precision="bf16", native_bf16=True, **LORA)}
+         for family in FAMILIES}
 
 DROPOUT = {
     "lora": Setting(method="lora", dropout=0.1, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12),
@@ -70,4 +127,13 @@ MUTATIONS = {
         ("lora", "lora", ["wrong alpha", "no weight decay"]),
         ("full", "bias accumulation", ["accumulation overwrites"]),
         ("packing", "isolated full", ["documents see each other", "targets cross documents"])],
+    "mutations-mistral": [("mistral", "full", ["window off by one", "no window"]),
+                          ("mistral", "lora", ["window off by one"])],
+    "mutations-qwen2": [("qwen2", "full", ["biases lost"]),
+                        ("qwen2", "windows from layer 1", ["no window", "window in every layer"])],
+    "mutations-qwen3": [("qwen3", "full", ["head norms lost", "head norms swapped"])],
+    "mutations-gemma2": [("gemma2", "full", ["attention cap missing", "logit cap missing", "norm without one",
+                                            "embedding unscaled", "scores scaled by head size",
+                                            "window in every layer", "window off by one"])],
+    "mutations-phi3": [("phi3", "full", ["parts in another order", "gate and up swapped"])],
 }

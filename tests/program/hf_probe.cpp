@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "core/enums.h"
 #include "core/json.h"
 #include "core/text.h"
 #include "program/lower.h"
@@ -21,6 +22,8 @@ std::int64_t number(const Json& json, const char* key) { return json.at(key).get
 
 Result<Job> read_job(const Json& json) {
   ModelConfig model{.name = "probe"};
+  model.family = from_text<Family>(json.at("family").get<std::string>()).value();
+  model.window = number(json, "window");
   model.hidden = number(json, "hidden");
   model.intermediate = number(json, "intermediate");
   model.heads = number(json, "heads");

@@ -12,10 +12,17 @@ import warnings
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
+# Where transformers' modules are Llama's: by family, its keys of config.json.
+FAMILIES = {
+    "llama": lambda case: {"attention_bias": case["bias"]},
+    "mistral": lambda case: {"sliding_window": case["window"] or None},
+    "qwen2": lambda case: {},
+    "qwen3": lambda case: {"attention_bias": case["bias"]},
+}
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-CASES = 24
+CASES = 48
 BOUND = 0.01
 
 
@@ -39,13 +46,20 @@ def random_case(draw, index):
         "method": ["full", "lora"][index % 2],
         "precision": ["fp32", "bf16"][index // 2 % 2],
         "attention": ["sdpa", "sdpa", "eager"][index % 3],
+        "family": list(FAMILIES)[index // 4 % len(FAMILIES)],
+        "window": 0,
     }
+    case["bias"] = case["family"] == "qwen2" or (case["bias"] and case["family"] in ("llama", "qwen3"))
+    if case["family"] == "mistral":
+        # Only eager attention goes without a mask where rows are longer.
+        case["window"] = draw.choice([0, case["sequence"] + 1] + [5] * (case["attention"] == "eager"))
     case["hidden"] = case["heads"] * draw.choice([case["head_size"], 4 * draw.randint(1, 9)])
     return case
 
 
 def build(case):
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        case["family"],
         hidden_size=case["hidden"],
         intermediate_size=case["intermediate"],
         num_attention_heads=case["heads"],
@@ -54,11 +68,11 @@ def build(case):
         vocab_size=case["vocabulary"],
         num_hidden_layers=case["layers"],
         tie_word_embeddings=case["tied"],
-        attention_bias=case["bias"],
         attn_implementation=case["attention"],
         use_cache=False,
+        **FAMILIES[case["family"]](case),
     )
-    model = LlamaForCausalLM(config)
+    model = AutoModelForCausalLM.from_config(config)
     if case["method"] == "lora":
         if case["precision"] == "bf16":
             model = model.to(torch.bfloat16)

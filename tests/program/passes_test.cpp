@@ -1,13 +1,18 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/category.h"
+#include "core/model_config.h"
+#include "core/result.h"
 #include "program/clone.h"
 #include "program/lower.h"
 #include "program/op.h"
+#include "program/op_table.h"
 #include "program/step_program.h"
 #include "program/walk.h"
 #include "tests/program/support.h"
@@ -45,6 +50,8 @@ Case lora(const std::vector<std::string>& targets, const Strategy& strategy = {}
       .method = Method::kLora, .rank = 2, .targets = targets, .precision = Precision::kFp32};
   return make_case(request, toy_model(), strategy);
 }
+
+Result<StepProgram> lower_of(const Case& c) { return lower(c.job, c.strategy, c.machine, {}); }
 
 TEST(Differentiate, FullFineTuningKeepsElevenValuesALayer) {
   const std::int64_t layer = /*x, x2, q, o, with H*/ 4 * kHidden + /*k, v*/ 2 * 8 +
@@ -150,6 +157,58 @@ TEST(Expand, RefusesCheckpointingOfOtherRuntimes) {
   ASSERT_FALSE(program.ok());
   EXPECT_EQ(program.error().text(),
             "--checkpointing: full is not built yet for --runtime hf: use none");
+}
+
+TEST(Expand, RefusesRowsForWhichTransformersMakesAMask) {
+  JobRequest request = toy_request();
+  request.runtime = "hf";
+  ModelConfig model = toy_model();
+  model.window = kTokens + 1;
+  EXPECT_TRUE(lower_of(make_case(request, model, {})).ok());
+  model.window = kTokens;
+  const auto program = lower_of(make_case(request, model, {}));
+  ASSERT_FALSE(program.ok());
+  EXPECT_EQ(program.error().text(),
+            "--seq: rows of 8 tokens with a sliding window of 8 are not built yet for --runtime "
+            "hf: use rows shorter than the window");
+}
+
+TEST(Attention, WorksOnTheWindowOnly) {
+  ModelConfig model = toy_model();
+  const auto flops = [&](std::int64_t window) {
+    model.window = window;
+    const StepProgram program = lower_case(make_case(toy_request(), model, {}));
+    const Instruction forward = all_of(program, Op::kAttention).front();
+    return cost_of({program, forward}).flops.value;
+  };
+  const double of_a_pair = /*two products*/ 2 * 2 * /*heads*/ 2 * /*size*/ 8;
+  EXPECT_EQ(flops(0), of_a_pair * /*T^2/2*/ 32);
+  EXPECT_EQ(flops(8), flops(0));
+  EXPECT_EQ(flops(100), flops(0));
+  EXPECT_EQ(flops(2), of_a_pair * (/*triangle*/ 2 + /*band*/ 6 * 2));
+}
+
+TEST(Expand, RefusesFamiliesWithFusedLinears) {
+  JobRequest request = toy_request();
+  request.runtime = "hf";
+  ModelConfig model = toy_model();
+  model.family = Family::kPhi3;
+  const auto program = lower_of(make_case(request, model, {}));
+  ASSERT_FALSE(program.ok());
+  EXPECT_EQ(program.error().text(), "--runtime: hf is not built yet for phi3 models: use ftplan");
+}
+
+TEST(Differentiate, PartsOfAFusedValueShareOneGradient) {
+  ModelConfig model = toy_model();
+  model.family = Family::kPhi3;
+  const StepProgram program = lower_case(make_case(toy_request(), model, {}));
+  const Instruction attention = all_of(program, Op::kAttentionBackward).front();
+  const StorageId fused = program.tensor(attention.out[0]).storage;
+  EXPECT_EQ(program.storages[static_cast<std::size_t>(fused)].size.value,
+            /*T*/ 8 * (/*q*/ 16 + /*k, v*/ 2 * 8) * /*f32*/ 4);
+  for (const Operand& gradient : attention.out) EXPECT_EQ(program.tensor(gradient).storage, fused);
+  // What is kept is what Llama keeps: fusing changes names, not bytes.
+  EXPECT_EQ(program.saved_bytes, lower_case(full()).saved_bytes);
 }
 
 TEST(Expand, KeepsTheLogitsAliveThroughTheBackward) {

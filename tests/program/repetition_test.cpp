@@ -4,6 +4,8 @@
 #include <string>
 
 #include "core/category.h"
+#include "core/enums.h"
+#include "core/model_config.h"
 #include "program/step_program.h"
 #include "program/verify.h"
 #include "program/walk.h"
@@ -38,10 +40,14 @@ TEST_P(RandomCase, ProgramsOfAllRanksAreWhatTheyMustBe) {
   EXPECT_EQ(verify_ranks(lower_ranks(c)), "") << "seed " << GetParam() << ": " << describe(c);
 }
 
+bool expands(Family family) { return family != Family::kPhi3 && family != Family::kGemma2; }
+
 // The same for the sub-ops of another trainer.
 TEST_P(RandomCase, ExpandedProgramsAreWhatTheyMustBe) {
   Case c = random_case(GetParam());
+  if (!expands(c.job.model.family)) GTEST_SKIP() << "refused: " << to_text(c.job.model.family);
   c.job.request.runtime = "hf";
+  c.job.model.window = 0;  // else transformers makes a mask, which is refused, too
   c.strategy.checkpointing = {};
   SCOPED_TRACE("seed " + std::to_string(GetParam()) + ": " + describe(c));
   EXPECT_EQ(verify_ranks(lower_ranks(c)), "");

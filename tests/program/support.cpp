@@ -52,17 +52,22 @@ ModelConfig random_model(Draw& draw) {
   model.tied_embeddings = draw.one_in(2);
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
+  model.family = draw.of({Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3,
+                          Family::kPhi3, Family::kGemma2});
+  model.window = draw.one_in(3) ? draw.in(1, 100) : 0;
+  model.window_first = model.window > 0 ? draw.in(0, model.layers) : 0;
+  model.window_every = model.window > 0 ? draw.in(1, 3) : 1;
   return model;
 }
 
-MethodOptions random_method(Draw& draw) {
+MethodOptions random_method(Draw& draw, Family family) {
   MethodOptions method{.method = draw.one_in(2) ? Method::kFull : Method::kLora};
   method.precision = draw.one_in(2) ? Precision::kFp32 : Precision::kBf16;
   method.rank = draw.in(1, 9);
   method.dropout = draw.one_in(3) ? 0.1 : 0;
   method.targets.clear();
-  for (const char* linear : kLinearNames) {
-    if (draw.one_in(2)) method.targets.emplace_back(linear);
+  for (const std::string& linear : linear_names(family)) {
+    if (draw.one_in(2)) method.targets.push_back(linear);
   }
   if (method.targets.empty()) method.targets.emplace_back("all-linear");
   return method;
@@ -106,7 +111,7 @@ Case random_case(std::uint64_t seed) {
   Draw draw(seed);
   const ModelConfig model = random_model(draw);
   JobRequest request;
-  request.method = random_method(draw);
+  request.method = random_method(draw, model.family);
   request.data.seq = 8 * draw.in(1, 12);
   request.training.decay = draw.one_in(2) ? Decay::kAll : Decay::kMatrices;
   Strategy strategy{.micro_batch = draw.in(1, 3), .accumulation = draw.in(1, 3)};
@@ -124,16 +129,16 @@ std::string describe(const Case& c) {
   const ModelConfig& m = c.job.model;
   const auto number = [](std::int64_t value) { return std::to_string(value); };
   const MethodOptions& method = c.job.request.method;
-  return number(m.hidden) + "x" + number(m.intermediate) + " layers " + number(m.layers) +
-         " heads " + number(m.heads) + "/" + number(m.kv_heads) + "x" + number(m.head_size) +
-         " vocabulary " + number(m.vocabulary) + (m.tied_embeddings ? " tied" : "") +
-         (m.attention_bias ? " bias" : "") + " " + to_text(method.method) + " " +
-         to_text(method.precision) + " targets " + join(method.targets, ",") + " dropout " +
-         format_number(method.dropout) + " sequence " + number(c.job.sequence) + " micro-batch " +
-         number(c.strategy.micro_batch) + " accumulation " + number(c.strategy.accumulation) +
-         " checkpointing " + to_text(c.strategy.checkpointing) + " zero " +
-         number(c.strategy.zero) + " ranks " + number(c.job.ranks()) + " chunk " +
-         number(c.strategy.loss_chunk);
+  return std::string(to_text(m.family)) + " " + number(m.hidden) + "x" + number(m.intermediate) +
+         " layers " + number(m.layers) + " heads " + number(m.heads) + "/" + number(m.kv_heads) +
+         "x" + number(m.head_size) + " vocabulary " + number(m.vocabulary) +
+         (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") + " " +
+         to_text(method.method) + " " + to_text(method.precision) + " targets " +
+         join(method.targets, ",") + " dropout " + format_number(method.dropout) + " sequence " +
+         number(c.job.sequence) + " micro-batch " + number(c.strategy.micro_batch) +
+         " accumulation " + number(c.strategy.accumulation) + " checkpointing " +
+         to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " ranks " +
+         number(c.job.ranks()) + " chunk " + number(c.strategy.loss_chunk);
 }
 
 StepProgram lower_case(const Case& c, std::int64_t rank, Sampling sampling, ProgramKind kind) {
