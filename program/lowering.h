@@ -46,7 +46,8 @@ struct LoraPair {
 /// Tensors that every pass may name.
 struct ModelTensors {
   TensorId embedding = kNone, final_norm = kNone, head = kNone;
-  std::vector<TensorId> layer;  ///< by index in `Blueprint::layer`
+  std::vector<TensorId> layer;    ///< by index in `Blueprint::layer`
+  std::vector<Nf4Scales> scales;  ///< the same; set for linears whose `layer` is packed
   std::array<LoraPair, kLinears> adapters{};
   std::vector<TensorId>
       gradients;              ///< by weight tensor: where its gradient goes, kNone when frozen

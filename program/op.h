@@ -16,6 +16,8 @@ enum class Op : std::uint8_t {
   kLinearInputGradient,
   kLinearWeightGradient,
   kBiasGradient,
+  kLinearNf4,
+  kLinearNf4InputGradient,
   kRotate,
   kAttention,
   kAttentionBackward,
@@ -42,10 +44,11 @@ enum class Op : std::uint8_t {
   kNextToken,
   kRopeTable,
   kLoad,
+  kLoadNf4,
   kInitAdapter,
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 39;
+inline constexpr int kOps = 42;
 
 }  // namespace ftplan::program

@@ -1,61 +1,18 @@
 """What ftplan writes and says is what transformers and PEFT read and say."""
 
 import json
-import shutil
 
 import support
-from support import Case, make_rows, read_tensors
+from peer_case import PROMPTS, PeerCase, load, loss_of
+from support import read_tensors
 
 import peer
 import torch
-import torch.nn.functional as functional
 from peft import PeftModel
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-PROMPTS = ["Once", "The opposite of hot is", "Tell me about robin, said Tom. A robin is a bird and",
-           "One day a small dog ran to the river. " * 9]
+from transformers import AutoTokenizer
 
 
-def loss_of(model, rows):
-    """Mean over all target tokens of rows that are read one by one."""
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for ids, labels in zip(rows["input_ids"], rows["labels"]):
-            logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].float()
-            wanted = torch.tensor(labels[1:])
-            total += float(functional.cross_entropy(logits, wanted, ignore_index=-100, reduction="sum"))
-            count += int((wanted != -100).sum())
-    return total / count
-
-
-def load(folder, dtype=torch.float32):
-    return LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-
-
-class Peers(Case):
-    def setUp(self):
-        super().setUp()
-        torch.manual_seed(0)
-        config = LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-                             num_key_value_heads=2, vocab_size=2048, max_position_embeddings=512,
-                             initializer_range=0.1, bos_token_id=0, eos_token_id=1)
-        LlamaForCausalLM(config).save_pretrained(self.folder / "model")
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(support.EXAMPLE_MODEL / name, self.folder / "model" / name)
-        self.rows = json.loads(make_rows(self.folder / "rows.json").read_text())
-
-    def train(self, *flags, output="run"):
-        self.plan("--global-batch", 4, "--micro-batch", 2, "--steps", 8, "--learning-rate", "5e-3", *flags)
-        self.ftplan("run", "plan.json", "-o", output)
-        return self.folder / output
-
-    def eval_loss(self, *flags):
-        out, _ = self.ftplan("eval", "--data", "rows.json", "--seq", 128, "--json", *flags)
-        return json.loads(out)["loss"]
-
-    def assert_close(self, ours, theirs, limit=1e-5):
-        self.assertLessEqual(abs(ours - theirs), limit * abs(theirs), f"{ours} beside {theirs}")
-
+class Peers(PeerCase):
     def test_peft_loads_the_adapter_and_finds_the_same_loss(self):
         for flags in ([], ["--rslora", "--rank", 4, "--targets", "q_proj,down_proj"]):
             with self.subTest(flags=flags):
@@ -110,20 +67,6 @@ class Peers(Case):
         self.assert_close(ours, loss_of(load(run / "model"), self.rows))
         config = json.loads((run / "model/config.json").read_text())
         self.assertEqual(types, {"torch." + (config.get("dtype") or config["torch_dtype"])})
-
-    def generated(self, model, count):
-        tokenizer = AutoTokenizer.from_pretrained(self.folder / "model")
-        texts = []
-        for prompt in PROMPTS:
-            ids = tokenizer(prompt, return_tensors="pt").input_ids
-            made = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count,
-                                  pad_token_id=1)[0, ids.shape[1]:].tolist()
-            texts.append(tokenizer.decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-        return texts
-
-    def answers(self, *flags):
-        out, _ = self.ftplan("generate", "--model", "model", "--precision", "fp32", "--json", *flags)
-        return [answer["text"] for answer in json.loads(out)["answers"]]
 
     def test_greedy_text_is_that_of_transformers(self):
         flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
