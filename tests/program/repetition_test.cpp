@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/category.h"
+#include "core/method.h"
 #include "program/step_program.h"
 #include "program/verify.h"
 #include "program/walk.h"
@@ -42,6 +43,8 @@ TEST_P(RandomCase, ProgramsOfAllRanksAreWhatTheyMustBe) {
 TEST_P(RandomCase, ExpandedProgramsAreWhatTheyMustBe) {
   Case c = random_case(GetParam());
   c.job.request.runtime = "hf";
+  // Refused for other trainers.
+  if (c.job.quantized()) c.job.request.method.method = Method::kLora;
   c.strategy.checkpointing = {};
   SCOPED_TRACE("seed " + std::to_string(GetParam()) + ": " + describe(c));
   EXPECT_EQ(verify_ranks(lower_ranks(c)), "");
