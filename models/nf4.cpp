@@ -211,6 +211,7 @@ void quantize_absmax(std::span<const float> absmax, float offset, std::span<std:
     float most = 0;
     for (std::size_t i = block * kSize; i < end; ++i)
       most = std::max(most, std::abs(absmax[i] - offset));
+    FTPLAN_CHECK(std::isfinite(most));
     nested[block] = most;
     const float inverse = 1.0F / most;
     for (std::size_t i = block * kSize; i < end; ++i)

@@ -5,8 +5,6 @@
 #include <cstdint>
 #include <span>
 
-#include "core/units.h"
-
 /// 4-bit NormalFloat weights, bit for bit as bitsandbytes 0.50 makes and reads them on a CPU.
 ///
 /// The row-major values of a matrix are cut into blocks of 64. A value is stored as the number of
@@ -41,24 +39,20 @@ inline constexpr std::array<float, 16> kNf4Values = {
     1.0F,
 };
 
-/// Lengths of what a quantized tensor of some elements consists of.
+/// Lengths of what a quantized tensor of some elements consists of: 0.5625 bytes an element with
+/// f32 absmax; with double quantization 0.515869, and 4 bytes for the mean.
 struct Nf4Counts {
   std::int64_t packed = 0;  ///< bytes of two values, the first in the upper half
   std::int64_t blocks = 0;
   std::int64_t nested = 0;  ///< blocks of absmax
-
-  /// What they take: 0.5625 bytes an element, with double quantization 0.515869 and 4 bytes for the
-  /// mean.
-  [[nodiscard]] Bytes bytes(bool double_quantization) const {
-    return {packed + (double_quantization ? blocks + 4 * nested + 4 : 4 * blocks)};
-  }
 };
 constexpr Nf4Counts nf4_counts(std::int64_t elements) {
   const std::int64_t blocks = (elements + kNf4Block - 1) / kNf4Block;
   return {(elements + 1) / 2, blocks, (blocks + kNestedBlock - 1) / kNestedBlock};
 }
 
-/// Packs `values`, which begin at a block and end at one or with the tensor.
+/// Packs `values`, which begin at a block and end at one or with the tensor. Of a block that has a
+/// value that is not finite, absmax is not finite either.
 /// @pre lengths are those of `nf4_counts(values.size())`
 void quantize_nf4(std::span<const float> values, std::span<std::uint8_t> packed,
                   std::span<float> absmax);
@@ -76,6 +70,7 @@ const std::array<float, 256>& signed_dynamic_map();
 float mean_of(std::span<const float> values);
 
 /// Codes and scales of `absmax - offset`, a whole tensor or blocks of `kNestedBlock` of it.
+/// @pre all are finite
 void quantize_absmax(std::span<const float> absmax, float offset, std::span<std::uint8_t> codes,
                      std::span<float> nested);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -185,6 +186,10 @@ class Estimate : public Command {
       break;
     }
     text += "\n";
+    const bool quantized =
+        std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.job.quantized(); });
+    if (quantized && resolved.machine.backend == Backend::kCuda)
+      text += "note      QLoRA: scratch holds one whole dequantized weight, as with bitsandbytes\n";
     for (const std::string& note : resolved.notes) text += "note      " + note + "\n";
     return text;
   }

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/dtype.h"
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "models/nf4.h"

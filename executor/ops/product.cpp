@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <utility>
 
 #include "core/check.h"
 #include "core/dtype.h"
+#include "executor/call.h"
 #include "executor/ops/nf4.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"

@@ -11,8 +11,6 @@
 #include <span>
 #include <vector>
 
-#include "core/units.h"
-
 // What bitsandbytes 0.50.0 computed on a CPU; `nf4_peer.py` compares with the package itself.
 
 namespace ftplan::models {
@@ -87,10 +85,12 @@ TEST(Nf4, TheSignedDynamicMapHasItsKnownBits) {
 
 TEST(Nf4, AMillionParametersCostHalfAByteAndTheirScales) {
   const Nf4Counts counts = nf4_counts(1 << 20);
-  EXPECT_EQ(counts.bytes(false).value, /*4 bits=*/(1 << 19) + /*f32 of 64=*/(1 << 20) / 64 * 4);
-  EXPECT_EQ(counts.bytes(true).value, (1 << 19) + /*u8 of 64=*/(1 << 20) / 64 +
-                                          /*f32 of 64 * 256=*/(1 << 20) / 16384 * 4 + /*mean=*/4);
-  EXPECT_NEAR(static_cast<double>(counts.bytes(true).value - 4) / (1 << 20), 0.515869, 5e-7);
+  EXPECT_EQ(counts.packed, /*4 bits=*/(1 << 20) / 2);
+  EXPECT_EQ(counts.blocks, (1 << 20) / 64);
+  EXPECT_EQ(counts.nested, (1 << 20) / (64 * 256));
+  const auto bytes = static_cast<double>(counts.packed + /*u8=*/counts.blocks +
+                                         /*f32=*/4 * counts.nested);
+  EXPECT_NEAR(bytes / (1 << 20), 0.515869, 5e-7);
 }
 
 TEST(Nf4, ThePaddingOfAnOddCountIsTheCodeOfZero) {
@@ -111,9 +111,11 @@ TEST(Nf4, WhatIsNotFiniteShowsInItsScale) {
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     std::vector<float> values = sines(128);
     values[70] = bad;
-    const Quantized q(values);
-    EXPECT_TRUE(std::isfinite(q.absmax[0]));
-    EXPECT_FALSE(std::isfinite(q.absmax[1]));
+    std::vector<std::uint8_t> packed(64);
+    std::vector<float> absmax(2);
+    quantize_nf4(values, packed, absmax);
+    EXPECT_TRUE(std::isfinite(absmax[0]));
+    EXPECT_FALSE(std::isfinite(absmax[1]));
   }
 }
 

@@ -77,8 +77,9 @@ TEST_F(Cli, EstimateTellsWhatFitsIn4BitAlone) {
   }
   EXPECT_EQ(fits,
             (std::map<std::string, std::string>{{"full", "no"}, {"lora", "no"}, {"qlora", "yes"}}));
-  EXPECT_NE(run("estimate --model llama2-70b --gpus 1xA100-80GB").out.find("Yes: QLoRA"),
-            std::string::npos);
+  const std::string out = run("estimate --model llama2-70b --gpus 1xA100-80GB").out;
+  EXPECT_NE(out.find("Yes: QLoRA"), std::string::npos) << out;
+  EXPECT_NE(out.find("one whole dequantized weight"), std::string::npos) << out;
 }
 
 TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
