@@ -29,9 +29,12 @@ std::string not_built(const std::string& what, const std::string& instead) {
   return what + " is not built yet: " + instead;
 }
 
-Result<void> check_method(const MethodOptions& method) {
-  if (method.method == Method::kQlora || method.method == Method::kInt8Lora) {
-    return bad_input("--method", not_built(to_text(method.method), "use lora or full"));
+Result<void> check_method(const MethodOptions& method, const std::string& runtime) {
+  if (method.method == Method::kInt8Lora) {
+    return bad_input("--method", not_built(to_text(method.method), "use qlora, lora or full"));
+  }
+  if (method.method == Method::kQlora && runtime != "ftplan") {
+    return bad_input("--method", not_built("qlora for --runtime " + runtime, "use lora or full"));
   }
   if (method.precision != Precision::kFp32 && method.precision != Precision::kBf16) {
     return bad_input("--precision", not_built(to_text(method.precision), "use bf16 or fp32"));
@@ -155,7 +158,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   if (request.runtime != "ftplan" && request.runtime != "hf") {
     return bad_input("--runtime", "got \"" + request.runtime + "\", expected ftplan | hf");
   }
-  if (auto ok = check_method(request.method); !ok) return ok.error();
+  if (auto ok = check_method(request.method, request.runtime); !ok) return ok.error();
   if (auto ok = check_training(request.training); !ok) return ok.error();
   Job job{.request = request, .model = model};
   auto devices = parse_devices(request.devices.gpus);

@@ -80,6 +80,8 @@ struct Job {
   std::vector<std::int64_t> zero_choices;
 
   [[nodiscard]] bool lora() const { return request.method.method != Method::kFull; }
+  /// The frozen linears of the layers are 4-bit.
+  [[nodiscard]] bool quantized() const { return request.method.method == Method::kQlora; }
   [[nodiscard]] std::int64_t ranks() const { return devices.count(); }
 };
 

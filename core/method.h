@@ -41,6 +41,7 @@ struct MethodOptions {
   double dropout = 0;
   bool rslora = false;
   std::vector<std::string> targets = {"all-linear"};
+  bool double_quantization = true;
   Precision precision = Precision::kBf16;
   Optimizer optimizer = Optimizer::kAdamw;
 
@@ -49,7 +50,8 @@ struct MethodOptions {
 
 template <>
 inline constexpr auto fields<MethodOptions> = std::tuple{
-    Field{"method", &MethodOptions::method, "What is trained."},
+    Field{"method", &MethodOptions::method,
+          "What is trained; qlora keeps the frozen linears in 4 bits."},
     Field{"rank", &MethodOptions::rank, "values", Range{1, 1 << 14}, "LoRA rank."},
     Field{"alpha", &MethodOptions::alpha, "", Range{0, 1e6},
           "LoRA alpha: adapters are scaled by alpha / rank."},
@@ -58,6 +60,8 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
     Field{"rslora", &MethodOptions::rslora, "Scale adapters by alpha / sqrt(rank)."},
     Field{"targets", &MethodOptions::targets,
           "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head)."},
+    Field{"double_quantization", &MethodOptions::double_quantization,
+          "qlora: the scales of 4-bit blocks are quantized too."},
     Field{"precision", &MethodOptions::precision, "Element type of weights and compute."},
     Field{"optimizer", &MethodOptions::optimizer, "Update rule."}};
 

@@ -16,12 +16,14 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/result.h"
+#include "core/units.h"
 #include "executor/call.h"
 #include "models/adapter.h"
 #include "models/adapter_config.h"
 #include "models/checkpoint.h"
 #include "models/convert.h"
 #include "models/family.h"
+#include "models/nf4.h"
 #include "models/safetensors.h"
 #include "program/run_files.h"
 #include "program/step_program.h"
@@ -29,26 +31,69 @@
 namespace ftplan::executor {
 namespace {
 
-// Values between the file's type and the arena's, in pieces that stay in the cache.
-void convert(const models::TensorView& from, DType type, const View& to) {
-  const auto bytes_of = [](std::int64_t count, DType dtype) {
-    return static_cast<std::size_t>(count * size_of(dtype).value);
-  };
-  const std::int64_t count = to.elements();
-  if (type == to.dtype()) {
-    std::memcpy(to.data, from.bytes.data(), from.bytes.size());
-    return;
-  }
-  constexpr std::int64_t kPiece = 1 << 14;
+std::size_t bytes_of(std::int64_t count, DType dtype) {
+  return static_cast<std::size_t>(count * size_of(dtype).value);
+}
+
+constexpr std::int64_t kPiece = 1 << 14;  // values that stay in the cache
+
+// Calls `use(begin, values)` for each piece of the tensor, as f32, on all threads.
+template <class Use>
+void for_each_piece(const models::TensorView& from, DType type, const Use& use) {
+  const std::int64_t count = static_cast<std::int64_t>(from.bytes.size()) / size_of(type).value;
 #pragma omp parallel for schedule(static)
   for (std::int64_t begin = 0; begin < count; begin += kPiece) {
     float values[kPiece];
     const std::int64_t size = std::min(kPiece, count - begin);
     const std::span<float> piece(values, static_cast<std::size_t>(size));
     models::to_f32(from.bytes.subspan(bytes_of(begin, type), bytes_of(size, type)), type, piece);
-    models::from_f32(piece, to.dtype(),
-                     {to.data + bytes_of(begin, to.dtype()), bytes_of(size, to.dtype())});
+    use(begin, piece);
   }
+}
+
+template <class T>
+std::span<T> span_of(const View& view) {
+  return {view.as<T>(), static_cast<std::size_t>(view.elements())};
+}
+
+template <class T>
+std::span<T> part_of(std::span<T> all, std::int64_t begin, std::int64_t size) {
+  return all.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(size));
+}
+
+void quantize(const models::TensorView& from, DType type, std::span<std::uint8_t> packed,
+              std::span<float> absmax) {
+  static_assert(kPiece % models::kNf4Block == 0);
+  for_each_piece(from, type, [&](std::int64_t begin, std::span<const float> values) {
+    const auto counts = models::nf4_counts(static_cast<std::int64_t>(values.size()));
+    models::quantize_nf4(values, part_of(packed, begin / 2, counts.packed),
+                         part_of(absmax, begin / models::kNf4Block, counts.blocks));
+  });
+}
+
+void quantize_scales(std::span<const float> absmax, float offset, std::span<std::uint8_t> codes,
+                     std::span<float> nested) {
+  const auto count = static_cast<std::int64_t>(absmax.size());
+#pragma omp parallel for schedule(static)
+  for (std::int64_t begin = 0; begin < count; begin += kPiece) {
+    const std::int64_t size = std::min(kPiece, count - begin);
+    models::quantize_absmax(
+        part_of(absmax, begin, size), offset, part_of(codes, begin, size),
+        part_of(nested, begin / models::kNestedBlock, divide_up(size, models::kNestedBlock)));
+  }
+}
+
+// Values between the file's type and the arena's.
+void convert(const models::TensorView& from, DType type, const View& to) {
+  if (type == to.dtype()) {
+    std::memcpy(to.data, from.bytes.data(), from.bytes.size());
+    return;
+  }
+  for_each_piece(from, type, [&](std::int64_t begin, std::span<const float> values) {
+    const auto size = static_cast<std::int64_t>(values.size());
+    models::from_f32(values, to.dtype(),
+                     {to.data + bytes_of(begin, to.dtype()), bytes_of(size, to.dtype())});
+  });
 }
 
 }  // namespace
@@ -90,18 +135,45 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
   return Loader(job, *checkpoint, std::move(opened));
 }
 
-Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t layer,
-                          const View& to) const {
+const models::TensorView& Loader::tensor_of(const program::WeightBinding& weight,
+                                            std::int32_t layer) const {
   const std::string name =
       weight.per_layer ? models::layer_weight_name(
                              blueprint_.layer[static_cast<std::size_t>(weight.table_index)], layer)
                        : weight.name;
   const models::TensorView* tensor = checkpoint_.find(name);
   FTPLAN_CHECK(tensor != nullptr);
-  const auto type = tensor->dtype();
+  return *tensor;
+}
+
+Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t layer,
+                          const View& to) const {
+  const models::TensorView& tensor = tensor_of(weight, layer);
+  const auto type = tensor.dtype();
   if (!type) return type.error();
-  convert(*tensor, *type, to);
-  tensor->release();
+  convert(tensor, *type, to);
+  tensor.release();
+  return {};
+}
+
+Result<void> Loader::load_nf4(const program::WeightBinding& weight, std::int32_t layer,
+                              const Call& call) const {
+  const models::TensorView& tensor = tensor_of(weight, layer);
+  const auto type = tensor.dtype();
+  if (!type) return type.error();
+  const bool nested = static_cast<bool>(call.out[2]);
+  const std::int64_t blocks = call.out[1].elements();
+  const std::span<float> absmax =
+      nested ? call.scratch.take_array<float>(blocks) : span_of<float>(call.out[1]);
+  quantize(tensor, *type, span_of<std::uint8_t>(call.out[0]), absmax);
+  tensor.release();
+  if (!std::all_of(absmax.begin(), absmax.end(), [](float value) { return std::isfinite(value); }))
+    return bad_input(tensor.file->path(),
+                     tensor.name + " has a value that is not finite: it cannot be quantized");
+  if (!nested) return {};
+  const float offset = models::mean_of(absmax);
+  *call.out[3].as<float>() = offset;
+  quantize_scales(absmax, offset, span_of<std::uint8_t>(call.out[1]), span_of<float>(call.out[2]));
   return {};
 }
 

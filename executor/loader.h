@@ -10,6 +10,7 @@
 #include "models/adapter.h"
 #include "models/checkpoint.h"
 #include "models/family.h"
+#include "models/safetensors.h"
 #include "program/step_program.h"
 
 namespace ftplan::executor {
@@ -27,6 +28,11 @@ class Loader {
   [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
                                   const View& to) const;
 
+  /// The same as NF4 into the outputs of a kLoadNf4; quantized from the values of the file.
+  /// @error bad input: a value that is not finite
+  [[nodiscard]] Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
+                                      const Call& call) const;
+
   /// Half of a LoRA pair: from the adapter's file, or its first values: A uniform in
   /// +-1/sqrt(inputs), B zero.
   /// @source PEFT 0.21.2 tuners/lora/layer.py, reset_lora_parameters
@@ -39,6 +45,9 @@ class Loader {
         checkpoint_(std::move(checkpoint)),
         adapter_(std::move(adapter)),
         seed_(static_cast<std::uint64_t>(job.request.training.seed)) {}
+
+  [[nodiscard]] const models::TensorView& tensor_of(const program::WeightBinding& weight,
+                                                    std::int32_t layer) const;
 
   models::Blueprint blueprint_;
   models::Checkpoint checkpoint_;

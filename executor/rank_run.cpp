@@ -251,6 +251,12 @@ Result<void> RankRun::load(const program::WeightBinding& weight, std::int32_t la
   return loader_->load(weight, layer, to);
 }
 
+Result<void> RankRun::load_nf4(const program::WeightBinding& weight, std::int32_t layer,
+                               const Call& call) {
+  FTPLAN_CHECK(loader_ != nullptr);
+  return loader_->load_nf4(weight, layer, call);
+}
+
 Result<void> RankRun::init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                                    const View& to) {
   FTPLAN_CHECK(loader_ != nullptr);

@@ -37,6 +37,9 @@ class Host {
   /// Fills a weight of the checkpoint.
   virtual Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
                             const View& to) = 0;
+  /// Fills a weight of the checkpoint as NF4: `call` is that of kLoadNf4.
+  virtual Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
+                                const Call& call) = 0;
   /// Fills half of a LoRA pair: from a file, or with its first values.
   virtual Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                                     const View& to) = 0;

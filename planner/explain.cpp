@@ -99,6 +99,15 @@ class Knobs {
         if (rank < 1) continue;
         add("--rank " + std::to_string(rank), "").request.method.rank = rank;
       }
+      if (m.method == Method::kLora) {
+        add("--method qlora", "keeps the frozen linears in 4 bits").request.method.method =
+            Method::kQlora;
+      } else {
+        add("--method lora", "keeps the frozen linears as they are").request.method.method =
+            Method::kLora;
+        add(m.double_quantization ? "--no-double-quantization" : "--double-quantization", "")
+            .request.method.double_quantization = !m.double_quantization;
+      }
       add("--method full", "trains every weight").request.method.method = Method::kFull;
     }
     const Precision other = m.precision == Precision::kFp32 ? Precision::kBf16 : Precision::kFp32;

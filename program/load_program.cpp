@@ -20,9 +20,17 @@ void load_weights(Lowering& low, Emitter& emit) {
     const WeightBinding& binding = low.program.weights[i];
     emit.open({.repeat = binding.per_layer ? layers : 1,
                .axis = binding.per_layer ? Axis::kLayer : Axis::kOnce});
-    emit.emit({.op = Op::kLoad,
-               .attributes = emit.attributes(FileAttributes{static_cast<std::int64_t>(i)}),
-               .out = {{binding.tensor}}});
+    Instruction load{.op = Op::kLoad,
+                     .attributes = emit.attributes(FileAttributes{static_cast<std::int64_t>(i)}),
+                     .out = {{binding.tensor}}};
+    if (binding.scales) {
+      load.op = Op::kLoadNf4;
+      for (const TensorId id :
+           {binding.scales.absmax, binding.scales.nested, binding.scales.offset}) {
+        load.out.push_back({id});
+      }
+    }
+    emit.emit(load);
     emit.close();
   }
 }

@@ -47,6 +47,7 @@ struct LoraPair {
 struct ModelTensors {
   TensorId embedding = kNone, final_norm = kNone, head = kNone;
   std::vector<TensorId> layer;     ///< by index in `Blueprint::layer`
+  std::vector<Nf4Scales> scales;   ///< the same; set for linears whose `layer` is packed
   std::vector<LoraPair> adapters;  ///< per linear of `linear_names`
   std::vector<TensorId>
       gradients;              ///< by weight tensor: where its gradient goes, kNone when frozen

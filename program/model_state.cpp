@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/category.h"
@@ -13,6 +14,7 @@
 #include "core/training.h"
 #include "core/units.h"
 #include "models/family.h"
+#include "models/nf4.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/step_program.h"
@@ -157,6 +159,64 @@ bool decays(const Lowering& lowering, models::WeightKind kind) {
   return matrix || lowering.job.request.training.decay == Decay::kAll;
 }
 
+bool is_quantized(const Lowering& lowering, const models::Weight& weight) {
+  return lowering.job.quantized() && weight.kind == models::WeightKind::kMatrix;
+}
+
+// Tensors side by side in one persistent storage for each layer.
+class SideBySide {
+ public:
+  void place(TensorId& tensor, std::int64_t elements, DType dtype, Bytes alignment = kAlignment) {
+    const Bytes offset = round_up(size_, alignment);
+    parts_.push_back({&tensor, elements, dtype, offset});
+    size_ = offset + elements * size_of(dtype);
+  }
+
+  void add(Lowering& lowering, const char* name) const {
+    Emitter emitter(lowering.program);
+    const StorageId storage =
+        emitter.storage({.size = size_,
+                         .category = Category::kWeights,
+                         .region = Region::kPersistent,
+                         .copies = {.count = static_cast<std::int32_t>(lowering.layers())},
+                         .name = name});
+    for (const Part& part : parts_)
+      *part.tensor = emitter.tensor(storage, {part.elements}, part.dtype, part.offset);
+  }
+
+ private:
+  struct Part {
+    TensorId* tensor;
+    std::int64_t elements;
+    DType dtype;
+    Bytes offset;
+  };
+
+  std::vector<Part> parts_;
+  Bytes size_;
+};
+
+// Packed values and scales of a layer's linears.
+void add_quantized_layer(Lowering& lowering) {
+  const bool nested = lowering.job.request.method.double_quantization;
+  const auto& weights = lowering.blueprint.layer;
+  ModelTensors& tensors = lowering.tensors;
+  SideBySide layer;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (!is_quantized(lowering, weights[i])) continue;
+    const auto counts = models::nf4_counts(weights[i].shape.elements());
+    Nf4Scales& scales = tensors.scales[i];
+    layer.place(tensors.layer[i], counts.packed, DType::kU8);
+    layer.place(scales.absmax, counts.blocks, nested ? DType::kU8 : DType::kF32);
+    if (nested) layer.place(scales.nested, counts.nested, DType::kF32);
+  }
+  for (std::size_t i = 0; i < weights.size() && nested; ++i) {
+    if (is_quantized(lowering, weights[i]))
+      layer.place(tensors.scales[i].offset, 1, DType::kF32, size_of(DType::kF32));
+  }
+  layer.add(lowering, "quantized layer");
+}
+
 // Trained norms stay f32 beside 16-bit matrices: they take the bytes that a master would, and no
 // step of theirs is lost to rounding.
 DType norm_dtype(const Lowering& lowering, bool trained) {
@@ -167,9 +227,9 @@ void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
   const DType norms = norm_dtype(lowering, trained);
   UnitSpec matrices{"layer", true, lowering.compute, Category::kWeights, trained, false, {}};
   UnitSpec apart{"layer norms", true, norms, Category::kWeights, trained, false, {}};
-  lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   for (std::size_t i = 0; i < lowering.blueprint.layer.size(); ++i) {
     const models::Weight& weight = lowering.blueprint.layer[i];
+    if (is_quantized(lowering, weight)) continue;
     const bool stands_apart = weight.kind == models::WeightKind::kNorm && norms != lowering.compute;
     (stands_apart ? apart : matrices)
         .members.push_back(
@@ -223,7 +283,8 @@ void bind_weights(Lowering& lowering) {
   auto& weights = lowering.program.weights;
   weights.push_back({t.embedding, kNone, b.embedding.name, false});
   for (std::size_t i = 0; i < b.layer.size(); ++i) {
-    weights.push_back({t.layer[i], static_cast<std::int32_t>(i), b.layer[i].name, true});
+    weights.push_back(
+        {t.layer[i], static_cast<std::int32_t>(i), b.layer[i].name, true, t.scales[i]});
   }
   weights.push_back({t.final_norm, kNone, b.final_norm.name, false});
   if (!lowering.job.model.tied_embeddings) weights.push_back({t.head, kNone, b.head.name, false});
@@ -268,8 +329,12 @@ void declare_state(Lowering& lowering) {
   StateBuilder builder(lowering);
   const bool full = !lowering.job.lora();
   add_edges(lowering, builder, full);
+  lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
+  lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});
   add_layer(lowering, builder, full);
-  if (!full) builder.add(adapter_unit(lowering));
+  if (lowering.job.quantized()) add_quantized_layer(lowering);
+  UnitSpec adapters = adapter_unit(lowering);
+  if (!adapters.members.empty()) builder.add(std::move(adapters));
   lowering.tensors.gradients.resize(lowering.program.tensors.size(), kNone);
   add_rope_table(lowering);
   add_sums(lowering);

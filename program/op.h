@@ -17,6 +17,8 @@ enum class Op : std::uint8_t {
   kLinearWeightGradient,
   kBiasGradient,
   kSplit,
+  kLinearNf4,
+  kLinearNf4InputGradient,
   kRotate,
   kAttention,
   kAttentionBackward,
@@ -45,10 +47,11 @@ enum class Op : std::uint8_t {
   kNextToken,
   kRopeTable,
   kLoad,
+  kLoadNf4,
   kInitAdapter,
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 42;
+inline constexpr int kOps = 45;
 
 }  // namespace ftplan::program

@@ -19,6 +19,7 @@
 #include "program/ops/gated_silu.h"
 #include "program/ops/generation.h"
 #include "program/ops/linear.h"
+#include "program/ops/linear_nf4.h"
 #include "program/ops/loss.h"
 #include "program/ops/optimizer.h"
 #include "program/ops/rms_norm.h"
@@ -44,6 +45,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kLinearWeightGradient, linear_weight_gradient_row());
   set(Op::kBiasGradient, bias_gradient_row());
   set(Op::kSplit, split_row());
+  set(Op::kLinearNf4, linear_nf4_row());
+  set(Op::kLinearNf4InputGradient, linear_nf4_input_gradient_row());
   set(Op::kRotate, rotate_row());
   set(Op::kAttention, attention_row());
   set(Op::kAttentionBackward, attention_backward_row());
@@ -72,6 +75,7 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kBatch, batch_row());
   set(Op::kRopeTable, rope_table_row());
   set(Op::kLoad, load_row());
+  set(Op::kLoadNf4, load_nf4_row());
   set(Op::kInitAdapter, init_adapter_row());
   set(Op::kEager, eager_row());
   set(Op::kEagerBackward, eager_backward_row());

@@ -204,12 +204,22 @@ struct Segment {
   Role role = Role::kOther;
 };
 
+/// The scales of a weight whose values are packed as NF4, see `models/nf4.h`.
+struct Nf4Scales {
+  TensorId absmax = kNone;  ///< of each block: u8 codes where there is `nested`, else f32
+  TensorId nested = kNone;  ///< f32, of each block of codes
+  TensorId offset = kNone;  ///< f32 [1]
+
+  explicit operator bool() const { return absmax != kNone; }
+};
+
 /// A tensor of the checkpoint and where it is in the arena.
 struct WeightBinding {
   TensorId tensor = kNone;
   std::int32_t table_index = kNone;  ///< in `Blueprint::layer`, or kNone with `name` set
   std::string name;                  ///< full name, or the name inside the layer
   bool per_layer = false;
+  Nf4Scales scales{};  ///< set: `tensor` holds packed values
 };
 
 /// A trained LoRA pair's half and where it is.

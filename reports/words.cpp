@@ -74,6 +74,10 @@ std::string method_words(const MethodOptions& method) {
             (method.rslora ? " over the root of the rank" : "") + ", on " +
             join(method.targets, ", ");
     if (method.dropout > 0) text += ", dropout " + format_number(method.dropout);
+    if (method.method == Method::kQlora) {
+      text += method.double_quantization ? ", the base in NF4 with double quantization"
+                                         : ", the base in NF4";
+    }
   }
   return text + ", in " + to_text(method.precision) + " with " + to_text(method.optimizer) + ".";
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,7 +31,7 @@ namespace ftplan::tools {
 namespace {
 
 constexpr const char* kNotBuilt =
-    "not built yet: qlora, int8-lora, fp16, 8-bit optimizers, ZeRO-2 and 3, offload, pipelines, "
+    "not built yet: int8-lora, fp16, 8-bit optimizers, ZeRO-2 and 3, offload, pipelines, "
     "seconds and cost";
 
 struct Row {
@@ -56,7 +57,9 @@ Unit unit_of(const std::vector<Row>& rows) {
   return {.name = "MiB", .bytes = kMiB};
 }
 
-const char* title(const Job& job) { return job.lora() ? "LoRA" : "full"; }
+const char* title(const Job& job) {
+  return job.quantized() ? "QLoRA" : job.lora() ? "LoRA" : "full";
+}
 
 std::string layout_of(const Row& row) {
   return row.job.ranks() == 1 ? "one device" : "ZeRO-" + std::to_string(row.strategy().zero);
@@ -96,8 +99,9 @@ class Estimate : public Command {
   // Every method that is built with every layout that the request leaves open.
   Result<std::vector<Row>> all_rows(const Resolved& resolved) const {
     std::vector<Row> rows;
-    for (const Method method : {Method::kFull, Method::kLora}) {
+    for (const Method method : {Method::kFull, Method::kLora, Method::kQlora}) {
       JobRequest request = resolved.job.request;
+      if (method == Method::kQlora && request.runtime != "ftplan") continue;
       const bool fixed = flags_.given("method") || flags_.given("adapter");
       if (fixed && request.method.method != method) continue;
       request.method.method = method;
@@ -182,6 +186,10 @@ class Estimate : public Command {
       break;
     }
     text += "\n";
+    const bool quantized =
+        std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.job.quantized(); });
+    if (quantized && resolved.machine.backend == Backend::kCuda)
+      text += "note      QLoRA: scratch holds one whole dequantized weight, as with bitsandbytes\n";
     for (const std::string& note : resolved.notes) text += "note      " + note + "\n";
     return text;
   }

@@ -36,8 +36,9 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   const auto adapted = models::same_in_all_layers(*linears, model, path);
   if (!adapted) return adapted.error();
   if (request.method.method == Method::kFull) {
-    return bad_input("--adapter",
-                     "an adapter is trained by --method lora; merge it to train everything");
+    return bad_input(
+        "--adapter",
+        "an adapter is trained by --method lora or qlora; merge it to train everything");
   }
   request.method.rank = config->rank;
   request.method.alpha = config->alpha;

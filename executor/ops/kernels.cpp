@@ -23,6 +23,8 @@ Kernels make_kernels() {
   set(Op::kLinearInputGradient, linear_input_gradient);
   set(Op::kLinearWeightGradient, linear_weight_gradient);
   set(Op::kBiasGradient, bias_gradient);
+  set(Op::kLinearNf4, linear_nf4);
+  set(Op::kLinearNf4InputGradient, linear_nf4_input_gradient);
   set(Op::kRotate, rotate);
   set(Op::kAttention, attention);
   set(Op::kAttentionBackward, attention_backward);

@@ -1,16 +1,14 @@
 #include <cstdint>
 #include <cstring>
 
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "program/attributes.h"
+#include "program/step_program.h"
 
 namespace ftplan::executor::FTPLAN_ISA {
 namespace {
-
-Matrix matrix(const View& view) {
-  return {view.data, view.rows(), view.width(), view.tensor->row_stride, view.dtype()};
-}
 
 double scale_of(const Call& call) {
   return call.instruction.attributes == program::kNone
@@ -18,7 +16,8 @@ double scale_of(const Call& call) {
              : call.attributes<program::LinearAttributes>().scale;
 }
 
-// y += bias, a row for each token.
+}  // namespace
+
 void add_bias(const View& y, const View& bias, int threads) {
   with_type(y.dtype(), [&]<class T>(T) {
     const T* b = bias.as<T>();
@@ -30,8 +29,6 @@ void add_bias(const View& y, const View& bias, int threads) {
     }
   });
 }
-
-}  // namespace
 
 void linear(Call& call) {
   product(call, matrix(call.in[0]), Transposed::kNo, matrix(call.in[1]), Transposed::kYes,

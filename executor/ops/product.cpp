@@ -1,12 +1,15 @@
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "core/check.h"
 #include "core/dtype.h"
+#include "executor/call.h"
+#include "executor/ops/nf4.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "program/ops/linear.h"
+#include "program/ops/linear_nf4.h"
 
 // Note [Products of widened blocks]
 //
@@ -14,6 +17,9 @@
 // of its f32 ones, while widening a block costs a few percent of multiplying it. So each thread
 // widens blocks of both factors and multiplies those in f32. Sums are f32 over the whole depth and
 // are rounded once.
+//
+// A weight that is packed as NF4 is multiplied in the same way, in f32 too: its values exist as one
+// block a thread.
 
 namespace ftplan::executor::FTPLAN_ISA {
 namespace {
@@ -31,26 +37,40 @@ void widen_block(const Matrix& from, std::int64_t row, std::int64_t rows, std::i
   }
 }
 
+// A block of f32 values in row-major order.
+struct Block {
+  const float* data;
+  std::int64_t stride;
+};
+
 struct Factor {
   const Matrix& matrix;
   Transposed transposed;
+  const Nf4Matrix* packed = nullptr;  // set: what the values of `matrix` are made of
+
+  // Whether its blocks are copies.
+  [[nodiscard]] bool copied() const { return packed != nullptr || matrix.dtype != DType::kF32; }
 
   // The block of op(matrix) that begins at (row, column), in the order in which the matrix is
-  // stored.
-  void load(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
-            float* to) const {
+  // stored: where it is, or in `to`.
+  [[nodiscard]] Block load(std::int64_t row, std::int64_t rows, std::int64_t column,
+                           std::int64_t columns, float* to) const {
     if (transposed == Transposed::kYes) {
-      widen_block(matrix, column, columns, row, rows, to);
-    } else {
-      widen_block(matrix, row, rows, column, columns, to);
+      std::swap(row, column);
+      std::swap(rows, columns);
     }
-  }
-  [[nodiscard]] std::int64_t stride(std::int64_t rows, std::int64_t columns) const {
-    return transposed == Transposed::kYes ? rows : columns;
+    if (packed != nullptr) {
+      dequantize_block(*packed, row, rows, column, columns, to);
+    } else if (copied()) {
+      widen_block(matrix, row, rows, column, columns, to);
+    } else {
+      return {static_cast<const float*>(matrix.data) + row * matrix.stride + column, matrix.stride};
+    }
+    return {to, columns};
   }
 };
 
-struct WidenedProduct {
+struct BlockedProduct {
   Factor a, b;
   const Matrix& c;
   float alpha, beta;
@@ -61,7 +81,7 @@ struct WidenedProduct {
     const std::int64_t rows = std::min(blocks.rows, c.rows - row);
     const std::int64_t columns = std::min(blocks.columns, c.columns - column);
     float* left = work;
-    float* right = left + blocks.rows * blocks.depth;
+    float* right = left + (a.copied() ? blocks.rows * blocks.depth : 0);
     const bool direct = c.dtype == DType::kF32;
     float* sum = direct ? static_cast<float*>(c.data) + row * c.stride + column
                         : right + blocks.columns * blocks.depth;
@@ -69,10 +89,10 @@ struct WidenedProduct {
     for (std::int64_t k = 0; k < depth; k += blocks.depth) {
       const std::int64_t count = std::min(blocks.depth, depth - k);
       const float before = direct ? beta : 0.0F;
-      a.load(row, rows, k, count, left);
-      b.load(k, count, column, columns, right);
-      multiply_block(rows, columns, count, alpha, left, a.stride(rows, count), a.transposed, right,
-                     b.stride(count, columns), b.transposed, k == 0 ? before : 1.0F, sum, stride);
+      const Block x = a.load(row, rows, k, count, left);
+      const Block y = b.load(k, count, column, columns, right);
+      multiply_block(rows, columns, count, alpha, x.data, x.stride, a.transposed, y.data, y.stride,
+                     b.transposed, k == 0 ? before : 1.0F, sum, stride);
     }
     if (!direct) store(row, rows, column, columns, sum);
   }
@@ -93,24 +113,9 @@ struct WidenedProduct {
   }
 };
 
-}  // namespace
-
-void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
-             Transposed b_transposed, const Matrix& c, double alpha, double beta) {
-  if (a.dtype == DType::kF32 || call.native_bf16) {
-    multiply(a, a_transposed, b, b_transposed, c, alpha, beta);
-    return;
-  }
-  FTPLAN_CHECK(a.dtype == DType::kBf16 && b.dtype == DType::kBf16);
-  const std::int64_t depth = a_transposed == Transposed::kYes ? a.rows : a.columns;
-  const ProductBlocks blocks = program::product_blocks(c.rows, c.columns, depth, call.threads);
-  const WidenedProduct product{{a, a_transposed},
-                               {b, b_transposed},
-                               c,
-                               static_cast<float>(alpha),
-                               static_cast<float>(beta),
-                               depth,
-                               blocks};
+void run(Call& call, const BlockedProduct& product) {
+  const ProductBlocks& blocks = product.blocks;
+  const Matrix& c = product.c;
   const auto work = call.scratch.take_array<float>(call.threads * blocks.floats);
   const std::int64_t across = (c.columns + blocks.columns - 1) / blocks.columns;
   const std::int64_t tasks = across * ((c.rows + blocks.rows - 1) / blocks.rows);
@@ -123,6 +128,40 @@ void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix&
     }
   }
   call.scratch.give_back(work.data());
+}
+
+}  // namespace
+
+void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
+             Transposed b_transposed, const Matrix& c, double alpha, double beta) {
+  if (a.dtype == DType::kF32 || call.native_bf16) {
+    multiply(a, a_transposed, b, b_transposed, c, alpha, beta);
+    return;
+  }
+  FTPLAN_CHECK(a.dtype == DType::kBf16 && b.dtype == DType::kBf16);
+  const std::int64_t depth = a_transposed == Transposed::kYes ? a.rows : a.columns;
+  const ProductBlocks blocks = program::product_blocks(c.rows, c.columns, depth, call.threads);
+  run(call, {{a, a_transposed},
+             {b, b_transposed},
+             c,
+             static_cast<float>(alpha),
+             static_cast<float>(beta),
+             depth,
+             blocks});
+}
+
+void product_nf4(Call& call, const Matrix& a, const Nf4Matrix& b, Transposed b_transposed,
+                 const Matrix& c, double beta) {
+  const ProductBlocks blocks =
+      program::nf4_blocks(c.rows, c.columns, a.columns, call.threads, a.dtype);
+  const Matrix values{.rows = b.rows, .columns = b.columns, .dtype = a.dtype};
+  run(call, {{a, Transposed::kNo},
+             {values, b_transposed, &b},
+             c,
+             1.0F,
+             static_cast<float>(beta),
+             a.columns,
+             blocks});
 }
 
 }  // namespace ftplan::executor::FTPLAN_ISA

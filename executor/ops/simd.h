@@ -98,6 +98,14 @@ inline Part part_of(std::int64_t count, std::int64_t parts, std::int64_t index) 
 /// Of the calling thread in its parallel region.
 inline int thread_index() { return omp_get_thread_num(); }
 
+/// The matrix that a view of a program is.
+inline Matrix matrix(const View& view) {
+  return {view.data, view.rows(), view.width(), view.tensor->row_stride, view.dtype()};
+}
+
+/// y += bias, a row for each token.
+void add_bias(const View& y, const View& bias, int threads);
+
 /// `multiply` of products.h, in the way that suits the machine of `call`. Scratch is given back.
 void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
              Transposed b_transposed, const Matrix& c, double alpha, double beta);
@@ -113,6 +121,8 @@ void linear_accumulate(Call& call);
 void linear_input_gradient(Call& call);
 void linear_weight_gradient(Call& call);
 void bias_gradient(Call& call);
+void linear_nf4(Call& call);
+void linear_nf4_input_gradient(Call& call);
 void rotate(Call& call);
 void attention(Call& call);
 void attention_backward(Call& call);

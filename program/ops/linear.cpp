@@ -141,17 +141,21 @@ ProductBlocks product_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std
   // All three blocks stay within a second-level cache of 2 MiB.
   ProductBlocks blocks{std::min<std::int64_t>(m, 256), std::min<std::int64_t>(n, 256),
                        std::min<std::int64_t>(k, 512)};
+  split_for_threads(blocks, m, n, threads);
+  blocks.floats = (blocks.rows + blocks.columns) * blocks.depth + blocks.rows * blocks.columns;
+  return blocks;
+}
+
+void split_for_threads(ProductBlocks& blocks, std::int64_t m, std::int64_t n,
+                       std::int64_t threads) {
   const auto parts = [](std::int64_t count, std::int64_t size) {
     return (count + size - 1) / size;
   };
-  // Two parts for each thread, as long as a block is worth its copies.
   while (parts(m, blocks.rows) * parts(n, blocks.columns) < 2 * threads &&
          std::max(blocks.rows, blocks.columns) > 64) {
     std::int64_t& longer = blocks.rows > blocks.columns ? blocks.rows : blocks.columns;
     longer = (longer + 1) / 2;
   }
-  blocks.floats = (blocks.rows + blocks.columns) * blocks.depth + blocks.rows * blocks.columns;
-  return blocks;
 }
 
 OpRow linear_row() {

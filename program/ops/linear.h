@@ -40,5 +40,8 @@ struct ProductBlocks {
   std::int64_t floats = 0;   ///< of one thread
 };
 ProductBlocks product_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads);
+/// Halves rows or columns until an [m, n] result has two parts for each thread, as long as a block
+/// is worth its copies.
+void split_for_threads(ProductBlocks& blocks, std::int64_t m, std::int64_t n, std::int64_t threads);
 
 }  // namespace ftplan::program

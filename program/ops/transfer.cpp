@@ -3,6 +3,8 @@
 #include <string>
 
 #include "core/dtype.h"
+#include "core/machine.h"
+#include "models/nf4.h"
 #include "program/attributes.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
@@ -15,6 +17,15 @@ std::string check_rope_table(const OpView& v) {
   return agree(v.out(0).dtype == DType::kF32 &&
                    v.out(0).shape.width() == v.attributes<RopeAttributes>().head_size,
                "the table must be f32 with head_size columns");
+}
+
+std::string check_load_nf4(const OpView& v) {
+  return agree(v.has_out(2) == v.has_out(3) &&
+                   v.out(0).shape.elements() <= models::kNf4Block / 2 * v.out(1).shape.elements(),
+               "packed values and the scales of their blocks must agree");
+}
+Scratch scratch_load_nf4(const OpView& v, const Machine&) {
+  return v.has_out(2) ? Scratch{v.out(1).shape.elements() * size_of(DType::kF32)} : Scratch{};
 }
 
 OpRow transfer(const char* name) {
@@ -30,6 +41,12 @@ OpRow rope_table_row() {
   return row;
 }
 OpRow load_row() { return transfer("load"); }
+OpRow load_nf4_row() {
+  OpRow row = transfer("load_nf4");
+  row.check = check_load_nf4;
+  row.scratch = scratch_load_nf4;
+  return row;
+}
 OpRow init_adapter_row() { return transfer("init_adapter"); }
 
 }  // namespace ftplan::program

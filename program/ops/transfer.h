@@ -11,6 +11,9 @@ OpRow batch_row();
 OpRow rope_table_row();
 /// out {tensor}: a tensor of the checkpoint, converted; FileAttributes
 OpRow load_row();
+/// out {packed, absmax, nested?, offset?}: a matrix of the checkpoint, quantized; FileAttributes
+/// Scratch  absmax in f32 where it is quantized too
+OpRow load_nf4_row();
 /// out {tensor}: a new LoRA matrix, A uniform in +-1/sqrt(in), B zero; FileAttributes
 OpRow init_adapter_row();
 /// in {tensor}, out {file}: written to disk; FileAttributes

@@ -209,7 +209,19 @@ class ForwardBuilder {
     const Operand y = leaves_ ? Operand{low_.tensors.residual, 1}
                               : Operand{value_tensor(op.out, value_name(op.out))};
     const Operand x = values_[at(op.in)];
-    emit_.emit({.op = Op::kLinear, .in = {x, {weight(op.weight)}, {weight(op.bias)}}, .out = {y}});
+    if (const Nf4Scales& scales = low_.tensors.scales[static_cast<std::size_t>(op.weight)]) {
+      emit_.emit({.op = Op::kLinearNf4,
+                  .in = {x,
+                         {weight(op.weight)},
+                         {scales.absmax},
+                         {scales.nested},
+                         {scales.offset},
+                         {weight(op.bias)}},
+                  .out = {y}});
+    } else {
+      emit_.emit(
+          {.op = Op::kLinear, .in = {x, {weight(op.weight)}, {weight(op.bias)}}, .out = {y}});
+    }
     const int linear = low_.blueprint.layer[static_cast<std::size_t>(op.weight)].linear;
     if (low_.job.adapted[static_cast<std::size_t>(linear)]) add_adapter(linear, x, y);
     values_[at(op.out)] = y;

@@ -20,6 +20,9 @@ MODES = {
     "lora bf16": ["--rank", 4, "--precision", "bf16"],
     "lora bf16, isolated, every-2, validation": ["--rank", 4, "--precision", "bf16", "--packing", "isolated",
                                                  "--checkpointing", "every-2", "--validation", 0.2],
+    "qlora fp32, validation, checkpoints": ["--method", "qlora", "--validation", 0.2, "--save-every", 3],
+    "qlora bf16, recomputed": ["--method", "qlora", "--precision", "bf16", "--checkpointing", "full",
+                               "--no-double-quantization"],
     "full bf16, concat, accumulation": ["--method", "full", "--precision", "bf16", "--packing", "concat",
                                         "--micro-batch", 1, "--accumulation", 4],
 }

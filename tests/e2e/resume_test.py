@@ -20,7 +20,8 @@ COMMON = ["--global-batch", 4, "--micro-batch", 2, "--steps", STEPS, "--learning
 MODES = {"full fp32": ["--method", "full"],
          "full bf16": ["--method", "full", "--precision", "bf16"],
          "lora fp32": ["--rank", 4, "--dropout", 0.1],
-         "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"]}
+         "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"],
+         "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}
 KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss")
 
 

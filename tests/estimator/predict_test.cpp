@@ -65,7 +65,8 @@ RankPrediction predict(const Job& job, const Strategy& strategy, const Machine& 
 Bytes sum_of_lines(const PlaceBytes& bytes) { return bytes.live() + bytes.runtime + bytes.unused; }
 
 class Methods : public testing::TestWithParam<Method> {};
-INSTANTIATE_TEST_SUITE_P(All, Methods, testing::Values(Method::kFull, Method::kLora));
+INSTANTIATE_TEST_SUITE_P(All, Methods,
+                         testing::Values(Method::kFull, Method::kLora, Method::kQlora));
 
 TEST_P(Methods, LinesAddUpToThePeakInEveryPlace) {
   JobRequest request = toy_request();
@@ -127,6 +128,46 @@ TEST(PredictRank, Llama2Of7BillionHoldsItsWeightsInTwoBytesEach) {
   EXPECT_EQ(trained, 39'976'960);
   EXPECT_EQ(p.device.adapters.value, /*f32=*/4 * trained);
   EXPECT_EQ(p.device.optimizer.value, /*two f32 moments=*/8 * trained);
+}
+
+// Of the linears of a layer: how many values, and bytes a value with and without double
+// quantization.
+constexpr std::int64_t kLinearsOf70B =
+    /*q, o=*/2 * 8192 * 8192 + /*k, v=*/2 * 1024 * 8192 + /*gate, up, down=*/3 * 28672 * 8192;
+constexpr double kDouble = 0.5 + 1.0 / 64 + 4.0 / (64 * 256);
+constexpr double kSingle = 0.5 + 4.0 / 64;
+
+TEST(PredictRank, Llama2Of70BillionIn4BitHasItsEmbeddingAndHeadIn16) {
+  const models::Preset* preset = models::find_preset("llama2-70b");
+  ASSERT_NE(preset, nullptr);
+  JobRequest request;
+  request.method.method = Method::kQlora;
+  request.training.global_batch = 1;
+  const std::int64_t edges = 2 * (/*embedding, head=*/2 * 32000 * 8192 + /*final norm=*/8192);
+  const std::int64_t norms = 2 * 2 * 8192;
+  for (const bool nested : {true, false}) {
+    request.method.double_quantization = nested;
+    const RankPrediction p = predict(job_of(request, preset->config), {.checkpointing = {1}});
+    const auto linears =
+        static_cast<std::int64_t>((nested ? kDouble : kSingle) * double(kLinearsOf70B));
+    const std::int64_t means = nested ? /*7 f32, aligned=*/64 : 0;
+    EXPECT_EQ(p.device.weights.value, edges + 80 * (norms + linears + means));
+    EXPECT_NEAR(static_cast<double>(p.device.weights.value) / (1 << 30), nested ? 33.87 : 36.84,
+                0.005);
+  }
+}
+
+TEST(PredictRank, OnAGpuA4BitProductIsExpectedToHoldOneWholeWeightIn16Bit) {
+  const models::Preset* preset = models::find_preset("llama2-70b");
+  JobRequest request;
+  request.method.method = Method::kQlora;
+  request.training.global_batch = 1;
+  Machine gpu;
+  gpu.backend = Backend::kCuda;
+  const RankPrediction p = predict(job_of(request, preset->config), {.checkpointing = {1}}, gpu);
+  EXPECT_EQ(p.basis, Basis::kFormula);
+  EXPECT_EQ(p.scratch.value, /*the largest=*/28672 * 8192 * 2 + /*cuBLAS=*/8'519'680);
+  EXPECT_EQ(p.uncertainty.value, p.scratch.value / 2);
 }
 
 TEST(PredictRank, NamesTheLayerAndTheOperationOfThePeak) {

@@ -66,6 +66,10 @@ class Shrunk final : public Host {
                     const View& to) override {
     return world_.loader->load(weight, layer, to);
   }
+  Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
+                        const Call& call) override {
+    return world_.loader->load_nf4(weight, layer, call);
+  }
   Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                             const View& to) override {
     return world_.loader->init_adapter(adapter, layer, to);
@@ -104,7 +108,7 @@ TEST_F(ArenaDeath, FaultsOneByteBeyondItsEnd) {
 }
 
 TEST_F(ArenaDeath, FaultsWhenItIsSmallerThanTheProgramSays) {
-  for (const Method method : {Method::kFull, Method::kLora}) {
+  for (const Method method : {Method::kFull, Method::kLora, Method::kQlora}) {
     const World world({.method = method});
     Shrunk(world, Bytes{}).run();
     EXPECT_EXIT(Shrunk(world, program::kAlignment).run(), testing::KilledBySignal(SIGSEGV), "")
@@ -147,7 +151,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Setting{.validation = 0.25}, Setting{.method = Method::kLora, .validation = 0.25},
         Setting{.accumulation = 2, .threads = 2, .checkpointing = {.every = 1}, .validation = 0.25},
-        Setting{.method = Method::kLora, .precision = Precision::kBf16, .tied = true}));
+        Setting{.method = Method::kLora, .precision = Precision::kBf16, .tied = true},
+        Setting{.method = Method::kQlora, .validation = 0.25}));
 
 TEST_P(HighestByte, IsTheLastOfTheArena) {
   const World world(GetParam());

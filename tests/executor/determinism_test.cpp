@@ -52,16 +52,20 @@ Bits train(const World& world, std::byte pattern) {
 class Determinism : public testing::TestWithParam<Setting> {};
 INSTANTIATE_TEST_SUITE_P(
     Settings, Determinism,
-    testing::Values(Setting{.accumulation = 2, .threads = 2, .validation = 0.25},
-                    Setting{.precision = Precision::kBf16,
-                            .threads = 2,
-                            .tied = true,
-                            .checkpointing = {.every = 1}},
-                    Setting{
-                        .method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
-                    Setting{.method = Method::kLora,
-                            .precision = Precision::kBf16,
-                            .checkpointing = {.every = 2}}));
+    testing::Values(
+        Setting{.accumulation = 2, .threads = 2, .validation = 0.25},
+        Setting{.precision = Precision::kBf16,
+                .threads = 2,
+                .tied = true,
+                .checkpointing = {.every = 1}},
+        Setting{.method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
+        Setting{
+            .method = Method::kLora, .precision = Precision::kBf16, .checkpointing = {.every = 2}},
+        Setting{.method = Method::kQlora,
+                .precision = Precision::kBf16,
+                .threads = 2,
+                .checkpointing = {.every = 1},
+                .validation = 0.25}));
 
 TEST_P(Determinism, TwoRunsHaveTheSameBits) {
   const World world(GetParam());

@@ -44,6 +44,9 @@ void store(std::byte* at, DType dtype, double value) {
       std::memcpy(at, &integer, sizeof integer);
       return;
     }
+    case DType::kU8:
+      *at = static_cast<std::byte>(value);
+      return;
     default: {
       const auto single = static_cast<float>(value);
       models::from_f32({&single, 1}, dtype, {at, static_cast<std::size_t>(size_of(dtype).value)});
@@ -62,6 +65,7 @@ double load(const std::byte* at, DType dtype) {
     std::memcpy(&value, at, sizeof value);
     return value;
   }
+  if (dtype == DType::kU8) return static_cast<double>(*at);
   float value = 0;
   models::to_f32({at, static_cast<std::size_t>(size_of(dtype).value)}, dtype, {&value, 1});
   return value;

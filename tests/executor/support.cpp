@@ -119,6 +119,7 @@ JobRequest request_of(const Setting& setting, const Strategy& strategy, const st
   request.devices.gpus = setting.ranks == 1 ? "cpu" : std::to_string(setting.ranks) + "xcpu";
   request.method.method = setting.method;
   request.method.precision = setting.precision;
+  request.method.double_quantization = setting.double_quantization;
   request.method.rank = 3;
   request.method.alpha = 6;
   request.method.dropout = setting.dropout;
@@ -245,7 +246,11 @@ std::map<std::string, std::vector<float>> values_of(const RankRun& run) {
   std::map<std::string, std::vector<float>> all;
   for_each_value(run, [&](const std::string& name, const View& view) {
     std::vector<float> values(static_cast<std::size_t>(view.elements()));
-    models::to_f32(bytes_of(view), view.dtype(), values);
+    if (view.dtype() == DType::kU8) {  // packed values
+      std::copy_n(view.as<std::uint8_t>(), values.size(), values.begin());
+    } else {
+      models::to_f32(bytes_of(view), view.dtype(), values);
+    }
     FTPLAN_CHECK(all.emplace(name, std::move(values)).second);
   });
   return all;

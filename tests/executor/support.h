@@ -57,6 +57,7 @@ struct Setting {
   std::int64_t layers = 3;
   std::int64_t hidden = 24;
   bool tied = false;
+  bool double_quantization = true;
   Checkpointing checkpointing{};
   double dropout = 0;
   double validation = 0;

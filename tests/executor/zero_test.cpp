@@ -30,6 +30,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Setting{.ranks = 2}, Setting{.ranks = 2, .accumulation = 2},
                     Setting{.ranks = 2, .threads = 2, .tied = true, .checkpointing = {.every = 1}},
                     Setting{.method = Method::kLora, .ranks = 2, .dropout = 0.1},
+                    Setting{.method = Method::kQlora, .ranks = 2},
                     Setting{.method = Method::kLora,
                             .ranks = 2,
                             .accumulation = 2,

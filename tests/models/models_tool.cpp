@@ -7,12 +7,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/dtype.h"
 #include "core/json.h"
 #include "core/model_config.h"
 #include "core/result.h"
+#include "core/shape.h"
 #include "core/units.h"
 #include "models/adapter.h"
 #include "models/checkpoint.h"
@@ -22,6 +24,7 @@
 #include "models/files.h"
 #include "models/load.h"
 #include "models/merge.h"
+#include "models/nf4.h"
 #include "models/preset_files.h"
 #include "models/presets.h"
 #include "models/safetensors.h"
@@ -124,6 +127,68 @@ Result<Json> rewrite(const Arguments& arguments) {
   return Json{{"predicted", file_size(specs, file->metadata()).value}};
 }
 
+struct NamedBytes {
+  TensorSpec spec;
+  std::vector<std::byte> bytes;
+};
+
+template <class T>
+NamedBytes named(const std::string& name, DType dtype, const std::vector<T>& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  return {{name, dtype, Shape{static_cast<std::int64_t>(values.size())}},
+          {bytes.begin(), bytes.end()}};
+}
+
+// All that quantization of `tensor` gives, and its values with and without double quantization.
+std::vector<NamedBytes> quantized(const TensorView& tensor, DType dtype) {
+  const auto elements = static_cast<std::int64_t>(tensor.bytes.size()) / size_of(dtype).value;
+  std::vector<float> values(static_cast<std::size_t>(elements));
+  to_f32(tensor.bytes, dtype, values);
+  const Nf4Counts counts = nf4_counts(elements);
+  std::vector<std::uint8_t> packed(static_cast<std::size_t>(counts.packed));
+  std::vector<float> absmax(static_cast<std::size_t>(counts.blocks));
+  std::vector<std::uint8_t> codes(absmax.size());
+  std::vector<float> nested(static_cast<std::size_t>(counts.nested));
+  quantize_nf4(values, packed, absmax);
+  const float offset = mean_of(absmax);
+  quantize_absmax(absmax, offset, codes, nested);
+  std::vector<NamedBytes> all = {named(tensor.name + ".packed", DType::kU8, packed),
+                                 named(tensor.name + ".absmax", DType::kF32, absmax),
+                                 named(tensor.name + ".codes", DType::kU8, codes),
+                                 named(tensor.name + ".nested", DType::kF32, nested),
+                                 named(tensor.name + ".offset", DType::kF32, std::vector{offset})};
+  dequantize_nf4(packed, absmax, values);
+  all.push_back(named(tensor.name + ".single", DType::kF32, values));
+  dequantize_absmax(codes, nested, offset, absmax);
+  dequantize_nf4(packed, absmax, values);
+  all.push_back(named(tensor.name + ".double", DType::kF32, values));
+  return all;
+}
+
+// nf4 FROM TO: the tensors of a file as NF4
+Result<Json> quantize(const Arguments& arguments) {
+  const auto file = SafetensorsFile::open(arguments.at(0));
+  if (!file) return file.error();
+  const auto& map = signed_dynamic_map();
+  std::vector<NamedBytes> all = {
+      named("map", DType::kF32, std::vector<float>(map.begin(), map.end()))};
+  for (const TensorView& tensor : file->tensors()) {
+    const auto dtype = tensor.dtype();
+    if (!dtype) return dtype.error();
+    for (NamedBytes& part : quantized(tensor, *dtype)) all.push_back(std::move(part));
+  }
+  std::vector<TensorSpec> specs;
+  specs.reserve(all.size());
+  for (const NamedBytes& part : all) specs.push_back(part.spec);
+  auto writer = SafetensorsWriter::create(arguments.at(1), specs);
+  if (!writer) return writer.error();
+  for (const NamedBytes& part : all) {
+    if (auto written = writer->write(part.spec.name, part.bytes); !written) return written.error();
+  }
+  if (auto finished = writer->finish(); !finished) return finished.error();
+  return Json{{"tensors", all.size()}};
+}
+
 // reshard FROM TO BYTES ORDER: a model folder through the sharded writer, in the order of a JSON
 // list of names
 Result<Json> reshard(const Arguments& arguments) {
@@ -223,6 +288,7 @@ Result<Json> run(const std::string& command, const Arguments& arguments) {
   if (command == "adapter") return copy_adapter(arguments);
   if (command == "merge") return merge(arguments);
   if (command == "convert") return convert(arguments);
+  if (command == "nf4") return quantize(arguments);
   return bad_input(command, "unknown command");
 }
 

@@ -13,6 +13,7 @@ import tempfile
 
 import compare
 import peer
+import quantized
 import settings
 import torch
 from compare import Mismatch
@@ -32,7 +33,12 @@ class Pair:
         peer.write_tokens(peer.rows_of(s), self.tokens)
         self.model_folder = os.path.join(folder, "model")
         self.model = peer.make_model(s, self.model_folder)
-        self.adapter = os.path.join(folder, "adapter") if s.method == "lora" else ""
+        self.peer_folder = self.model_folder
+        if s.method == "qlora":
+            self.peer_folder = os.path.join(folder, "dequantized")
+            quantized.dequantize_linears(self.model, s.double_quantization)
+            self.model.save_pretrained(self.peer_folder)
+        self.adapter = os.path.join(folder, "adapter") if s.method != "full" else ""
         if self.adapter:
             self.model = peer.add_adapter(s, self.model, self.adapter)
 
@@ -47,7 +53,7 @@ class Pair:
         """Losses and first gradients of the peer on `rows`, lists of documents."""
         model = self.model
         if precision == "bf16" and self.adapter:
-            model = peer.load_bf16(self.s, self.model_folder, self.adapter)
+            model = peer.load_bf16(self.s, self.peer_folder, self.adapter)
         else:
             model.load_state_dict(self.first_state())
         losses, _, gradients = peer.train(self.s, model, peer.batches_of(self.s, rows), precision)
@@ -92,7 +98,7 @@ def run_f32(binary, s, folder, mutations=()):
     compare.losses(ours["losses"], losses)
     compare.equal_bytes(ours)
     if file:
-        renamed = lambda name: name.replace(".default.", ".") if s.method == "lora" else name
+        renamed = lambda name: name.replace(".default.", ".") if s.method != "full" else name
         compare.gradients(load_file(file), {renamed(name): g for name, g in gradients.items()})
     for mutation in mutations:
         try:
@@ -122,6 +128,18 @@ def run_bf16(binary, s, folder):
     if not median <= WORST_BF16_RATIO:
         raise Mismatch(shown)
     return shown
+
+
+def run_bitsandbytes(binary, s, folder):
+    """The peer's linears are bitsandbytes' own."""
+    pair = Pair(binary, s, folder)
+    file = os.path.join(folder, "gradients.safetensors")
+    ours = pair.probe(gradients=file, print_rows=True)
+    model = quantized.with_4bit_linears(s, pair.model_folder, pair.adapter)
+    losses, _, gradients = peer.train(s, model, peer.batches_of(s, rows_of(ours)), "fp32")
+    compare.losses(ours["losses"], losses)
+    compare.gradients(load_file(file), {name.replace(".default.", "."): g for name, g in gradients.items()})
+    return f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
 
 
 def check_masks(s, ours):
@@ -177,6 +195,7 @@ def entries():
     for group, cases in settings.BF16.items():
         for name, s in cases.items():
             found[f"bf16-{group}-{name.split()[0]}"] = {name: (run_bf16, s)}
+    found["bitsandbytes"] = {name: (run_bitsandbytes, s) for name, s in settings.BITSANDBYTES.items()}
     found["dropout"] = {name: (run_dropout, s) for name, s in settings.DROPOUT.items()}
     for group, cases in settings.MUTATIONS.items():
         found[group] = {f"{where} {name}": (run_f32, settings.F32[where][name], mutations)

@@ -50,6 +50,7 @@ class Setting:
     ranks: int = 1
     zero: int = 0
     layers: int = 3
+    intermediate: int = 112
     tied: bool = False
     bias: bool = False
     scaling: dict | None = None
@@ -57,6 +58,7 @@ class Setting:
     rank: int = 4
     alpha: float = 8.0
     rslora: bool = False
+    double_quantization: bool = True
     dropout: float = 0.0
     learning_rate: float = 5e-3
     weight_decay: float = 0.1
@@ -78,8 +80,8 @@ def config_of(s):
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     if s.scaling:
         rope = dict(s.scaling)
-    keys = {"hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": s.layers, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "vocab_size": 160, "max_position_embeddings": 512,
+    keys = {"hidden_size": 64, "intermediate_size": s.intermediate, "num_hidden_layers": s.layers,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 160, "max_position_embeddings": 512,
             "tie_word_embeddings": s.tied, "rope_parameters": rope, "initializer_range": 0.08, "rms_norm_eps": 1e-5,
             "bos_token_id": 1, "eos_token_id": 2}
     if s.bias:
@@ -213,7 +215,8 @@ def request_of(s):
     return {"format_version": 1, "model": "tiny",
             "devices": {"gpus": "cpu" if s.ranks == 1 else f"{s.ranks}xcpu"},
             "method": {"method": s.method, "rank": s.rank, "alpha": s.alpha, "dropout": s.dropout,
-                       "rslora": s.rslora, "targets": s.targets, "precision": s.precision},
+                       "rslora": s.rslora, "targets": s.targets, "double_quantization": s.double_quantization,
+                       "precision": s.precision},
             "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,
                          "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip,

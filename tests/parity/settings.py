@@ -29,6 +29,15 @@ F32 = {
         "one layer tied": Setting(method="lora", layers=1, tied=True, learning_rate=3e-2),
         "two ranks": Setting(method="lora", ranks=2, zero=1, learning_rate=2e-2),
     },
+    "qlora": {
+        "qlora": Setting(method="qlora", learning_rate=2e-2),
+        "q v, one f32 scale a block": Setting(method="qlora", double_quantization=False, learning_rate=5e-2,
+                                              targets=["q_proj", "v_proj"], threads=2),
+        "bias, checkpointing full": Setting(method="qlora", bias=True, checkpointing="full", learning_rate=2e-2),
+        "every-2 accumulation tied": Setting(method="qlora", checkpointing="every-2", accumulation=2, layers=5,
+                                             tied=True, learning_rate=2e-2, steps=12),
+        "two ranks": Setting(method="qlora", ranks=2, zero=1, learning_rate=2e-2),
+    },
     "packing": {
         "isolated full": Setting(packing="isolated", seq=128),
         "isolated full accumulation": Setting(packing="isolated", seq=96, accumulation=2, checkpointing="full"),
@@ -102,6 +111,18 @@ BF16 = {
         "checkpointing accumulation": Setting(precision="bf16", method="lora", learning_rate=2e-2,
                                               checkpointing="full", accumulation=2, native_bf16=True),
     },
+    "qlora": {
+        "plain": Setting(precision="bf16", method="qlora", learning_rate=2e-2),
+        "checkpointing accumulation": Setting(precision="bf16", method="qlora", learning_rate=2e-2,
+                                              checkpointing="full", accumulation=2, native_bf16=True),
+    },
+}
+
+# Rows of whole blocks: bitsandbytes 0.50 with AVX-512 takes scales of other blocks where a block straddles rows.
+BITSANDBYTES = {
+    "double quantization": Setting(method="qlora", intermediate=128, learning_rate=2e-2),
+    "one f32 scale a block": Setting(method="qlora", intermediate=128, double_quantization=False, learning_rate=2e-2,
+                                     checkpointing="full"),
 }
 
 BF16 |= {family: {"full": Setting(family=family, precision="bf16"),
@@ -125,6 +146,7 @@ MUTATIONS = {
                           "no bias correction", "mean of means", "late warm-up"])],
     "mutations-elsewhere": [
         ("lora", "lora", ["wrong alpha", "no weight decay"]),
+        ("qlora", "qlora", ["wrong alpha"]),
         ("full", "bias accumulation", ["accumulation overwrites"]),
         ("packing", "isolated full", ["documents see each other", "targets cross documents"])],
     "mutations-mistral": [("mistral", "full", ["window off by one", "no window"]),

@@ -34,7 +34,7 @@ TEST(LayoutBar, ArenasOfAllPresetsAreWithinFivePercentOfTheirLowerBounds) {
   double worst = 0;
   std::string where;
   for (const models::Preset& preset : models::presets()) {
-    for (const Method method : {Method::kFull, Method::kLora}) {
+    for (const Method method : {Method::kFull, Method::kLora, Method::kQlora}) {
       for (const std::int64_t every : {0, 1, 2, 4, 5}) {
         for (const std::int64_t accumulation : {1, 4}) {
           JobRequest request;

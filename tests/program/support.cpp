@@ -61,7 +61,8 @@ ModelConfig random_model(Draw& draw) {
 }
 
 MethodOptions random_method(Draw& draw, Family family) {
-  MethodOptions method{.method = draw.one_in(2) ? Method::kFull : Method::kLora};
+  MethodOptions method{.method = draw.of<Method>({Method::kFull, Method::kLora, Method::kQlora})};
+  method.double_quantization = draw.one_in(2);
   method.precision = draw.one_in(2) ? Precision::kFp32 : Precision::kBf16;
   method.rank = draw.in(1, 9);
   method.dropout = draw.one_in(3) ? 0.1 : 0;

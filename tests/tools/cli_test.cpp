@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -33,16 +34,23 @@ class Cli : public testing::Test {
 };
 
 TEST_F(Cli, EstimateFillsTheFormOfItsJson) {
-  const Json json = json_of("estimate --model llama2-70b --gpus 1xA100-80GB --json");
+  const Json json = json_of("estimate --model llama2-70b --gpus 1xT4 --json");
   EXPECT_EQ(json["format_version"], 1);
   EXPECT_EQ(json["model"]["parameters"], 68'976'648'192);
   EXPECT_EQ(json["devices"]["count"], 1);
-  ASSERT_EQ(json["rows"].size(), 4U);  // full and LoRA, with and without checkpointing
+  ASSERT_EQ(json["rows"].size(), 6U);  // full, LoRA and QLoRA, with and without checkpointing
+  // Trained norms are f32; 4-bit linears take 0.515869 bytes a value and a line for their 7 means.
+  const std::int64_t norms = (2 * 80 + 1) * 8192;
+  const std::int64_t linears =
+      80 * (std::int64_t{2} * 8192 * 8192 + 2 * 1024 * 8192 + std::int64_t{3} * 28672 * 8192);
+  std::map<std::string, std::int64_t> weights = {{"full", 68'976'648'192 * 2 + norms * 2},
+                                                 {"lora", 68'976'648'192 * 2}};
+  weights["qlora"] = weights["lora"] - linears * 2 + linears / 16384 * 8452 + 80 * 64;
   for (const Json& row : json["rows"]) {
     EXPECT_EQ(row["fits"], "no");
     EXPECT_EQ(row["basis"], "formula");
     EXPECT_LT(row["headroom_bytes"].get<std::int64_t>(), 0);
-    EXPECT_EQ(row["device"]["weights"], 68'976'648'192 * 2);
+    EXPECT_EQ(row["device"]["weights"], weights[row["method"]]) << row["method"];
     std::int64_t sum = 0;
     for (const auto& line : row["device"].items()) {
       if (line.key() != "peak") sum += line.value().get<std::int64_t>();
@@ -61,11 +69,24 @@ TEST_F(Cli, EstimateCountsWhatAMethodTrains) {
   EXPECT_EQ(json["rows"][0]["device"]["adapters"], 4 * 16'384'000);
 }
 
+TEST_F(Cli, EstimateTellsWhatFitsIn4BitAlone) {
+  const Json json = json_of("estimate --model llama2-70b --gpus 1xA100-80GB --json");
+  std::map<std::string, std::string> fits;  // by method, the best of its layouts
+  for (const Json& row : json["rows"]) {
+    if (row["fits"] == "yes" || !fits.contains(row["method"])) fits[row["method"]] = row["fits"];
+  }
+  EXPECT_EQ(fits,
+            (std::map<std::string, std::string>{{"full", "no"}, {"lora", "no"}, {"qlora", "yes"}}));
+  const std::string out = run("estimate --model llama2-70b --gpus 1xA100-80GB").out;
+  EXPECT_NE(out.find("Yes: QLoRA"), std::string::npos) << out;
+  EXPECT_NE(out.find("one whole dequantized weight"), std::string::npos) << out;
+}
+
 TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
   const Finished done = run("estimate --model llama2-7b --gpus 1xA100-80GB");
   EXPECT_EQ(done.code, 0);
   EXPECT_NE(done.out.find("Yes: LoRA with checkpointing none"), std::string::npos) << done.out;
-  EXPECT_NE(done.out.find("not built yet: qlora"), std::string::npos) << done.out;
+  EXPECT_NE(done.out.find("not built yet: int8-lora"), std::string::npos) << done.out;
   EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("has no bf16 units"),
             std::string::npos);
 }
@@ -210,7 +231,9 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"plan --model model --micro-batch two",
               "ftplan: --micro-batch: got \"two\", expected"},
         Wrong{"plan --model model --checkpointing some", "expected none | full | every-k"},
-        Wrong{"plan --model model --method qlora", "qlora is not built yet"},
+        Wrong{"plan --model model --method int8-lora", "int8-lora is not built yet"},
+        Wrong{"plan --model model --method qlora --runtime hf",
+              "qlora for --runtime hf is not built yet"},
         Wrong{"plan --model model --seq 4096", "has 128 positions"},
         Wrong{"plan --model model --adapter nowhere", "nowhere/adapter_config.json"},
         Wrong{"plan --job missing.json", "ftplan: missing.json: cannot be read"},

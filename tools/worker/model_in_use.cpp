@@ -1,5 +1,6 @@
 #include "tools/worker/model_in_use.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/job.h"
@@ -16,7 +17,9 @@ namespace ftplan::tools {
 Result<ModelInUse> open_model(const JobRequest& given) {
   JobRequest request = given;
   request.devices.gpus = "cpu";
-  request.method.method = request.adapter.empty() ? Method::kFull : Method::kLora;
+  // What a method would train does not matter here, only whether its base is quantized.
+  const bool quantized = request.method.method == Method::kQlora;
+  if (!quantized) request.method.method = request.adapter.empty() ? Method::kFull : Method::kLora;
   auto source = models::load_model_config(request.model, hub_environment());
   if (!source) return source.error();
   if (source->folder.empty()) {
@@ -27,6 +30,10 @@ Result<ModelInUse> open_model(const JobRequest& given) {
   without_data.data.data.clear();
   auto resolved = resolve(without_data);
   if (!resolved) return resolved.error();
+  if (request.adapter.empty()) {
+    auto& adapted = resolved->job.adapted;
+    std::fill(adapted.begin(), adapted.end(), false);
+  }
   auto machine = worker_machine();
   if (!machine) return machine.error();
   auto loader = executor::Loader::open(resolved->job, source->folder, request.adapter);

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+
+#include "executor/call.h"
+#include "executor/ops/simd.h"
+#include "executor/products.h"
+
+/// Weights that are packed as NF4, see `models/nf4.h`.
+namespace ftplan::executor::FTPLAN_ISA {
+
+/// [rows, columns] in blocks over its row-major values.
+struct Nf4Matrix {
+  const std::uint8_t* packed = nullptr;
+  const float* absmax = nullptr;        ///< by block, or null:
+  const std::uint8_t* codes = nullptr;  ///< by block,
+  const float* nested = nullptr;        ///< by block of codes,
+  float offset = 0;                     ///< and what was taken away
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  bool to_bf16 = false;  ///< values are rounded to bf16
+};
+
+/// [row, row + rows) x [column, column + columns) of `from`, one row after the other.
+void dequantize_block(const Nf4Matrix& from, std::int64_t row, std::int64_t rows,
+                      std::int64_t column, std::int64_t columns, float* to);
+
+/// `c = a op(b) + beta * c` with a block of b at a time. Scratch is given back.
+void product_nf4(Call& call, const Matrix& a, const Nf4Matrix& b, Transposed b_transposed,
+                 const Matrix& c, double beta);
+
+}  // namespace ftplan::executor::FTPLAN_ISA
