@@ -15,7 +15,7 @@
 #include "core/data_options.h"
 #include "core/json.h"
 #include "core/result.h"
-#include "data/alpaca.h"
+#include "data/instruction.h"
 #include "data/source.h"
 #include "data/tokenizer.h"
 
@@ -28,24 +28,27 @@ constexpr std::size_t kRecordsAtOnce = 4096;
 // Turns records into documents; one per thread.
 class DocumentMaker {
  public:
-  DocumentMaker(const Tokenizer& tokenizer, const ReadOptions& options)
-      : special_(tokenizer.special()), encoder_(tokenizer.encoder()), options_(options) {}
+  DocumentMaker(const Tokenizer& tokenizer, DataFormat format, const ReadOptions& options)
+      : special_(tokenizer.special()), encoder_(tokenizer.encoder()), options_(options) {
+    if (is_instruction_format(format)) instruction_ = InstructionTemplate::of_format(format);
+  }
 
   Result<void> add(const SourceFile& source, const Record& record, Documents& out) {
     where_ = record_place(source.path, record.number);
-    return source.format == DataFormat::kAlpaca ? add_alpaca(record, out)
-                                                : add_text(source.layout, record, out);
+    return instruction_ ? add_instruction(source.format, record, out)
+                        : add_text(source.layout, record, out);
   }
 
  private:
-  Result<void> add_alpaca(const Record& record, Documents& out) {
-    auto texts = read_alpaca(record.text, where_);
-    if (!texts) return texts.error();
+  Result<void> add_instruction(DataFormat format, const Record& record, Documents& out) {
+    const auto instruction = read_instruction(record.text, format, where_);
+    if (!instruction) return instruction.error();
+    const PromptAndAnswer texts = instruction_->fill(*instruction);
     // The answer is tokenized behind its prompt, as the model will see it when it answers.
-    const auto prompt = encode(texts->prompt);
+    const auto prompt = encode(texts.prompt);
     if (!prompt) return prompt.error();
     const std::size_t prompt_tokens = special_.before.size() + prompt->size();
-    return add_document(texts->prompt + texts->answer, options_.train_on_prompt ? 0 : prompt_tokens,
+    return add_document(texts.prompt + texts.answer, options_.train_on_prompt ? 0 : prompt_tokens,
                         out);
   }
 
@@ -88,16 +91,17 @@ class DocumentMaker {
   const SpecialIds& special_;
   std::unique_ptr<Encoder> encoder_;
   ReadOptions options_;
+  std::optional<InstructionTemplate> instruction_;
   std::string where_;
 };
 
 // Shares records among threads and puts their documents together in order.
 class ParallelReader {
  public:
-  ParallelReader(const Tokenizer& tokenizer, const ReadOptions& options) {
+  ParallelReader(const Tokenizer& tokenizer, DataFormat format, const ReadOptions& options) {
     const unsigned machine = std::max(1U, std::thread::hardware_concurrency());
     const unsigned threads = options.threads > 0 ? static_cast<unsigned>(options.threads) : machine;
-    for (unsigned i = 0; i < threads; ++i) makers_.emplace_back(tokenizer, options);
+    for (unsigned i = 0; i < threads; ++i) makers_.emplace_back(tokenizer, format, options);
   }
 
   Result<void> read(const SourceFile& source, Documents& out) {
@@ -176,11 +180,12 @@ void Documents::append(const Documents& other) {
 
 Result<Documents> read_documents(std::span<const SourceFile> sources, const Tokenizer& tokenizer,
                                  const ReadOptions& options) {
-  ParallelReader reader(tokenizer, options);
+  FTPLAN_CHECK(!sources.empty());
+  ParallelReader reader(tokenizer, sources.front().format, options);
   Documents documents;
   for (const SourceFile& source : sources) {
     FTPLAN_CHECK(source.layout != Layout::kJsonObject);
-    if (source.format == DataFormat::kAlpaca && !tokenizer.special().eos) {
+    if (is_instruction_format(source.format) && !tokenizer.special().eos) {
       return bad_input(source.path,
                        "each answer must end with EOS, which the model's tokenizer does not name: "
                        "set eos_token in its tokenizer_config.json");

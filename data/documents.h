@@ -44,10 +44,10 @@ struct ReadOptions {
 
 /// Tokenizes the records of `sources`, one document each, in file order.
 ///
-/// alpaca   prompt and answer as one text, then EOS; the prompt's labels are kNoLabel
-/// text     the text, then EOS where the tokenizer has one
-/// Both begin with what the tokenizer puts before a text (BOS).
-/// @pre the format is not tokens
+/// alpaca, dolly   prompt and answer as one text, then EOS; the prompt's labels are kNoLabel
+/// text            the text, then EOS where the tokenizer has one
+/// All begin with what the tokenizer puts before a text (BOS).
+/// @pre at least one source; all of one format, which is not tokens
 /// @error bad input that names file and record
 Result<Documents> read_documents(std::span<const SourceFile> sources, const Tokenizer& tokenizer,
                                  const ReadOptions& options);

@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::string_view kSpace = " \t\r\n";
-constexpr const char* kNotBuilt = "not built yet: use alpaca, text or tokens";
+constexpr const char* kNotBuilt = "not built yet: use alpaca, dolly, text or tokens";
 
 // The keys of a JSON object, as written between their quotes; as many as can be read.
 std::vector<std::string> keys_of(std::string_view object) {
@@ -80,18 +80,14 @@ Result<SourceFile> recognize(SourceFile source, std::optional<DataFormat> format
       return bad_input(source.path,
                        "the format cannot be told from the first record, whose keys are " +
                            (keys.empty() ? "none" : join(keys, ", ")) +
-                           "; expected instruction and output (alpaca), text, or input_ids "
+                           "; expected instruction and output (alpaca), instruction and "
+                           "response (dolly), text, or input_ids "
                            "(tokens); --format names it");
     }
     source.format = *found;
   }
   if (source.format == DataFormat::kTokens) source.layout = Layout::kJsonObject;
   return source;
-}
-
-bool is_built(DataFormat format) {
-  return format == DataFormat::kAlpaca || format == DataFormat::kText ||
-         format == DataFormat::kTokens;
 }
 
 }  // namespace
@@ -102,7 +98,7 @@ std::string_view SourceFile::text() const {
 }
 
 Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat> format) {
-  if (format && !is_built(*format)) {
+  if (format == DataFormat::kChat) {
     return bad_input("--format", std::string(to_text(*format)) + " is " + kNotBuilt);
   }
   auto file = MappedFile::open(path);
@@ -112,7 +108,7 @@ Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat
     return bad_input(path, "is empty");
   }
   auto recognized = recognize(std::move(source), format);
-  if (recognized && !is_built(recognized->format)) {
+  if (recognized && recognized->format == DataFormat::kChat) {
     return bad_input(
         path, "looks like " + std::string(to_text(recognized->format)) + ", which is " + kNotBuilt);
   }

@@ -74,6 +74,35 @@ TEST_F(DocumentsTest, ReadsAlpacaWithTheStanfordPrompts) {
   EXPECT_EQ(copy(documents->labels_of(1)), labels_of_answer(kPromptOfHi, "hi"));
 }
 
+TEST_F(DocumentsTest, ReadsDollyWithItsPublishedPrompts) {
+  const std::string lines =
+      R"({"instruction": "Who?", "context": "Ann ran.", "response": "Ann", "category": "closed_qa"})"
+      "\n"
+      R"({"instruction": "Say {input}", "context": "", "response": "{response}", "category": "x"})";
+  const std::string intro =
+      "Below is an instruction that describes a task. Write a response that appropriately "
+      "completes the request.\n\n### Instruction:\n";
+  const auto documents = read({folder_.write("d.jsonl", lines)});
+  ASSERT_TRUE(documents) << error_of(documents);
+  ASSERT_EQ(documents->count(), 2);
+  const std::string first = intro + "Who?\n\nInput:\nAnn ran.\n\n### Response:\n";
+  EXPECT_EQ(copy(documents->ids_of(0)), ids_of_text(first + "Ann\n\n### End"));
+  EXPECT_EQ(copy(documents->labels_of(0)), labels_of_answer(first, "Ann\n\n### End"));
+  // What a record says is never taken for a field of the template.
+  const std::string second = intro + "Say {input}\n\n### Response:\n";
+  EXPECT_EQ(copy(documents->labels_of(1)), labels_of_answer(second, "{response}\n\n### End"));
+}
+
+TEST_F(DocumentsTest, NamesTheBrokenDollyRecord) {
+  const std::string good = R"({"instruction": "a", "response": "b"})";
+  EXPECT_EQ(
+      problem("d.jsonl", good + "\n" + R"({"instruction": "a", "output": "b"})"),
+      "d.jsonl record 2: has no \"response\"; a record of dolly has instruction, context (may "
+      "be left out) and response");
+  EXPECT_EQ(problem("d.jsonl", R"({"instruction": "a", "context": 1, "response": "b"})"),
+            "d.jsonl record 1#/context: got 1, expected a string");
+}
+
 TEST_F(DocumentsTest, ListAndLinesAreTheSame) {
   const std::string one = R"({"instruction": "Add", "input": null, "output": "3"})";
   const std::string two = R"({"instruction": "a ] } \" [", "output": "\\"})";
@@ -133,12 +162,14 @@ TEST_F(DocumentsTest, NamesTheBrokenRecord) {
   };
   EXPECT_EQ(
       problem("data.json", list_with(R"({"instruction": "a"})")),
-      "data.json record 17: has no \"output\"; an Alpaca record has instruction, input (may be "
+      "data.json record 17: has no \"output\"; a record of alpaca has instruction, input (may be "
       "left out) and output");
   EXPECT_EQ(problem("data.json", list_with(R"({"instruction": "a", "output": 5})")),
             "data.json record 17#/output: got 5, expected a string");
-  EXPECT_EQ(problem("data.json", list_with("7")),
-            "data.json record 17: expected an object with instruction and output");
+  EXPECT_EQ(
+      problem("data.json", list_with("7")),
+      "data.json record 17: expected an object: a record of alpaca has instruction, input (may "
+      "be left out) and output");
   const std::string not_json =
       problem("data.json", list_with(R"({"instruction": "a",, "output"})"));
   EXPECT_EQ(not_json.substr(0, 20), "data.json record 17:") << not_json;
@@ -177,17 +208,14 @@ TEST_F(DocumentsTest, RefusesWhatIsCutOff) {
 
 TEST_F(DocumentsTest, RefusesWhatHasNoKnownFormat) {
   EXPECT_EQ(problem("e.json", " \n"), "e.json: is empty");
-  EXPECT_EQ(
-      problem("k.jsonl", R"({"question": "a", "answer": "b"})"),
-      "k.jsonl: the format cannot be told from the first record, whose keys are question, "
-      "answer; expected instruction and output (alpaca), text, or input_ids (tokens); --format "
-      "names it");
-  EXPECT_EQ(problem("d.jsonl", R"({"instruction": "a", "response": "b"})"),
-            "d.jsonl: looks like dolly, which is not built yet: use alpaca, text or tokens");
+  EXPECT_EQ(problem("k.jsonl", R"({"question": "a", "answer": "b"})"),
+            "k.jsonl: the format cannot be told from the first record, whose keys are question, "
+            "answer; expected instruction and output (alpaca), instruction and response (dolly), "
+            "text, or input_ids (tokens); --format names it");
   EXPECT_EQ(problem("c.json", R"([{"messages": []}])"),
-            "c.json: looks like chat, which is not built yet: use alpaca, text or tokens");
+            "c.json: looks like chat, which is not built yet: use alpaca, dolly, text or tokens");
   EXPECT_EQ(problem("a.json", "[]", DataFormat::kChat),
-            "--format: chat is not built yet: use alpaca, text or tokens");
+            "--format: chat is not built yet: use alpaca, dolly, text or tokens");
   EXPECT_NE(error_of(read({folder_.path("missing.json")})).find("missing.json"), std::string::npos);
   EXPECT_EQ(error_of(read({})), "--data: no file to learn from");
 }
