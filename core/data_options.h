@@ -29,6 +29,7 @@ inline constexpr auto names<Packing> =
 struct DataOptions {
   std::vector<std::string> data;
   std::optional<DataFormat> format;
+  std::optional<std::string> prompt_template;
   std::optional<std::int64_t> seq;
   Packing packing = Packing::kNone;
   std::int64_t pad_multiple = 64;
@@ -43,6 +44,8 @@ template <>
 inline constexpr auto fields<DataOptions> = std::tuple{
     Field{"data", &DataOptions::data, "Files to learn from."},
     Field{"format", &DataOptions::format, "What the files hold; found out when left out."},
+    Field{"template", &DataOptions::prompt_template,
+          "Name of the chat template; that of the model's tokenizer when left out."},
     Field{"seq", &DataOptions::seq, "tokens", Range{2, 1 << 24},
           "Longest row; longer ones are truncated. Default: 2048, or the model's positions if "
           "fewer."},

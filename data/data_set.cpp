@@ -11,6 +11,7 @@
 #include "core/data_options.h"
 #include "core/enums.h"
 #include "core/result.h"
+#include "data/chat_template.h"
 #include "data/document_cache.h"
 #include "data/documents.h"
 #include "data/mix.h"
@@ -31,6 +32,23 @@ struct Read {
   bool from_cache = false;
 };
 
+Result<ReadOptions> read_options(const DataOptions& options, DataFormat format,
+                                 const DataContext& context) {
+  ReadOptions how{.train_on_prompt = options.train_on_prompt};
+  const auto& given = options.prompt_template;
+  if (format == DataFormat::kChat) {
+    const auto name = given ? Result<std::string>(*given) : find_chat_template(context.folder);
+    if (!name) return name.error();
+    auto chat = ChatTemplate::named(*name, *context.tokenizer);
+    if (!chat) return chat.error();
+    how.chat = *std::move(chat);
+  } else if (given) {
+    return bad_input("--template",
+                     std::string("is for conversations, but the data holds ") + to_text(format));
+  }
+  return how;
+}
+
 Result<Read> read_all(std::span<const SourceFile> sources, const DataOptions& options,
                       const DataContext& context) {
   Read read;
@@ -46,14 +64,15 @@ Result<Read> read_all(std::span<const SourceFile> sources, const DataOptions& op
                          ", which needs a tokenizer: give a model folder that has one, or data as "
                          "tokens");
   }
-  const ReadOptions how{.train_on_prompt = options.train_on_prompt};
-  const DocumentCache cache(context.cache_folder, sources, *context.tokenizer, how);
+  const auto how = read_options(options, sources.front().format, context);
+  if (!how) return how.error();
+  const DocumentCache cache(context.cache_folder, sources, *context.tokenizer, *how);
   if (auto found = cache.find()) {
     read.documents = *std::move(found);
     read.from_cache = true;
     return read;
   }
-  auto documents = read_documents(sources, *context.tokenizer, how);
+  auto documents = read_documents(sources, *context.tokenizer, *how);
   if (!documents) return documents.error();
   read.documents = *std::move(documents);
   // A cache that cannot be written costs time later and nothing now.

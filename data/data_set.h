@@ -14,6 +14,7 @@ namespace ftplan::data {
 /// The model's side of the data.
 struct DataContext {
   const Tokenizer* tokenizer = nullptr;  ///< may be missing for `tokens` data
+  std::string folder;                    ///< of the tokenizer: its files name the chat template
   std::int64_t positions = 0;            ///< the model's; 0: unlimited
   std::int64_t vocabulary = 0;           ///< rows of its embedding table; 0: not checked
   std::int64_t seed = 0;                 ///< decides which documents are held out

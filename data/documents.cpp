@@ -15,6 +15,7 @@
 #include "core/data_options.h"
 #include "core/json.h"
 #include "core/result.h"
+#include "data/chat.h"
 #include "data/instruction.h"
 #include "data/source.h"
 #include "data/tokenizer.h"
@@ -35,6 +36,7 @@ class DocumentMaker {
 
   Result<void> add(const SourceFile& source, const Record& record, Documents& out) {
     where_ = record_place(source.path, record.number);
+    if (options_.chat) return add_chat(record, out);
     return instruction_ ? add_instruction(source.format, record, out)
                         : add_text(source.layout, record, out);
   }
@@ -50,6 +52,28 @@ class DocumentMaker {
     const std::size_t prompt_tokens = special_.before.size() + prompt->size();
     return add_document(texts.prompt + texts.answer, options_.train_on_prompt ? 0 : prompt_tokens,
                         out);
+  }
+
+  Result<void> add_chat(const Record& record, Documents& out) {
+    const auto messages = read_chat(record.text, where_);
+    if (!messages) return messages.error();
+    const auto chat = options_.chat->render(*messages, where_);
+    if (!chat) return chat.error();
+    const auto encoded = encoder_->encode_with_ends(chat->text);
+    if (!encoded) return bad_input(where_, encoded.error().text());
+    auto learned = chat->learned.begin();
+    std::size_t begin = 0;
+    for (std::size_t token = 0; token < encoded->ids.size(); ++token) {
+      const std::int32_t id = encoded->ids[token];
+      const std::size_t end = encoded->ends[token];
+      while (learned != chat->learned.end() && learned->end <= begin) ++learned;
+      const bool is_learned = learned != chat->learned.end() && end > learned->begin;
+      out.ids.push_back(id);
+      out.labels.push_back(is_learned || options_.train_on_prompt ? id : kNoLabel);
+      begin = end;
+    }
+    out.close_document();
+    return {};
   }
 
   Result<void> add_text(Layout layout, const Record& record, Documents& out) {
@@ -185,6 +209,7 @@ Result<Documents> read_documents(std::span<const SourceFile> sources, const Toke
   Documents documents;
   for (const SourceFile& source : sources) {
     FTPLAN_CHECK(source.layout != Layout::kJsonObject);
+    FTPLAN_CHECK(source.format != DataFormat::kChat || options.chat);
     if (is_instruction_format(source.format) && !tokenizer.special().eos) {
       return bad_input(source.path,
                        "each answer must end with EOS, which the model's tokenizer does not name: "

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
+#include "data/chat_template.h"
 #include "data/source.h"
 #include "data/tokenizer.h"
 
@@ -39,6 +41,7 @@ struct Documents {
 
 struct ReadOptions {
   bool train_on_prompt = false;
+  std::optional<ChatTemplate> chat;  ///< for chat, and only for that
   int threads = 0;  ///< 0: as many as the machine has; the result does not depend on it
 };
 
@@ -46,8 +49,10 @@ struct ReadOptions {
 ///
 /// alpaca, dolly   prompt and answer as one text, then EOS; the prompt's labels are kNoLabel
 /// text            the text, then EOS where the tokenizer has one
-/// All begin with what the tokenizer puts before a text (BOS).
-/// @pre at least one source; all of one format, which is not tokens
+/// These begin with what the tokenizer puts before a text (BOS).
+/// chat            the conversation in its template and nothing around it; a label have the tokens
+///                 that hold a byte of what the template says is learned
+/// @pre at least one source; all of one format, which is not tokens; a template for chat
 /// @error bad input that names file and record
 Result<Documents> read_documents(std::span<const SourceFile> sources, const Tokenizer& tokenizer,
                                  const ReadOptions& options);

@@ -22,7 +22,6 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::string_view kSpace = " \t\r\n";
-constexpr const char* kNotBuilt = "not built yet: use alpaca, dolly, text or tokens";
 
 // The keys of a JSON object, as written between their quotes; as many as can be read.
 std::vector<std::string> keys_of(std::string_view object) {
@@ -81,7 +80,7 @@ Result<SourceFile> recognize(SourceFile source, std::optional<DataFormat> format
                        "the format cannot be told from the first record, whose keys are " +
                            (keys.empty() ? "none" : join(keys, ", ")) +
                            "; expected instruction and output (alpaca), instruction and "
-                           "response (dolly), text, or input_ids "
+                           "response (dolly), messages or conversations (chat), text, or input_ids "
                            "(tokens); --format names it");
     }
     source.format = *found;
@@ -98,21 +97,13 @@ std::string_view SourceFile::text() const {
 }
 
 Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat> format) {
-  if (format == DataFormat::kChat) {
-    return bad_input("--format", std::string(to_text(*format)) + " is " + kNotBuilt);
-  }
   auto file = MappedFile::open(path);
   if (!file) return file.error();
   SourceFile source{.path = path, .file = *std::move(file)};
   if (source.text().find_first_not_of(kSpace) == std::string_view::npos) {
     return bad_input(path, "is empty");
   }
-  auto recognized = recognize(std::move(source), format);
-  if (recognized && recognized->format == DataFormat::kChat) {
-    return bad_input(
-        path, "looks like " + std::string(to_text(recognized->format)) + ", which is " + kNotBuilt);
-  }
-  return recognized;
+  return recognize(std::move(source), format);
 }
 
 Result<std::vector<SourceFile>> open_sources(const std::vector<std::string>& paths,

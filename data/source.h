@@ -33,8 +33,7 @@ struct SourceFile {
 
 /// Opens a file and finds out what it holds: from the name's ending, the first character, and the
 /// keys of the first record. `format` overrules the keys.
-/// @error bad input that names the file: empty, not to be understood, or of a format that is not
-/// built yet
+/// @error bad input that names the file: empty or not to be understood
 Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat> format);
 
 /// Opens all files; they must hold the same format.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,6 +31,12 @@ enum class Surround : std::uint8_t { kSpecialIds, kNothing };
 /// What decoding does with special tokens.
 enum class SpecialText : std::uint8_t { kSkip, kShow };
 
+/// Ids of a text, and for each the offset in the text behind what it stands for.
+struct EncodedText {
+  std::span<const std::int32_t> ids;
+  std::span<const std::size_t> ends;
+};
+
 /// Encodes text after text and remembers frequent pieces; one per thread.
 class Encoder {
  public:
@@ -43,6 +50,11 @@ class Encoder {
   /// the text.
   /// @error bad input: the tokenizer's own pattern gives up on this text
   virtual Result<std::span<const std::int32_t>> encode(std::string_view text) = 0;
+  /// The same, with ends, which do not descend: what a tokenizer puts in front of text counts as
+  /// its first byte. Where a vocabulary lacks a byte and drops it, ends up to the next word are
+  /// less by what was dropped.
+  /// @pre text is well-formed UTF-8
+  virtual Result<EncodedText> encode_with_ends(std::string_view text) = 0;
 };
 
 /// Text to ids and back, as the model was trained with. Const members may be called from several

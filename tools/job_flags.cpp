@@ -170,7 +170,7 @@ void JobFlags::declare_data(Options& options) {
 
 void JobFlags::declare_use(Options& options) {
   constexpr std::array kNames = {
-      "model", "adapter", "precision",  "data",         "format",
+      "model", "adapter", "precision",  "data",         "format",         "template",
       "seq",   "packing", "eval_batch", "pad_multiple", "train_on_prompt"};
   for (const auto& flag : flags_) {
     if (std::find(kNames.begin(), kNames.end(), flag->name) != kNames.end())

@@ -211,11 +211,7 @@ TEST_F(DocumentsTest, RefusesWhatHasNoKnownFormat) {
   EXPECT_EQ(problem("k.jsonl", R"({"question": "a", "answer": "b"})"),
             "k.jsonl: the format cannot be told from the first record, whose keys are question, "
             "answer; expected instruction and output (alpaca), instruction and response (dolly), "
-            "text, or input_ids (tokens); --format names it");
-  EXPECT_EQ(problem("c.json", R"([{"messages": []}])"),
-            "c.json: looks like chat, which is not built yet: use alpaca, dolly, text or tokens");
-  EXPECT_EQ(problem("a.json", "[]", DataFormat::kChat),
-            "--format: chat is not built yet: use alpaca, dolly, text or tokens");
+            "messages or conversations (chat), text, or input_ids (tokens); --format names it");
   EXPECT_NE(error_of(read({folder_.path("missing.json")})).find("missing.json"), std::string::npos);
   EXPECT_EQ(error_of(read({})), "--data: no file to learn from");
 }

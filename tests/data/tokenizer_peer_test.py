@@ -127,6 +127,16 @@ ADDED = [
 ]
 
 
+def ends_in_characters(text, ends):
+    """The reference counts characters, and of a token that holds a part of one all of it."""
+    starts, at = {}, 0
+    for i, character in enumerate(text):
+        for _ in character.encode("utf-8", "surrogatepass"):
+            at += 1
+            starts[at] = i + 1
+    return [starts[end] for end in ends]
+
+
 def byte_level(pre_tokenizer, vocabulary=1500, special=("<|endoftext|>", "<|begin_of_text|>"), **model):
     tokenizer = Tokenizer(models.BPE(**model))
     tokenizer.pre_tokenizer = pre_tokenizer
@@ -186,7 +196,7 @@ def llama2(form):
 
 
 class HuggingFace(unittest.TestCase):
-    def compare(self, tokenizer, texts, legacy_merges=False, decodes=True):
+    def compare(self, tokenizer, texts, legacy_merges=False, decodes=True, drops_bytes=False):
         with tempfile.TemporaryDirectory() as folder:
             document = json.loads(tokenizer.to_str())
             if legacy_merges:
@@ -199,7 +209,11 @@ class HuggingFace(unittest.TestCase):
                 expected = tokenizer.encode(text).ids
                 self.assertEqual(answer["all"], expected, repr(text))
                 if decodes:
-                    self.assertEqual(answer["ids"], tokenizer.encode(text, add_special_tokens=False).ids, repr(text))
+                    body = tokenizer.encode(text, add_special_tokens=False)
+                    self.assertEqual(answer["ids"], body.ids, repr(text))
+                    if not drops_bytes:
+                        ends = [end for _, end in body.offsets]
+                        self.assertEqual(ends_in_characters(text, answer["ends"]), ends, repr(text))
                     self.assertEqual(answer["text"], tokenizer.decode(expected), repr(text))
                     self.assertEqual(answer["shown"], tokenizer.decode(expected, skip_special_tokens=False), repr(text))
             if decodes:
@@ -261,7 +275,7 @@ class HuggingFace(unittest.TestCase):
         drop = {"z", "Ń", "ł"}
         model["merges"] = [pair for pair in model["merges"] if not drop & set("".join(pair))]
         model["vocab"] = {token: i for token, i in model["vocab"].items() if not drop & set(token)}
-        self.compare(Tokenizer.from_str(json.dumps(document)), HARD + random_texts(500))
+        self.compare(Tokenizer.from_str(json.dumps(document)), HARD + random_texts(500), drops_bytes=True)
         model["unk_token"] = "<|endoftext|>"
         for fuse in (False, True):
             model["fuse_unk"] = fuse
@@ -297,6 +311,11 @@ class SentencePiece(unittest.TestCase):
             for text, answer in zip(texts, answers):
                 expected = model.encode(text)
                 self.assertEqual(answer["ids"], expected, repr(text))
+                walks = "user_defined_symbols" not in options and "normalization_rule_name" not in options
+                if walks and model.unk_id() not in expected:
+                    pieces = model.encode(text, out_type=str)
+                    ends = self.ends_of_pieces(text, pieces, options.get("add_dummy_prefix", True))
+                    self.assertEqual(answer["ends"], ends, repr(text))
                 self.assertEqual(answer["all"], before + expected, repr(text))
                 if model.unk_id() not in expected:
                     self.assertEqual(answer["text"], model.decode(expected), repr(text))
@@ -306,6 +325,23 @@ class SentencePiece(unittest.TestCase):
             lists = [[rng.randrange(3, model.vocab_size()) for _ in range(rng.randrange(12))] for _ in range(2000)]
             for ids, answer in zip(lists, probe(folder, lists)):
                 self.assertEqual(answer["text"], model.decode(ids), ids)
+
+    def ends_of_pieces(self, text, pieces, prefix):
+        """Walks over the text: a piece is its own characters, a byte, or U+2581 for a space."""
+        data, at, ends = text.encode(), 0, []
+        for piece in pieces:
+            if len(piece) == 6 and piece.startswith("<0x"):
+                at += 1
+            else:
+                for character in piece:
+                    if character == "▁" and prefix:
+                        prefix = False
+                    elif character == "▁" and data[at : at + 1] == b" ":
+                        at += 1
+                    else:
+                        at += len(character.encode())
+            ends.append(max(at, 1))
+        return ends
 
     def test_llama2(self):
         self.compare(HARD + random_texts(4000))
