@@ -45,7 +45,8 @@ inline constexpr auto fields<DataOptions> = std::tuple{
     Field{"data", &DataOptions::data, "Files to learn from."},
     Field{"format", &DataOptions::format, "What the files hold; found out when left out."},
     Field{"template", &DataOptions::prompt_template,
-          "Name of the chat template; that of the model's tokenizer when left out."},
+          "Chat template by name, or file with {instruction}, {input}, {response}; found out when left "
+          "out."},
     Field{"seq", &DataOptions::seq, "tokens", Range{2, 1 << 24},
           "Longest row; longer ones are truncated. Default: 2048, or the model's positions if "
           "fewer."},

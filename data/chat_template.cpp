@@ -186,6 +186,10 @@ std::vector<std::string> ChatTemplate::known() {
   return names;
 }
 
+bool ChatTemplate::is_known(const std::string& name) {
+  return std::ranges::find(forms(), name, &ChatForm::name) != forms().end();
+}
+
 Result<ChatTemplate> ChatTemplate::named(const std::string& name, const Tokenizer& tokenizer) {
   const auto found = std::ranges::find(forms(), name, &ChatForm::name);
   if (found == forms().end()) {

@@ -54,14 +54,15 @@ struct ChatForm {
     kNone,        ///< refused
   } system_turns = SystemTurns::kAnywhere;
   std::string default_system;  ///< content of a system turn where the conversation begins otherwise
-  bool alternates = false;  ///< user, assistant, user, ...; anything else is refused
-  bool strips = false;      ///< white space around contents is left out, as Python's strip() does
+  bool alternates = false;     ///< user, assistant, user, ...; anything else is refused
+  bool strips = false;  ///< white space around contents is left out, as Python's strip() does
 };
 
 class ChatTemplate {
  public:
   /// The names that `named` knows.
   static std::vector<std::string> known();
+  static bool is_known(const std::string& name);
   /// A known template with the tokens of `tokenizer` put in.
   /// @error bad input at --template: an unknown name; a tokenizer without BOS or EOS where the
   /// template needs it

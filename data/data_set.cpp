@@ -14,6 +14,7 @@
 #include "data/chat_template.h"
 #include "data/document_cache.h"
 #include "data/documents.h"
+#include "data/instruction.h"
 #include "data/mix.h"
 #include "data/permutation.h"
 #include "data/rows.h"
@@ -32,6 +33,12 @@ struct Read {
   bool from_cache = false;
 };
 
+Result<InstructionTemplate> instruction_template(const std::string& file, DataFormat format) {
+  if (!ChatTemplate::is_known(file)) return InstructionTemplate::load(file);
+  return bad_input("--template", file + " is for conversations, but the data holds " +
+                                     to_text(format) + ", which takes a file");
+}
+
 Result<ReadOptions> read_options(const DataOptions& options, DataFormat format,
                                  const DataContext& context) {
   ReadOptions how{.train_on_prompt = options.train_on_prompt};
@@ -42,9 +49,15 @@ Result<ReadOptions> read_options(const DataOptions& options, DataFormat format,
     auto chat = ChatTemplate::named(*name, *context.tokenizer);
     if (!chat) return chat.error();
     how.chat = *std::move(chat);
+  } else if (is_instruction_format(format)) {
+    auto instruction = given ? instruction_template(*given, format)
+                             : Result(InstructionTemplate::of_format(format));
+    if (!instruction) return instruction.error();
+    how.instruction = *std::move(instruction);
   } else if (given) {
     return bad_input("--template",
-                     std::string("is for conversations, but the data holds ") + to_text(format));
+                     std::string("is for instructions and conversations, but the data holds ") +
+                         to_text(format));
   }
   return how;
 }

@@ -29,28 +29,27 @@ constexpr std::size_t kRecordsAtOnce = 4096;
 // Turns records into documents; one per thread.
 class DocumentMaker {
  public:
-  DocumentMaker(const Tokenizer& tokenizer, DataFormat format, const ReadOptions& options)
-      : special_(tokenizer.special()), encoder_(tokenizer.encoder()), options_(options) {
-    if (is_instruction_format(format)) instruction_ = InstructionTemplate::of_format(format);
-  }
+  DocumentMaker(const Tokenizer& tokenizer, const ReadOptions& options)
+      : special_(tokenizer.special()), encoder_(tokenizer.encoder()), options_(options) {}
 
   Result<void> add(const SourceFile& source, const Record& record, Documents& out) {
     where_ = record_place(source.path, record.number);
     if (options_.chat) return add_chat(record, out);
-    return instruction_ ? add_instruction(source.format, record, out)
-                        : add_text(source.layout, record, out);
+    if (options_.instruction) return add_instruction(source.format, record, out);
+    return add_text(source.layout, record, out);
   }
 
  private:
   Result<void> add_instruction(DataFormat format, const Record& record, Documents& out) {
     const auto instruction = read_instruction(record.text, format, where_);
     if (!instruction) return instruction.error();
-    const PromptAndAnswer texts = instruction_->fill(*instruction);
+    const auto texts = options_.instruction->fill(*instruction, where_);
+    if (!texts) return texts.error();
     // The answer is tokenized behind its prompt, as the model will see it when it answers.
-    const auto prompt = encode(texts.prompt);
+    const auto prompt = encode(texts->prompt);
     if (!prompt) return prompt.error();
     const std::size_t prompt_tokens = special_.before.size() + prompt->size();
-    return add_document(texts.prompt + texts.answer, options_.train_on_prompt ? 0 : prompt_tokens,
+    return add_document(texts->prompt + texts->answer, options_.train_on_prompt ? 0 : prompt_tokens,
                         out);
   }
 
@@ -115,17 +114,16 @@ class DocumentMaker {
   const SpecialIds& special_;
   std::unique_ptr<Encoder> encoder_;
   ReadOptions options_;
-  std::optional<InstructionTemplate> instruction_;
   std::string where_;
 };
 
 // Shares records among threads and puts their documents together in order.
 class ParallelReader {
  public:
-  ParallelReader(const Tokenizer& tokenizer, DataFormat format, const ReadOptions& options) {
+  ParallelReader(const Tokenizer& tokenizer, const ReadOptions& options) {
     const unsigned machine = std::max(1U, std::thread::hardware_concurrency());
     const unsigned threads = options.threads > 0 ? static_cast<unsigned>(options.threads) : machine;
-    for (unsigned i = 0; i < threads; ++i) makers_.emplace_back(tokenizer, format, options);
+    for (unsigned i = 0; i < threads; ++i) makers_.emplace_back(tokenizer, options);
   }
 
   Result<void> read(const SourceFile& source, Documents& out) {
@@ -204,12 +202,12 @@ void Documents::append(const Documents& other) {
 
 Result<Documents> read_documents(std::span<const SourceFile> sources, const Tokenizer& tokenizer,
                                  const ReadOptions& options) {
-  FTPLAN_CHECK(!sources.empty());
-  ParallelReader reader(tokenizer, sources.front().format, options);
+  ParallelReader reader(tokenizer, options);
   Documents documents;
   for (const SourceFile& source : sources) {
     FTPLAN_CHECK(source.layout != Layout::kJsonObject);
-    FTPLAN_CHECK(source.format != DataFormat::kChat || options.chat);
+    FTPLAN_CHECK(options.chat.has_value() == (source.format == DataFormat::kChat));
+    FTPLAN_CHECK(options.instruction.has_value() == is_instruction_format(source.format));
     if (is_instruction_format(source.format) && !tokenizer.special().eos) {
       return bad_input(source.path,
                        "each answer must end with EOS, which the model's tokenizer does not name: "

@@ -34,8 +34,8 @@ struct PromptAndAnswer {
   std::string answer;
 };
 
-/// How an instruction becomes text: `{instruction}`, `{input}` and `{response}` in it are replaced.
-/// What stands before `{response}` is the prompt, the rest is the answer.
+/// How an instruction becomes text: `{instruction}`, `{input}` and `{response}` in it are replaced,
+/// `{{` and `}}` are braces. What stands before `{response}` is the prompt, the rest is the answer.
 class InstructionTemplate {
  public:
   /// The published template of a format, one for records with an input and one for those without.
@@ -45,7 +45,15 @@ class InstructionTemplate {
   /// @pre is_instruction_format(format)
   static InstructionTemplate of_format(DataFormat format);
 
-  [[nodiscard]] PromptAndAnswer fill(const Instruction& record) const;
+  /// The template in a file, for records with and without input; one line end at its end is not
+  /// part of it.
+  /// @error bad input that names file, line and column: a field that is not known, a brace alone;
+  /// not one {response}, no {instruction}
+  static Result<InstructionTemplate> load(const std::string& path);
+
+  /// @error bad input at `where`: an input that the template has no place for
+  [[nodiscard]] Result<PromptAndAnswer> fill(const Instruction& record,
+                                             const std::string& where) const;
   /// Of all that decides what a record becomes.
   [[nodiscard]] std::string digest() const;
 
@@ -58,8 +66,7 @@ class InstructionTemplate {
   };
   using Parts = std::vector<Part>;
 
-  static Parts parse(std::string_view text);
-  static PromptAndAnswer fill(const Parts& parts, const Instruction& record);
+  static Result<Parts> parse(std::string_view text, const std::string& where);
 
   Parts with_input_;
   Parts without_input_;

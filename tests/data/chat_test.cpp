@@ -237,7 +237,7 @@ TEST_F(ChatData, NeedsATemplateAndOtherDataTakesNone) {
   EXPECT_NE(error_of(load({.data = {chat}})).find("names no chat template"), std::string::npos);
   const std::string text = folder_.write("t.txt", "a");
   EXPECT_EQ(error_of(load({.data = {text}, .prompt_template = "chatml"})),
-            "--template: is for conversations, but the data holds text");
+            "--template: is for instructions and conversations, but the data holds text");
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "core/data_options.h"
 #include "core/result.h"
+#include "data/instruction.h"
 #include "data/source.h"
 #include "support.h"
 
@@ -25,7 +26,11 @@ class DocumentsTest : public Test {
                          std::optional<DataFormat> format = {}, const ReadOptions& options = {}) {
     auto sources = open_sources(paths, format);
     if (!sources) return sources.error();
-    return read_documents(*sources, tokenizer_, options);
+    ReadOptions how = options;
+    if (is_instruction_format(sources->front().format) && !how.instruction) {
+      how.instruction = InstructionTemplate::of_format(sources->front().format);
+    }
+    return read_documents(*sources, tokenizer_, how);
   }
   // The error of one file, its folder left out.
   std::string problem(const std::string& name, const std::string& content,
@@ -227,7 +232,8 @@ TEST_F(DocumentsTest, AnswersNeedAnEndThatTheTokenizerNames) {
   const auto sources =
       open_sources({folder_.write("a.jsonl", R"({"instruction": "a", "output": "b"})")}, {});
   ASSERT_TRUE(sources);
-  EXPECT_NE(error_of(read_documents(*sources, without_eos, {})).find("set eos_token"),
+  const ReadOptions how{.instruction = InstructionTemplate::of_format(DataFormat::kAlpaca)};
+  EXPECT_NE(error_of(read_documents(*sources, without_eos, how)).find("set eos_token"),
             std::string::npos);
 }
 

@@ -100,7 +100,7 @@ class Generate : public Command {
   Result<int> run() override {
     const auto request = flags_.read();
     if (!request) return request.error();
-    const auto texts = read_prompts(request->data.format);
+    const auto texts = read_prompts(request->data);
     if (!texts) return texts.error();
     auto generation = generation_of();
     if (!generation) return generation.error();
@@ -150,26 +150,30 @@ class Generate : public Command {
     return 0;
   }
 
-  [[nodiscard]] Result<std::vector<std::string>> read_prompts(
-      std::optional<DataFormat> format) const {
+  [[nodiscard]] Result<std::vector<std::string>> read_prompts(const DataOptions& options) const {
     std::vector<std::string> texts = prompts_;
     if (file_) {
-      const auto source = data::open_source(*file_, format);
+      const auto source = data::open_source(*file_, options.format);
       if (!source) return source.error();
       if (!data::is_instruction_format(source->format)) {
         return bad_input(*file_, std::string("holds ") + to_text(source->format) +
                                      ", expected records of instructions: alpaca or dolly");
       }
-      const auto shape = data::InstructionTemplate::of_format(source->format);
+      const auto shape = options.prompt_template
+                             ? data::InstructionTemplate::load(*options.prompt_template)
+                             : Result(data::InstructionTemplate::of_format(source->format));
+      if (!shape) return shape.error();
       data::RecordReader reader(*source);
       while (true) {
         const auto record = reader.next();
         if (!record) return record.error();
         if (!*record) break;
-        const auto asked = data::read_instruction((*record)->text, source->format,
-                                                  data::record_place(*file_, (*record)->number));
+        const std::string where = data::record_place(*file_, (*record)->number);
+        const auto asked = data::read_instruction((*record)->text, source->format, where);
         if (!asked) return asked.error();
-        texts.push_back(shape.fill(*asked).prompt);
+        auto filled = shape->fill(*asked, where);
+        if (!filled) return filled.error();
+        texts.push_back(std::move(filled->prompt));
       }
     }
     if (texts.empty())
