@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -18,6 +19,7 @@
 #include "data/mix.h"
 #include "data/permutation.h"
 #include "data/rows.h"
+#include "data/sampler.h"
 #include "data/source.h"
 #include "data/tokens_json.h"
 
@@ -133,6 +135,13 @@ Split split(std::int64_t documents, double share, std::int64_t seed) {
   return sides;
 }
 
+// Those of `documents`, which ascend, from `first` to before `last`.
+std::span<const std::int64_t> part_of(std::span<const std::int64_t> documents, std::int64_t first,
+                                      std::int64_t last) {
+  const auto begin = std::ranges::lower_bound(documents, first);
+  return {begin, std::ranges::lower_bound(documents, last)};
+}
+
 }  // namespace
 
 Result<std::int64_t> resolve_seq(const DataOptions& options, std::int64_t positions) {
@@ -147,6 +156,11 @@ Result<std::int64_t> resolve_seq(const DataOptions& options, std::int64_t positi
 Result<DataSet> load_data(const DataOptions& options, const DataContext& context) {
   const auto seq = resolve_seq(options, context.positions);
   if (!seq) return seq.error();
+  if (!options.weights.empty() && options.weights.size() != options.data.size()) {
+    return bad_input("--weights", "got " + std::to_string(options.weights.size()) + " for " +
+                                      std::to_string(options.data.size()) +
+                                      " files of --data: give one for each");
+  }
   const auto sources = open_sources(options.data, options.format);
   if (!sources) return sources.error();
   const auto read = read_all(*sources, options, context);
@@ -161,8 +175,31 @@ Result<DataSet> load_data(const DataOptions& options, const DataContext& context
   const Split sides = split(documents.count(), options.validation, context.seed);
   const PackOptions how{
       .seq = *seq, .packing = options.packing, .keep_unlearned = format == DataFormat::kTokens};
-  Packed training = pack(documents, sides.training, how);
-  Packed validation = pack(documents, sides.held_out, how);
+  Packed training;
+  Packed validation;
+  std::vector<SourceCounts> counts;
+  std::vector<DrawnRows> drawn;
+  for (std::size_t file = 0; file < sources->size(); ++file) {
+    const std::int64_t first = file == 0 ? 0 : documents.file_ends[file - 1];
+    const std::int64_t last = documents.file_ends[file];
+    const RowSet& rows = training.rows;
+    const std::int64_t rows_before = rows.rows();
+    training = pack(documents, part_of(sides.training, first, last), how, std::move(training));
+    const auto held_out = part_of(sides.held_out, first, last);
+    validation = pack(documents, held_out, how, std::move(validation));
+    const double weight = options.weights.empty() ? 1 : options.weights[file];
+    drawn.push_back(drawn_rows(rows.rows() - rows_before, weight));
+    counts.push_back({.path = (*sources)[file].path,
+                      .weight = weight,
+                      .documents = last - first,
+                      .held_out = static_cast<std::int64_t>(held_out.size()),
+                      .rows = drawn.back().rows,
+                      .drawn_rows = drawn.back().draws});
+    for (std::int64_t row = rows_before; row < rows.rows(); ++row) {
+      counts.back().tokens += rows.length(row);
+      counts.back().target_tokens += rows.targets[static_cast<std::size_t>(row)];
+    }
+  }
   if (training.rows.rows() == 0) {
     return bad_input(sources->front().path,
                      "leaves nothing to learn from: all " + std::to_string(training.dropped) +
@@ -179,8 +216,15 @@ Result<DataSet> load_data(const DataOptions& options, const DataContext& context
                  .truncated = training.truncated + validation.truncated,
                  .truncated_tokens = training.truncated_tokens + validation.truncated_tokens,
                  .dropped = training.dropped + validation.dropped},
+      .sources = std::move(counts),
+      .drawn = {},
       .from_cache = read->from_cache};
   set.facts = facts_of(set.training, set.validation, options.pad_multiple);
+  if (!options.weights.empty()) {
+    set.drawn = std::move(drawn);
+    set.facts.drawn_rows = 0;
+    for (const DrawnRows& part : set.drawn) *set.facts.drawn_rows += part.draws;
+  }
   return set;
 }
 

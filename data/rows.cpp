@@ -32,8 +32,8 @@ struct Piece {
 
 class Packer {
  public:
-  Packer(const Documents& documents, const PackOptions& options)
-      : documents_(documents), options_(options) {}
+  Packer(const Documents& documents, const PackOptions& options, Packed before)
+      : documents_(documents), options_(options), packed_(std::move(before)) {}
 
   Packed pack(std::span<const std::int64_t> chosen) {
     if (options_.packing == Packing::kConcat) {
@@ -241,8 +241,8 @@ void RowSet::close_row() {
 }
 
 Packed pack(const Documents& documents, std::span<const std::int64_t> chosen,
-            const PackOptions& options) {
-  return Packer(documents, options).pack(chosen);
+            const PackOptions& options, Packed before) {
+  return Packer(documents, options, std::move(before)).pack(chosen);
 }
 
 std::int64_t padded(std::int64_t length, std::int64_t pad_multiple) {
