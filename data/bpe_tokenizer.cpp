@@ -61,12 +61,13 @@ struct Pipeline {
 
   [[nodiscard]] WorkingText normalize(const Part& part, Tracking tracking) const {
     WorkingText text(part, tracking);
+    if (normalizer.nfc) text.compose();
     if (!part.text.empty()) text.prepend(normalizer.prepend);
     for (const auto& [from, to] : normalizer.replace) text.replace_all(from, to);
     return text;
   }
   [[nodiscard]] bool normalizes() const {
-    return !normalizer.prepend.empty() || !normalizer.replace.empty();
+    return normalizer.nfc || !normalizer.prepend.empty() || !normalizer.replace.empty();
   }
 };
 
@@ -74,6 +75,7 @@ class BpeEncoder : public Encoder {
  public:
   explicit BpeEncoder(const Pipeline& pipeline) : pipeline_(pipeline) {
     for (const Regex& split : pipeline.pre_tokenizer.splits) splits_.emplace_back(split);
+    for (const Regex& split : pipeline.pre_tokenizer.byte_splits) byte_splits_.emplace_back(split);
   }
 
   Result<std::span<const std::int32_t>> encode(std::string_view text) override {
@@ -149,27 +151,36 @@ class BpeEncoder : public Encoder {
     return split(part, 0);
   }
 
-  // Matches and the gaps between them, each through the next step.
+  // Each piece through the next step.
   Result<void> split(const Part& part, std::size_t step) {
     if (step == splits_.size()) return encode_piece(part);
-    const std::string_view text = part.text;
+    return for_each_piece(splits_[step], part.text, [&](std::size_t begin, std::size_t end) {
+      return split(part.part_at(part.text.substr(begin, end - begin)), step + 1);
+    });
+  }
+
+  // Calls `function(begin, end)` for matches and the gaps between them.
+  template <class Function>
+  static Result<void> for_each_piece(RegexMatcher& matcher, std::string_view text,
+                                     const Function& function) {
     std::size_t done = 0;
     std::size_t from = 0;
     while (from <= text.size()) {
-      const auto match = splits_[step].find(text, from);
+      const auto match = matcher.find(text, from);
       if (!match) return match.error();
       if (!match->has_value()) break;
       const auto [begin, end] = **match;
-      for (const std::string_view piece :
-           {text.substr(done, begin - done), text.substr(begin, end - begin)}) {
-        if (piece.empty()) continue;
-        if (auto split_on = split(part.part_at(piece), step + 1); !split_on) return split_on;
+      if (done < begin) {
+        if (auto gap = function(done, begin); !gap) return gap;
+      }
+      if (begin < end) {
+        if (auto piece = function(begin, end); !piece) return piece;
       }
       done = end;
       from = begin < end || end >= text.size() ? end + (begin == end ? 1 : 0)
                                                : end + decode_utf8(text, end).bytes;
     }
-    if (done < text.size()) return split(part.part_at(text.substr(done)), step + 1);
+    if (done < text.size()) return function(done, text.size());
     return {};
   }
 
@@ -200,7 +211,7 @@ class BpeEncoder : public Encoder {
     if (const auto known = cache_.find(piece, hash)) {
       ids_.insert(ids_.end(), known->begin(), known->end());
     } else {
-      pipeline_.model.encode(piece, scratch_, ids_);
+      if (auto made = encode_bytes(piece, 0); !made) return made;
       cache_.insert(piece, hash, std::span(ids_).subspan(before));
     }
     if (tracking_ == Tracking::kOff) return {};
@@ -212,8 +223,28 @@ class BpeEncoder : public Encoder {
     return {};
   }
 
+  // The steps behind ByteLevel see each byte as a character.
+  Result<void> encode_bytes(std::string_view piece, std::size_t step) {
+    if (step == byte_splits_.size()) {
+      pipeline_.model.encode(piece, scratch_, ids_);
+      return {};
+    }
+    std::string spelled;
+    std::vector<std::size_t> bytes_before;  // by offset in `spelled`
+    for (std::size_t at = 0; at < piece.size(); ++at) {
+      append_utf8(byte_characters().at(static_cast<std::uint8_t>(piece[at])), spelled);
+      bytes_before.resize(spelled.size(), at);
+    }
+    bytes_before.push_back(piece.size());
+    return for_each_piece(byte_splits_[step], spelled, [&](std::size_t begin, std::size_t end) {
+      const std::size_t from = bytes_before[begin];
+      return encode_bytes(piece.substr(from, bytes_before[end] - from), step + 1);
+    });
+  }
+
   const Pipeline& pipeline_;
   std::vector<RegexMatcher> splits_;
+  std::vector<RegexMatcher> byte_splits_;
   PieceCache cache_;
   BpeScratch scratch_;
   std::vector<std::int32_t> ids_;

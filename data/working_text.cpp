@@ -1,10 +1,13 @@
 #include "data/working_text.h"
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "data/nfc.h"
 
 namespace ftplan::data {
 
@@ -23,9 +26,8 @@ void WorkingText::prepend(std::string_view text) {
   if (!ends_.empty()) ends_.insert(ends_.begin(), text.size(), ends_.front());
 }
 
-void WorkingText::replace_all(std::string_view from, std::string_view to) {
-  std::size_t found = bytes_.find(from);
-  if (found == std::string::npos) return;
+template <class Next>
+void WorkingText::rebuild(const Next& next) {
   std::string bytes;
   std::vector<std::size_t> ends;
   const auto copy = [&](std::size_t begin, std::size_t end) {
@@ -35,15 +37,36 @@ void WorkingText::replace_all(std::string_view from, std::string_view to) {
                 ends_.begin() + static_cast<std::ptrdiff_t>(end));
   };
   std::size_t done = 0;
-  for (; found != std::string::npos; found = bytes_.find(from, done)) {
-    copy(done, found);
-    bytes += to;
-    done = found + from.size();
-    if (!ends_.empty()) ends.insert(ends.end(), to.size(), ends_[done - 1]);
+  bool changed = false;
+  for (auto change = next(done); change; change = next(done)) {
+    changed = true;
+    copy(done, change->begin);
+    bytes += change->text;
+    done = change->end;
+    if (!ends_.empty()) ends.insert(ends.end(), change->text.size(), ends_[done - 1]);
   }
+  if (!changed) return;
   copy(done, bytes_.size());
   bytes_ = std::move(bytes);
   ends_ = std::move(ends);
+}
+
+void WorkingText::replace_all(std::string_view from, std::string_view to) {
+  rebuild([&](std::size_t done) -> std::optional<Change> {
+    const std::size_t found = bytes_.find(from, done);
+    if (found == std::string::npos) return std::nullopt;
+    return Change{found, found + from.size(), to};
+  });
+}
+
+void WorkingText::compose() {
+  const std::vector<Replacement> changes = nfc_changes(bytes_);
+  auto next = changes.begin();
+  rebuild([&](std::size_t /*done*/) -> std::optional<Change> {
+    if (next == changes.end()) return std::nullopt;
+    const Replacement& one = *next++;
+    return Change{one.begin, one.end, one.text};
+  });
 }
 
 }  // namespace ftplan::data

@@ -40,8 +40,19 @@ class WorkingText {
   /// What is put in front counts as the first byte.
   void prepend(std::string_view text);
   void replace_all(std::string_view from, std::string_view to);
+  /// Normalization form C; what changes ends where all that it was made of ended.
+  void compose();
 
  private:
+  struct Change {
+    std::size_t begin;
+    std::size_t end;
+    std::string_view text;
+  };
+  // Puts the changes in that `next` gives from an offset on.
+  template <class Next>
+  void rebuild(const Next& next);
+
   std::string bytes_;
   std::vector<std::size_t> ends_;  // as in Part; empty without tracking
   Tracking tracking_;
