@@ -4,13 +4,11 @@
 #include <array>
 #include <cstddef>
 #include <iterator>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "core/enums.h"
 #include "core/json.h"
 #include "core/result.h"
 

@@ -25,6 +25,8 @@ namespace {
 
 // Few enough to bound the memory that waits, many enough to make starting threads cheap.
 constexpr std::size_t kRecordsAtOnce = 4096;
+// Of what is reserved over what is expected.
+constexpr double kMargin = 1.1;
 
 // Turns records into documents; one per thread.
 class DocumentMaker {
@@ -128,6 +130,7 @@ class ParallelReader {
 
   Result<void> read(const SourceFile& source, Documents& out) {
     RecordReader reader(source);
+    const std::size_t before = out.ids.size();
     std::vector<Record> records;
     std::optional<Error> broken;
     for (bool more = true; more;) {
@@ -140,12 +143,23 @@ class ParallelReader {
         more = record.has_value();
       }
       if (auto made = make(source, records, out); !made) return made.error();
+      reserve(before, reader.progress(), out);
     }
     if (broken) return *broken;
     return {};
   }
 
  private:
+  // Room for the tokens that the rest of the file will probably have: growing by doubling would
+  // need three times the memory while it copies.
+  static void reserve(std::size_t before, double progress, Documents& out) {
+    const std::size_t tokens = out.ids.size() - before;
+    if (progress <= 0 || progress >= 1 || out.ids.capacity() > out.ids.size() + tokens) return;
+    const auto wanted = static_cast<std::size_t>(kMargin * static_cast<double>(tokens) / progress);
+    out.ids.reserve(before + wanted);
+    out.labels.reserve(before + wanted);
+  }
+
   Result<void> make(const SourceFile& source, std::span<const Record> records, Documents& out) {
     const std::size_t share = (records.size() + makers_.size() - 1) / makers_.size();
     std::vector<Documents> parts(makers_.size());

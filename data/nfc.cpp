@@ -88,9 +88,9 @@ const Tables& tables() {
 void decompose(char32_t c, std::u32string& out) {
   if (c >= kSyllables && c < kSyllables + kSyllableCount) {
     const char32_t index = c - kSyllables;
-    out += kLeads + index / (kVowelCount * kTailCount);
-    out += kVowels + index / kTailCount % kVowelCount;
-    if (index % kTailCount != 0) out += kTails + index % kTailCount;
+    out.push_back(kLeads + index / (kVowelCount * kTailCount));
+    out.push_back(kVowels + index / kTailCount % kVowelCount);
+    if (index % kTailCount != 0) out.push_back(kTails + index % kTailCount);
     return;
   }
   const auto found = tables().decompositions.find(c);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -57,6 +59,10 @@ class RecordReader {
   /// The next record, or nothing at the end.
   /// @error bad input that names file and record: a list that is cut off or misses a comma
   Result<std::optional<Record>> next();
+  /// Share of the file that was read.
+  [[nodiscard]] double progress() const {
+    return std::min(1.0, static_cast<double>(at_) / static_cast<double>(text_.size()));
+  }
 
  private:
   Result<std::optional<Record>> next_of_list();
