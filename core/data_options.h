@@ -28,7 +28,9 @@ inline constexpr auto names<Packing> =
 /// What the model learns from and how it becomes rows of tokens.
 struct DataOptions {
   std::vector<std::string> data;
+  std::vector<double> weights;
   std::optional<DataFormat> format;
+  std::optional<std::string> prompt_template;
   std::optional<std::int64_t> seq;
   Packing packing = Packing::kNone;
   std::int64_t pad_multiple = 64;
@@ -42,7 +44,13 @@ struct DataOptions {
 template <>
 inline constexpr auto fields<DataOptions> = std::tuple{
     Field{"data", &DataOptions::data, "Files to learn from."},
+    Field{"weights", &DataOptions::weights, "", Range{1e-3, 1e3},
+          "How often an epoch goes over each file of --data, such as 2,0.5; once when left out."},
     Field{"format", &DataOptions::format, "What the files hold; found out when left out."},
+    Field{"template", &DataOptions::prompt_template,
+          "Chat template by name, or file with {instruction}, {input}, {response}; found out when "
+          "left "
+          "out."},
     Field{"seq", &DataOptions::seq, "tokens", Range{2, 1 << 24},
           "Longest row; longer ones are truncated. Default: 2048, or the model's positions if "
           "fewer."},
@@ -76,6 +84,9 @@ struct DataFacts {
   std::vector<LengthCount> lengths;  ///< of the training rows, ascending: one program for each
   std::vector<LengthCount> validation_lengths;  ///< of the held-out rows, ascending
   std::string digest;                           ///< of the tokenized rows
+  std::optional<std::int64_t> drawn_rows;       ///< rows of an epoch, where weights change it
+
+  [[nodiscard]] std::int64_t epoch_rows() const { return drawn_rows.value_or(rows); }
 
   friend bool operator==(const DataFacts&, const DataFacts&) = default;
 };
@@ -89,6 +100,7 @@ inline constexpr auto fields<DataFacts> = std::tuple{
     Field{"target_tokens", &DataFacts::target_tokens, "Training tokens with a label."},
     Field{"lengths", &DataFacts::lengths, "Training rows by padded length."},
     Field{"validation_lengths", &DataFacts::validation_lengths, "Held-out rows by padded length."},
-    Field{"digest", &DataFacts::digest, "Of the tokenized rows."}};
+    Field{"digest", &DataFacts::digest, "Of the tokenized rows."},
+    Field{"drawn_rows", &DataFacts::drawn_rows, "Rows of an epoch, where weights change it."}};
 
 }  // namespace ftplan

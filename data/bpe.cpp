@@ -77,6 +77,7 @@ Result<BpeModel> BpeModel::build(const BpeSpec& spec, const std::string& where) 
       if (auto bytes = bytes_of_token(token)) model.pieces_[*bytes] = id;
     }
   }
+  model.find_sizes();
   for (std::size_t byte = 0; byte < model.byte_ids_.size(); ++byte) {
     const auto found = model.pieces_.find(std::string(1, static_cast<char>(byte)));
     model.byte_ids_.at(byte) = found == model.pieces_.end() ? -1 : found->second;
@@ -90,6 +91,18 @@ Result<BpeModel> BpeModel::build(const BpeSpec& spec, const std::string& where) 
   }
   if (auto added = model.add_merges(spec, where); !added) return added.error();
   return model;
+}
+
+void BpeModel::find_sizes() {
+  const auto set = [&](std::int32_t id, std::size_t size) {
+    const auto at = static_cast<std::size_t>(id);
+    if (at >= sizes_.size()) sizes_.resize(at + 1);
+    sizes_[at] = static_cast<std::uint32_t>(size);
+  };
+  for (const auto& [text, id] : pieces_) set(id, text.size());
+  for (std::size_t byte = 0; byte_fallback_ && byte < byte_ids_.size(); ++byte) {
+    if (const auto id = id_of(byte_token(static_cast<char>(byte)))) set(*id, 1);
+  }
 }
 
 // Then nothing is ever unknown.
@@ -154,9 +167,8 @@ void BpeModel::start_symbols(std::string_view piece, std::vector<std::int32_t>& 
 void BpeModel::start_characters(std::string_view piece, std::vector<std::int32_t>& ids) const {
   bool unknown_pending = false;
   for (std::size_t at = 0; at < piece.size();) {
-    const std::size_t bytes = alphabet_ == Alphabet::kBytes ? 1 : decode_utf8(piece, at).bytes;
-    const std::string character(piece.substr(at, bytes));
-    at += bytes;
+    const std::string character(piece.substr(at, symbol_size(piece.substr(at))));
+    at += character.size();
     const auto found = pieces_.find(character);
     if (found != pieces_.end()) {
       if (unknown_pending) ids.push_back(*unk_);
@@ -171,6 +183,27 @@ void BpeModel::start_characters(std::string_view piece, std::vector<std::int32_t
     unknown_pending = true;
   }
   if (unknown_pending) ids.push_back(*unk_);
+}
+
+// Bytes of the first symbol, before anything merges.
+std::size_t BpeModel::symbol_size(std::string_view rest) const {
+  return alphabet_ == Alphabet::kBytes ? 1 : decode_utf8(rest, 0).bytes;
+}
+
+std::size_t BpeModel::bytes_of(std::int32_t id, std::string_view rest) const {
+  if (rest.empty()) return 0;
+  if (id != unk_) {
+    const auto at = static_cast<std::size_t>(id);
+    return std::min<std::size_t>(at < sizes_.size() ? sizes_[at] : 0, rest.size());
+  }
+  std::size_t end = symbol_size(rest);
+  const auto is_unknown = [&](std::string_view from) {
+    return !pieces_.contains(std::string(from.substr(0, symbol_size(from))));
+  };
+  while (fuse_unk_ && end < rest.size() && is_unknown(rest.substr(end))) {
+    end += symbol_size(rest.substr(end));
+  }
+  return end;
 }
 
 bool BpeModel::add_fallback(std::string_view character, std::vector<std::int32_t>& ids) const {

@@ -86,6 +86,9 @@ class BpeModel {
   /// Appends the ids of `piece`. Time: n log n in its bytes.
   void encode(std::string_view piece, BpeScratch& scratch, std::vector<std::int32_t>& ids) const;
 
+  /// The bytes of `rest` that the token `id` stands for, which encoding put at its start.
+  [[nodiscard]] std::size_t bytes_of(std::int32_t id, std::string_view rest) const;
+
   /// The id of a token as the vocabulary spells it.
   [[nodiscard]] std::optional<std::int32_t> id_of(std::string_view token) const;
   /// Whether no token can reach over a place where a character other than U+2581 is followed by
@@ -95,6 +98,8 @@ class BpeModel {
  private:
   BpeModel() = default;
   [[nodiscard]] bool knows_every_byte() const;
+  [[nodiscard]] std::size_t symbol_size(std::string_view rest) const;
+  void find_sizes();
   Result<void> add_merges(const BpeSpec& spec, const std::string& where);
   void start_symbols(std::string_view piece, std::vector<std::int32_t>& ids) const;
   void start_characters(std::string_view piece, std::vector<std::int32_t>& ids) const;
@@ -105,6 +110,7 @@ class BpeModel {
   Alphabet alphabet_ = Alphabet::kBytes;
   std::unordered_map<std::string, std::int32_t> ids_;     // by token as spelled
   std::unordered_map<std::string, std::int32_t> pieces_;  // by text that a token stands for
+  std::vector<std::uint32_t> sizes_;                      // by id: bytes that it stands for
   std::array<std::int32_t, 256> byte_ids_{};  // of single bytes; -1: not in the vocabulary
   MergeTable merges_;
   std::optional<std::int32_t> unk_;

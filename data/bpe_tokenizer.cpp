@@ -24,6 +24,7 @@
 #include "data/tokenizer_json.h"
 #include "data/tokenizer_settings.h"
 #include "data/utf8.h"
+#include "data/working_text.h"
 
 // Note [Pipeline]
 //
@@ -35,19 +36,6 @@ namespace ftplan::data {
 namespace {
 
 constexpr std::string_view kMeta = "\xE2\x96\x81";
-
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  std::string out;
-  std::size_t at = 0;
-  while (true) {
-    const std::size_t found = text.find(from, at);
-    out += std::string_view(text).substr(at, found - at);
-    if (found == std::string::npos) break;
-    out += to;
-    at = found + from.size();
-  }
-  text = std::move(out);
-}
 
 // `<0xNN>` as its byte.
 std::optional<char> byte_of(std::string_view token) {
@@ -71,14 +59,15 @@ struct Pipeline {
   AddedTokenMatcher raw;         // cut out before the normalizer
   AddedTokenMatcher normalized;  // and after it
 
-  [[nodiscard]] std::string normalize(std::string_view text) const {
-    std::string out = text.empty() ? std::string() : normalizer.prepend;
-    out += text;
-    for (const auto& [from, to] : normalizer.replace) replace_all(out, from, to);
-    return out;
+  [[nodiscard]] WorkingText normalize(const Part& part, Tracking tracking) const {
+    WorkingText text(part, tracking);
+    if (normalizer.nfc) text.compose();
+    if (!part.text.empty()) text.prepend(normalizer.prepend);
+    for (const auto& [from, to] : normalizer.replace) text.replace_all(from, to);
+    return text;
   }
   [[nodiscard]] bool normalizes() const {
-    return !normalizer.prepend.empty() || !normalizer.replace.empty();
+    return normalizer.nfc || !normalizer.prepend.empty() || !normalizer.replace.empty();
   }
 };
 
@@ -86,125 +75,181 @@ class BpeEncoder : public Encoder {
  public:
   explicit BpeEncoder(const Pipeline& pipeline) : pipeline_(pipeline) {
     for (const Regex& split : pipeline.pre_tokenizer.splits) splits_.emplace_back(split);
+    for (const Regex& split : pipeline.pre_tokenizer.byte_splits) byte_splits_.emplace_back(split);
   }
 
   Result<std::span<const std::int32_t>> encode(std::string_view text) override {
+    tracking_ = Tracking::kOff;
+    if (auto done = encode_all(text); !done) return done.error();
+    return std::span<const std::int32_t>(ids_);
+  }
+
+  Result<EncodedText> encode_with_ends(std::string_view text) override {
+    tracking_ = Tracking::kOn;
+    if (auto done = encode_all(text); !done) return done.error();
+    return EncodedText{ids_, ends_};
+  }
+
+ private:
+  Result<void> encode_all(std::string_view text) {
     ids_.clear();
+    ends_.clear();
     std::string replaced;
     if (find_malformed_utf8(text) != std::string_view::npos) {
       replaced = replace_malformed_utf8(text);
       text = replaced;
     }
+    const Part all{.text = text};
     for (const TextPart& part : pipeline_.raw.split(text)) {
       const bool first = part.text.data() == text.data();
-      const auto done = part.token >= 0 ? push(part.token) : encode_raw(part.text, first);
+      const Part its = all.part_at(part.text);
+      const auto done = part.token >= 0 ? push(part.token, its) : encode_raw(its, first);
       if (!done) return done.error();
     }
-    return std::span<const std::int32_t>(ids_);
-  }
-
- private:
-  Result<void> push(std::int32_t id) {
-    ids_.push_back(id);
     return {};
   }
 
-  Result<void> encode_raw(std::string_view text, bool first) {
-    std::string normal;
-    if (pipeline_.normalizes()) {
-      normal = pipeline_.normalize(text);
-      text = normal;
-    }
-    for (const TextPart& part : pipeline_.normalized.split(text)) {
-      const bool still_first = first && part.text.data() == text.data();
-      const auto done = part.token >= 0 ? push(part.token) : encode_text(part.text, still_first);
+  Result<void> push(std::int32_t id, const Part& part) {
+    ids_.push_back(id);
+    if (tracking_ == Tracking::kOn) ends_.push_back(part.end_of(part.text.size()));
+    return {};
+  }
+
+  Result<void> encode_raw(const Part& part, bool first) {
+    if (!pipeline_.normalizes()) return encode_normal(part, first);
+    const WorkingText normal = pipeline_.normalize(part, tracking_);
+    return encode_normal(normal.part(), first);
+  }
+
+  Result<void> encode_normal(const Part& all, bool first) {
+    for (const TextPart& part : pipeline_.normalized.split(all.text)) {
+      const bool still_first = first && part.text.data() == all.text.data();
+      const Part its = all.part_at(part.text);
+      const auto done = part.token >= 0 ? push(part.token, its) : encode_text(its, still_first);
       if (!done) return done.error();
     }
     return {};
   }
 
   // Text without added tokens.
-  Result<void> encode_text(std::string_view text, bool first) {
+  Result<void> encode_text(const Part& part, bool first) {
     const PreTokenizerSpec& spec = pipeline_.pre_tokenizer;
     if (spec.metaspace) {
-      std::string replaced(text);
-      replace_all(replaced, " ", kMeta);
+      WorkingText text(part, tracking_);
+      text.replace_all(" ", kMeta);
       const bool prepend = *spec.metaspace == PrependScheme::kAlways ||
                            (*spec.metaspace == PrependScheme::kFirst && first);
-      if (prepend && !replaced.starts_with(kMeta)) replaced.insert(0, kMeta);
-      return encode_words(replaced);
+      if (prepend && !text.bytes().starts_with(kMeta)) text.prepend(kMeta);
+      return encode_words(text.part());
     }
-    if (spec.add_prefix_space && !text.starts_with(' ')) {
-      const std::string prefixed = " " + std::string(text);
-      return split(prefixed, 0);
+    if (spec.add_prefix_space && !part.text.starts_with(' ')) {
+      WorkingText text(part, tracking_);
+      text.prepend(" ");
+      return split(text.part(), 0);
     }
-    if (splits_.empty() && pipeline_.model.separates_words()) return encode_words(text);
-    return split(text, 0);
+    if (splits_.empty() && pipeline_.model.separates_words()) return encode_words(part);
+    return split(part, 0);
   }
 
-  // Matches and the gaps between them, each through the next step.
-  Result<void> split(std::string_view text, std::size_t step) {
-    if (step == splits_.size()) {
-      encode_piece(text);
-      return {};
-    }
+  // Each piece through the next step.
+  Result<void> split(const Part& part, std::size_t step) {
+    if (step == splits_.size()) return encode_piece(part);
+    return for_each_piece(splits_[step], part.text, [&](std::size_t begin, std::size_t end) {
+      return split(part.part_at(part.text.substr(begin, end - begin)), step + 1);
+    });
+  }
+
+  // Calls `function(begin, end)` for matches and the gaps between them.
+  template <class Function>
+  static Result<void> for_each_piece(RegexMatcher& matcher, std::string_view text,
+                                     const Function& function) {
     std::size_t done = 0;
     std::size_t from = 0;
     while (from <= text.size()) {
-      const auto match = splits_[step].find(text, from);
+      const auto match = matcher.find(text, from);
       if (!match) return match.error();
       if (!match->has_value()) break;
       const auto [begin, end] = **match;
       if (done < begin) {
-        if (auto gap = split(text.substr(done, begin - done), step + 1); !gap) return gap;
+        if (auto gap = function(done, begin); !gap) return gap;
       }
       if (begin < end) {
-        if (auto piece = split(text.substr(begin, end - begin), step + 1); !piece) return piece;
+        if (auto piece = function(begin, end); !piece) return piece;
       }
       done = end;
       from = begin < end || end >= text.size() ? end + (begin == end ? 1 : 0)
                                                : end + decode_utf8(text, end).bytes;
     }
-    if (done < text.size()) return split(text.substr(done), step + 1);
+    if (done < text.size()) return function(done, text.size());
     return {};
   }
 
   // Cuts before each U+2581 that follows something else, where no token reaches over; see
   // BpeModel::separates_words.
-  Result<void> encode_words(std::string_view text) {
-    if (!pipeline_.model.separates_words()) {
-      encode_piece(text);
-      return {};
-    }
+  Result<void> encode_words(const Part& part) {
+    if (!pipeline_.model.separates_words()) return encode_piece(part);
+    const std::string_view text = part.text;
     std::size_t begin = 0;
     std::size_t meta = text.starts_with(kMeta) ? kMeta.size() : 0;
     while (begin < text.size()) {
       std::size_t end = begin + meta;
       while (text.substr(end).starts_with(kMeta)) end += kMeta.size();
       end = std::min(text.find(kMeta, end), text.size());
-      encode_piece(text.substr(begin, end - begin));
+      if (auto done = encode_piece(part.part_at(text.substr(begin, end - begin))); !done) {
+        return done;
+      }
       begin = end;
       meta = kMeta.size();
     }
     return {};
   }
 
-  void encode_piece(std::string_view piece) {
+  Result<void> encode_piece(const Part& part) {
+    const std::string_view piece = part.text;
     const std::uint64_t hash = hash_bytes(piece);
+    const std::size_t before = ids_.size();
     if (const auto known = cache_.find(piece, hash)) {
       ids_.insert(ids_.end(), known->begin(), known->end());
-      return;
+    } else {
+      if (auto made = encode_bytes(piece, 0); !made) return made;
+      cache_.insert(piece, hash, std::span(ids_).subspan(before));
     }
-    const std::size_t before = ids_.size();
-    pipeline_.model.encode(piece, scratch_, ids_);
-    cache_.insert(piece, hash, std::span(ids_).subspan(before));
+    if (tracking_ == Tracking::kOff) return {};
+    std::size_t at = 0;
+    for (std::size_t i = before; i < ids_.size(); ++i) {
+      at += pipeline_.model.bytes_of(ids_[i], piece.substr(at));
+      ends_.push_back(part.end_of(std::max<std::size_t>(at, 1)));
+    }
+    return {};
+  }
+
+  // The steps behind ByteLevel see each byte as a character.
+  Result<void> encode_bytes(std::string_view piece, std::size_t step) {
+    if (step == byte_splits_.size()) {
+      pipeline_.model.encode(piece, scratch_, ids_);
+      return {};
+    }
+    std::string spelled;
+    std::vector<std::size_t> bytes_before;  // by offset in `spelled`
+    for (std::size_t at = 0; at < piece.size(); ++at) {
+      append_utf8(byte_characters().at(static_cast<std::uint8_t>(piece[at])), spelled);
+      bytes_before.resize(spelled.size(), at);
+    }
+    bytes_before.push_back(piece.size());
+    return for_each_piece(byte_splits_[step], spelled, [&](std::size_t begin, std::size_t end) {
+      const std::size_t from = bytes_before[begin];
+      return encode_bytes(piece.substr(from, bytes_before[end] - from), step + 1);
+    });
   }
 
   const Pipeline& pipeline_;
   std::vector<RegexMatcher> splits_;
+  std::vector<RegexMatcher> byte_splits_;
   PieceCache cache_;
   BpeScratch scratch_;
   std::vector<std::int32_t> ids_;
+  std::vector<std::size_t> ends_;
+  Tracking tracking_ = Tracking::kOff;
 };
 
 class BpeTokenizer : public Tokenizer {
@@ -244,11 +289,12 @@ class BpeTokenizer : public Tokenizer {
 };
 
 std::string BpeTokenizer::bytes(std::int32_t id) const {
-  std::string token = table_.piece(id);
+  const std::string& token = table_.piece(id);
   if (decoder_ == DecoderKind::kByteLevel) return bytes_of_token(token).value_or(token);
   if (const auto byte = byte_of(token)) return {*byte};
-  replace_all(token, kMeta, " ");
-  return token;
+  WorkingText text({.text = token}, Tracking::kOff);
+  text.replace_all(kMeta, " ");
+  return text.bytes();
 }
 
 std::string BpeTokenizer::decode(std::span<const std::int32_t> ids, SpecialText special) const {
@@ -291,7 +337,8 @@ Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(TokenizerParts parts,
   for (const AddedToken& token : table.added()) {
     by_stage[token.normalized ? 1 : 0].push_back(token);
     spellings[token.normalized ? 1 : 0].push_back(
-        token.normalized ? pipeline.normalize(token.content) : token.content);
+        token.normalized ? pipeline.normalize({.text = token.content}, Tracking::kOff).bytes()
+                         : token.content);
   }
   pipeline.raw = {std::move(by_stage[0]), spellings[0]};
   pipeline.normalized = {std::move(by_stage[1]), spellings[1]};

@@ -108,6 +108,25 @@ void add_lengths(std::ostream& out, const std::vector<LengthCount>& lengths) {
   }
 }
 
+// A line a file.
+void add_sources(std::ostream& out, const DataDescription& description) {
+  const char* label = "files";
+  for (const SourceCounts& source : description.sources) {
+    std::string line = std::to_string(source.documents) + " documents, " +
+                       std::to_string(source.held_out) + " held out; " +
+                       std::to_string(source.rows) + " rows, " + std::to_string(source.tokens) +
+                       " tokens, " + std::to_string(source.target_tokens) + " learned";
+    if (description.facts.drawn_rows) {
+      line += "; " + format_number(source.weight) + " x: " + std::to_string(source.drawn_rows) +
+              " rows an epoch";
+    }
+    add_line(out, std::exchange(label, ""), line + "  " + source.path);
+  }
+  if (description.facts.drawn_rows) {
+    add_line(out, "epoch", std::to_string(*description.facts.drawn_rows) + " rows");
+  }
+}
+
 void add_sample(std::ostream& out, const Sample& sample) {
   out << "\nrow " << sample.row << ": " << sample.tokens << " tokens, " << sample.target_tokens
       << " learned (marked >)\n";
@@ -138,6 +157,7 @@ DataDescription describe(const DataSet& set, Packing packing, const Tokenizer* t
                               .efficiency = ratio(set.facts.tokens, positions),
                               .from_cache = set.from_cache,
                               .facts = set.facts,
+                              .sources = set.sources,
                               .samples = {}};
   for (std::int64_t row = 0; row < std::min(samples, set.training.rows()); ++row) {
     description.samples.push_back(sample_of(set.training, row, tokenizer));
@@ -167,6 +187,7 @@ std::string render(const DataDescription& description) {
            std::to_string(description.truncated) + " documents, " +
                std::to_string(description.truncated_tokens) + " tokens lost");
   add_line(out, "dropped", std::to_string(description.dropped) + " with nothing to learn in them");
+  if (description.sources.size() > 1 || facts.drawn_rows) add_sources(out, description);
   add_lengths(out, facts.lengths);
   for (const Sample& sample : description.samples) add_sample(out, sample);
   return out.str();

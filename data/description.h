@@ -42,6 +42,7 @@ struct DataDescription {
   double efficiency = 0;  ///< training tokens / positions when each row is padded for itself
   bool from_cache = false;
   DataFacts facts;
+  std::vector<SourceCounts> sources;
   std::vector<Sample> samples;
 };
 
@@ -56,6 +57,16 @@ std::string render(const DataDescription& description);
 
 namespace ftplan {
 
+template <>
+inline constexpr auto fields<data::SourceCounts> = std::tuple{
+    Field{"path", &data::SourceCounts::path, "The file."},
+    Field{"weight", &data::SourceCounts::weight, "How often an epoch goes over it."},
+    Field{"documents", &data::SourceCounts::documents, "Documents in it."},
+    Field{"held_out", &data::SourceCounts::held_out, "Those held out."},
+    Field{"rows", &data::SourceCounts::rows, "Training rows of it."},
+    Field{"drawn_rows", &data::SourceCounts::drawn_rows, "Rows of it in an epoch."},
+    Field{"tokens", &data::SourceCounts::tokens, "Tokens in its training rows."},
+    Field{"target_tokens", &data::SourceCounts::target_tokens, "Those that are targets."}};
 template <>
 inline constexpr auto fields<data::SamplePart> =
     std::tuple{Field{"learned", &data::SamplePart::learned, "Whether the tokens are targets."},
@@ -83,6 +94,7 @@ inline constexpr auto fields<data::DataDescription> = std::tuple{
           "Tokens over positions when each row is padded for itself."},
     Field{"from_cache", &data::DataDescription::from_cache, "Tokens were found in the cache."},
     Field{"facts", &data::DataDescription::facts, "What a plan knows of the data."},
+    Field{"sources", &data::DataDescription::sources, "The files one by one."},
     Field{"samples", &data::DataDescription::samples, "The first training rows."}};
 
 }  // namespace ftplan

@@ -77,6 +77,8 @@ DocumentCache::DocumentCache(std::string folder, std::span<const SourceFile> sou
   if (folder.empty()) return;
   std::string key(kMagic);
   key += tokenizer.digest() + (options.train_on_prompt ? " prompt" : " answer");
+  if (options.instruction) key += " instruction " + options.instruction->digest();
+  if (options.chat) key += " chat " + options.chat->digest();
   for (const SourceFile& source : sources) {
     key += '\n' + std::string(to_text(source.format)) + ' ' +
            std::to_string(static_cast<int>(source.layout)) + ' ' + digest(source.text());

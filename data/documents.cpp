@@ -15,7 +15,8 @@
 #include "core/data_options.h"
 #include "core/json.h"
 #include "core/result.h"
-#include "data/alpaca.h"
+#include "data/chat.h"
+#include "data/instruction.h"
 #include "data/source.h"
 #include "data/tokenizer.h"
 
@@ -24,6 +25,8 @@ namespace {
 
 // Few enough to bound the memory that waits, many enough to make starting threads cheap.
 constexpr std::size_t kRecordsAtOnce = 4096;
+// Of what is reserved over what is expected.
+constexpr double kMargin = 1.1;
 
 // Turns records into documents; one per thread.
 class DocumentMaker {
@@ -33,13 +36,16 @@ class DocumentMaker {
 
   Result<void> add(const SourceFile& source, const Record& record, Documents& out) {
     where_ = record_place(source.path, record.number);
-    return source.format == DataFormat::kAlpaca ? add_alpaca(record, out)
-                                                : add_text(source.layout, record, out);
+    if (options_.chat) return add_chat(record, out);
+    if (options_.instruction) return add_instruction(source.format, record, out);
+    return add_text(source.layout, record, out);
   }
 
  private:
-  Result<void> add_alpaca(const Record& record, Documents& out) {
-    auto texts = read_alpaca(record.text, where_);
+  Result<void> add_instruction(DataFormat format, const Record& record, Documents& out) {
+    const auto instruction = read_instruction(record.text, format, where_);
+    if (!instruction) return instruction.error();
+    const auto texts = options_.instruction->fill(*instruction, where_);
     if (!texts) return texts.error();
     // The answer is tokenized behind its prompt, as the model will see it when it answers.
     const auto prompt = encode(texts->prompt);
@@ -47,6 +53,28 @@ class DocumentMaker {
     const std::size_t prompt_tokens = special_.before.size() + prompt->size();
     return add_document(texts->prompt + texts->answer, options_.train_on_prompt ? 0 : prompt_tokens,
                         out);
+  }
+
+  Result<void> add_chat(const Record& record, Documents& out) {
+    const auto messages = read_chat(record.text, where_);
+    if (!messages) return messages.error();
+    const auto chat = options_.chat->render(*messages, where_);
+    if (!chat) return chat.error();
+    const auto encoded = encoder_->encode_with_ends(chat->text);
+    if (!encoded) return bad_input(where_, encoded.error().text());
+    auto learned = chat->learned.begin();
+    std::size_t begin = 0;
+    for (std::size_t token = 0; token < encoded->ids.size(); ++token) {
+      const std::int32_t id = encoded->ids[token];
+      const std::size_t end = encoded->ends[token];
+      while (learned != chat->learned.end() && learned->end <= begin) ++learned;
+      const bool is_learned = learned != chat->learned.end() && end > learned->begin;
+      out.ids.push_back(id);
+      out.labels.push_back(is_learned || options_.train_on_prompt ? id : kNoLabel);
+      begin = end;
+    }
+    out.close_document();
+    return {};
   }
 
   Result<void> add_text(Layout layout, const Record& record, Documents& out) {
@@ -102,6 +130,7 @@ class ParallelReader {
 
   Result<void> read(const SourceFile& source, Documents& out) {
     RecordReader reader(source);
+    const std::size_t before = out.ids.size();
     std::vector<Record> records;
     std::optional<Error> broken;
     for (bool more = true; more;) {
@@ -114,12 +143,23 @@ class ParallelReader {
         more = record.has_value();
       }
       if (auto made = make(source, records, out); !made) return made.error();
+      reserve(before, reader.progress(), out);
     }
     if (broken) return *broken;
     return {};
   }
 
  private:
+  // Room for the tokens that the rest of the file will probably have: growing by doubling would
+  // need three times the memory while it copies.
+  static void reserve(std::size_t before, double progress, Documents& out) {
+    const std::size_t tokens = out.ids.size() - before;
+    if (progress <= 0 || progress >= 1 || out.ids.capacity() > out.ids.size() + tokens) return;
+    const auto wanted = static_cast<std::size_t>(kMargin * static_cast<double>(tokens) / progress);
+    out.ids.reserve(before + wanted);
+    out.labels.reserve(before + wanted);
+  }
+
   Result<void> make(const SourceFile& source, std::span<const Record> records, Documents& out) {
     const std::size_t share = (records.size() + makers_.size() - 1) / makers_.size();
     std::vector<Documents> parts(makers_.size());
@@ -180,7 +220,9 @@ Result<Documents> read_documents(std::span<const SourceFile> sources, const Toke
   Documents documents;
   for (const SourceFile& source : sources) {
     FTPLAN_CHECK(source.layout != Layout::kJsonObject);
-    if (source.format == DataFormat::kAlpaca && !tokenizer.special().eos) {
+    FTPLAN_CHECK(options.chat.has_value() == (source.format == DataFormat::kChat));
+    FTPLAN_CHECK(options.instruction.has_value() == is_instruction_format(source.format));
+    if (is_instruction_format(source.format) && !tokenizer.special().eos) {
       return bad_input(source.path,
                        "each answer must end with EOS, which the model's tokenizer does not name: "
                        "set eos_token in its tokenizer_config.json");

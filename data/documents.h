@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
+#include "data/chat_template.h"
+#include "data/instruction.h"
 #include "data/source.h"
 #include "data/tokenizer.h"
 
@@ -39,15 +42,20 @@ struct Documents {
 
 struct ReadOptions {
   bool train_on_prompt = false;
+  std::optional<InstructionTemplate> instruction;  ///< for instruction formats, and only for them
+  std::optional<ChatTemplate> chat;                ///< for chat, and only for that
   int threads = 0;  ///< 0: as many as the machine has; the result does not depend on it
 };
 
 /// Tokenizes the records of `sources`, one document each, in file order.
 ///
-/// alpaca   prompt and answer as one text, then EOS; the prompt's labels are kNoLabel
-/// text     the text, then EOS where the tokenizer has one
-/// Both begin with what the tokenizer puts before a text (BOS).
-/// @pre the format is not tokens
+/// alpaca, dolly   prompt and answer of their template as one text, then EOS; the prompt's labels
+/// are kNoLabel text            the text, then EOS where the tokenizer has one These begin with
+/// what the tokenizer puts before a text (BOS). chat            the conversation in its template
+/// and nothing around it; a label have the tokens
+///                 that hold a byte of what the template says is learned
+/// @pre at least one source; all of one format, which is not tokens; a template where it needs
+/// one
 /// @error bad input that names file and record
 Result<Documents> read_documents(std::span<const SourceFile> sources, const Tokenizer& tokenizer,
                                  const ReadOptions& options);

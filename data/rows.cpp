@@ -32,10 +32,11 @@ struct Piece {
 
 class Packer {
  public:
-  Packer(const Documents& documents, const PackOptions& options)
-      : documents_(documents), options_(options) {}
+  Packer(const Documents& documents, const PackOptions& options, Packed before)
+      : documents_(documents), options_(options), packed_(std::move(before)) {}
 
   Packed pack(std::span<const std::int64_t> chosen) {
+    reserve(chosen);
     if (options_.packing == Packing::kConcat) {
       concatenate(chosen);
     } else {
@@ -46,6 +47,22 @@ class Packer {
   }
 
  private:
+  // Growing by doubling would copy all tokens again and need twice their memory for a moment.
+  void reserve(std::span<const std::int64_t> chosen) {
+    const bool cuts = options_.packing != Packing::kConcat;
+    std::int64_t tokens = packed_.rows.tokens();
+    for (const std::int64_t document : chosen) {
+      const std::int64_t length = documents_.length(document);
+      tokens += cuts ? std::min(length, options_.seq) : length;
+    }
+    for (auto* values : {&packed_.rows.ids, &packed_.rows.labels}) {
+      // Of many files each would copy those before it.
+      const std::size_t least = values->empty() ? 0 : 2 * values->capacity();
+      const auto wanted = static_cast<std::size_t>(tokens);
+      if (wanted > values->capacity()) values->reserve(std::max(wanted, least));
+    }
+  }
+
   void cut(std::span<const std::int64_t> chosen) {
     pieces_.reserve(chosen.size());
     for (const std::int64_t document : chosen) {
@@ -241,8 +258,8 @@ void RowSet::close_row() {
 }
 
 Packed pack(const Documents& documents, std::span<const std::int64_t> chosen,
-            const PackOptions& options) {
-  return Packer(documents, options).pack(chosen);
+            const PackOptions& options, Packed before) {
+  return Packer(documents, options, std::move(before)).pack(chosen);
 }
 
 std::int64_t padded(std::int64_t length, std::int64_t pad_multiple) {

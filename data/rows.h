@@ -71,8 +71,9 @@ struct Packed {
 ///           rows then stand in the order of their first document, documents in file order
 /// concat    all documents run together and are cut every `seq` tokens; nothing is truncated
 /// @complexity n log n in documents, memory linear in tokens
+/// @param before is added to; no row holds documents of both
 Packed pack(const Documents& documents, std::span<const std::int64_t> chosen,
-            const PackOptions& options);
+            const PackOptions& options, Packed before = {});
 
 /// `length` rounded up to a multiple of `pad_multiple`.
 std::int64_t padded(std::int64_t length, std::int64_t pad_multiple);

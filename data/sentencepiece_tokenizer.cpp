@@ -87,23 +87,37 @@ class SentencePieceEncoder : public Encoder {
       : processors_(processors), added_(added) {}
 
   Result<std::span<const std::int32_t>> encode(std::string_view text) override {
+    tracks_ends_ = false;
+    encode_all(text);
+    return std::span<const std::int32_t>(ids_);
+  }
+
+  Result<EncodedText> encode_with_ends(std::string_view text) override {
+    tracks_ends_ = true;
+    encode_all(text);
+    return EncodedText{ids_, ends_};
+  }
+
+ private:
+  void encode_all(std::string_view text) {
     ids_.clear();
+    ends_.clear();
     std::string replaced;
     if (find_malformed_utf8(text) != std::string_view::npos) {
       replaced = replace_malformed_utf8(text);
       text = replaced;
     }
     for (const TextPart& part : added_.split(text)) {
+      offset_ = static_cast<std::size_t>(part.text.data() - text.data());
       if (part.token >= 0) {
         ids_.push_back(part.token);
+        if (tracks_ends_) ends_.push_back(offset_ + part.text.size());
       } else {
-        encode_text(part.text, part.text.data() == text.data());
+        encode_text(part.text, offset_ == 0);
       }
     }
-    return std::span<const std::int32_t>(ids_);
   }
 
- private:
   void encode_text(std::string_view text, bool first) {
     if (!processors_.separates_words) return encode_with(processors_.at(first), text);
     const std::size_t head = word_end(text);
@@ -116,6 +130,8 @@ class SentencePieceEncoder : public Encoder {
   }
 
   void encode_word(std::string_view word) {
+    // What is remembered has no ends.
+    if (tracks_ends_) return encode_with(processors_.plain, word);
     const std::uint64_t hash = hash_bytes(word);
     if (const auto known = cache_.find(word, hash)) {
       ids_.insert(ids_.end(), known->begin(), known->end());
@@ -127,9 +143,24 @@ class SentencePieceEncoder : public Encoder {
   }
 
   void encode_with(const sentencepiece::SentencePieceProcessor& processor, std::string_view text) {
+    if (tracks_ends_) return encode_tracked(processor, text);
     // Fails only on a processor that is not loaded.
     processor.Encode(text, &word_ids_).IgnoreError();
     ids_.insert(ids_.end(), word_ids_.begin(), word_ids_.end());
+  }
+
+  // Words come one behind the other, so `offset_` moves with them.
+  void encode_tracked(const sentencepiece::SentencePieceProcessor& processor,
+                      std::string_view text) {
+    const auto encoded = processor.EncodeAsImmutableProto(text);
+    std::size_t end = 0;
+    for (const auto& piece : encoded.pieces()) {
+      ids_.push_back(static_cast<std::int32_t>(piece.id()));
+      // The library gives all bytes of a character to its last piece.
+      end = processor.IsByte(static_cast<int>(piece.id())) ? end + 1 : piece.end();
+      ends_.push_back(offset_ + std::max<std::size_t>(end, 1));
+    }
+    offset_ += text.size();
   }
 
   const Processors& processors_;
@@ -137,6 +168,9 @@ class SentencePieceEncoder : public Encoder {
   PieceCache cache_;
   std::vector<int> word_ids_;
   std::vector<std::int32_t> ids_;
+  std::vector<std::size_t> ends_;
+  std::size_t offset_ = 0;  // of what is encoded next, in the text
+  bool tracks_ends_ = false;
 };
 
 class SentencePieceTokenizer : public Tokenizer {

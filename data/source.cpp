@@ -22,7 +22,6 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::string_view kSpace = " \t\r\n";
-constexpr const char* kNotBuilt = "not built yet: use alpaca, text or tokens";
 
 // The keys of a JSON object, as written between their quotes; as many as can be read.
 std::vector<std::string> keys_of(std::string_view object) {
@@ -80,18 +79,14 @@ Result<SourceFile> recognize(SourceFile source, std::optional<DataFormat> format
       return bad_input(source.path,
                        "the format cannot be told from the first record, whose keys are " +
                            (keys.empty() ? "none" : join(keys, ", ")) +
-                           "; expected instruction and output (alpaca), text, or input_ids "
+                           "; expected instruction and output (alpaca), instruction and "
+                           "response (dolly), messages or conversations (chat), text, or input_ids "
                            "(tokens); --format names it");
     }
     source.format = *found;
   }
   if (source.format == DataFormat::kTokens) source.layout = Layout::kJsonObject;
   return source;
-}
-
-bool is_built(DataFormat format) {
-  return format == DataFormat::kAlpaca || format == DataFormat::kText ||
-         format == DataFormat::kTokens;
 }
 
 }  // namespace
@@ -102,21 +97,13 @@ std::string_view SourceFile::text() const {
 }
 
 Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat> format) {
-  if (format && !is_built(*format)) {
-    return bad_input("--format", std::string(to_text(*format)) + " is " + kNotBuilt);
-  }
   auto file = MappedFile::open(path);
   if (!file) return file.error();
   SourceFile source{.path = path, .file = *std::move(file)};
   if (source.text().find_first_not_of(kSpace) == std::string_view::npos) {
     return bad_input(path, "is empty");
   }
-  auto recognized = recognize(std::move(source), format);
-  if (recognized && !is_built(recognized->format)) {
-    return bad_input(
-        path, "looks like " + std::string(to_text(recognized->format)) + ", which is " + kNotBuilt);
-  }
-  return recognized;
+  return recognize(std::move(source), format);
 }
 
 Result<std::vector<SourceFile>> open_sources(const std::vector<std::string>& paths,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -33,8 +35,7 @@ struct SourceFile {
 
 /// Opens a file and finds out what it holds: from the name's ending, the first character, and the
 /// keys of the first record. `format` overrules the keys.
-/// @error bad input that names the file: empty, not to be understood, or of a format that is not
-/// built yet
+/// @error bad input that names the file: empty or not to be understood
 Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat> format);
 
 /// Opens all files; they must hold the same format.
@@ -58,6 +59,10 @@ class RecordReader {
   /// The next record, or nothing at the end.
   /// @error bad input that names file and record: a list that is cut off or misses a comma
   Result<std::optional<Record>> next();
+  /// Share of the file that was read.
+  [[nodiscard]] double progress() const {
+    return std::min(1.0, static_cast<double>(at_) / static_cast<double>(text_.size()));
+  }
 
  private:
   Result<std::optional<Record>> next_of_list();

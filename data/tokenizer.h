@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,6 +31,12 @@ enum class Surround : std::uint8_t { kSpecialIds, kNothing };
 /// What decoding does with special tokens.
 enum class SpecialText : std::uint8_t { kSkip, kShow };
 
+/// Ids of a text, and for each the offset in the text behind what it stands for.
+struct EncodedText {
+  std::span<const std::int32_t> ids;
+  std::span<const std::size_t> ends;
+};
+
 /// Encodes text after text and remembers frequent pieces; one per thread.
 class Encoder {
  public:
@@ -43,6 +50,11 @@ class Encoder {
   /// the text.
   /// @error bad input: the tokenizer's own pattern gives up on this text
   virtual Result<std::span<const std::int32_t>> encode(std::string_view text) = 0;
+  /// The same, with ends, which do not descend: what a tokenizer puts in front of text counts as
+  /// its first byte. Where a vocabulary lacks a byte and drops it, ends up to the next word are
+  /// less by what was dropped.
+  /// @pre text is well-formed UTF-8
+  virtual Result<EncodedText> encode_with_ends(std::string_view text) = 0;
 };
 
 /// Text to ids and back, as the model was trained with. Const members may be called from several
@@ -86,8 +98,8 @@ class Tokenizer {
   std::string digest_;
 };
 
-/// Reads the tokenizer of a model folder: `tokenizer.json` (byte-level BPE as GPT-2 and Llama 3
-/// have it, or BPE with U+2581 for spaces as Llama 2), else `tokenizer.model` (SentencePiece),
+/// Reads the tokenizer of a model folder: `tokenizer.json` (byte-level BPE as GPT-2, Llama 3, Qwen2
+/// and Falcon have it, or BPE with U+2581 for spaces as Llama 2, Phi-3 and Gemma), else `tokenizer.model` (SentencePiece),
 /// which also serves where the tokenizer.json beside it is of a kind that is not supported.
 /// @error bad input that names the file, and the component that is not supported
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& folder);

@@ -24,6 +24,16 @@ namespace {
 // @source huggingface/tokenizers `pre_tokenizers/byte_level.rs`, from openai/gpt-2 `src/encoder.py`
 constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+// One character that `Punctuation` splits at: ASCII punctuation and the categories P of Unicode 8,
+// of which PCRE2 knows more. The difference is that of the two over all code points.
+// @source huggingface/tokenizers `pre_tokenizers/punctuation.rs`; the crate unicode_categories 0.1
+constexpr std::string_view kPunctuation =
+    R"((?:(?![\x{61D}\x{9FD}\x{A76}\x{C77}\x{C84}\x{1B7D}-\x{1B7E}\x{2E43}-\x{2E4F}\x{2E52}-\x{2E5D})"
+    R"(\x{10EAD}\x{10F55}-\x{10F59}\x{10F86}-\x{10F89}\x{1144B}-\x{1144F}\x{1145A}-\x{1145B}\x{1145D})"
+    R"(\x{11660}-\x{1166C}\x{116B9}\x{1183B}\x{11944}-\x{11946}\x{119E2}\x{11A3F}-\x{11A46})"
+    R"(\x{11A9A}-\x{11A9C}\x{11A9E}-\x{11AA2}\x{11C41}-\x{11C45}\x{11C70}-\x{11C71}\x{11EF7}-\x{11EF8})"
+    R"(\x{11FFF}\x{12FF1}-\x{12FF2}\x{16E97}-\x{16E9A}\x{16FE2}\x{1E95E}-\x{1E95F}])"
+    R"()[!-\/:-@\[-`{-~\p{P}\x{166D}\x{111C9}]))";
 constexpr std::string_view kMeta = "\xE2\x96\x81";
 
 // `{"token": id, ...}`, too long for a tree.
@@ -144,10 +154,10 @@ const Json& member(const Json& json, const char* key) {
 
 Error TokenizerJsonReader::not_supported(const std::string& where, const std::string& what) {
   unsupported_ = true;
-  return bad_input(where,
-                   what +
-                       " is not supported; use a model with byte-level BPE (as GPT-2, Llama 3), "
-                       "with BPE as Llama 2, or with a tokenizer.model");
+  return bad_input(
+      where, what +
+                 " is not supported; use a model with byte-level BPE (as GPT-2, Llama 3, Qwen2, "
+                 "Falcon), with BPE as Llama 2 and Gemma, or with a tokenizer.model");
 }
 
 Result<TokenizerParts> TokenizerJsonReader::read() {
@@ -250,7 +260,10 @@ Result<void> TokenizerJsonReader::read_normalizer(const Json& json, const std::s
   for (const auto& [part, place] : components(json, "normalizers", where)) {
     const std::string type = type_of(*part);
     const std::string plain = pattern_of(*part).second;
-    if (type == "Prepend" && parts_.normalizer.replace.empty()) {
+    const NormalizerSpec& before = parts_.normalizer;
+    if (type == "NFC" && before.prepend.empty() && before.replace.empty()) {
+      parts_.normalizer.nfc = true;
+    } else if (type == "Prepend" && before.replace.empty()) {
       parts_.normalizer.prepend = text_of(*part, "prepend") + parts_.normalizer.prepend;
     } else if (type == "Replace" && !plain.empty()) {
       parts_.normalizer.replace.emplace_back(plain, text_of(*part, "content"));
@@ -264,42 +277,67 @@ Result<void> TokenizerJsonReader::read_normalizer(const Json& json, const std::s
 Result<void> TokenizerJsonReader::read_pre_tokenizer(const Json& json, const std::string& where) {
   for (const auto& [part, place] : components(json, "pretokenizers", where)) {
     const std::string type = type_of(*part);
-    if (byte_level_ || parts_.pre_tokenizer.metaspace) {
+    const bool again = byte_level_ && (type == "ByteLevel" || type == "Metaspace");
+    if (again || parts_.pre_tokenizer.metaspace) {
       return not_supported(place, type + " after the last splitting step");
     }
-    const auto read = type == "Split"       ? read_split(*part, place)
-                      : type == "ByteLevel" ? read_byte_level(*part, place)
-                      : type == "Metaspace" ? read_metaspace(*part, place)
-                                            : not_supported(place, type);
+    const auto read = type == "Split"         ? read_split(*part, place)
+                      : type == "Punctuation" ? read_punctuation(*part, place)
+                      : type == "Digits"      ? read_digits(*part, place)
+                      : type == "ByteLevel"   ? read_byte_level(*part, place)
+                      : type == "Metaspace"   ? read_metaspace(*part, place)
+                                              : not_supported(place, type);
     if (!read) return read.error();
   }
   return {};
 }
 
-Result<void> TokenizerJsonReader::read_split(const Json& json, const std::string& where) {
-  const std::string behavior = text_of(json, "behavior");
-  if (behavior != "Isolated" || flag_of(json, "invert", false)) {
-    return not_supported(where, "Split with behavior " + behavior + " or invert");
-  }
-  const auto [regex, plain] = pattern_of(json);
-  if (regex.empty() && plain.empty()) return bad_input(where, "Split has no pattern");
-  auto compiled = Regex::compile(regex.empty() ? escaped(plain) : regex, where + "/pattern");
+Result<void> TokenizerJsonReader::add_split(const std::string& pattern, const std::string& where) {
+  auto compiled = Regex::compile(pattern, where);
   if (!compiled) return compiled.error();
-  parts_.pre_tokenizer.splits.push_back(*std::move(compiled));
+  PreTokenizerSpec& spec = parts_.pre_tokenizer;
+  (byte_level_ ? spec.byte_splits : spec.splits).push_back(*std::move(compiled));
   return {};
 }
 
+Result<void> TokenizerJsonReader::read_punctuation(const Json& json, const std::string& where) {
+  // Neighbours that match are one piece, or each is one.
+  const std::string behavior = text_of(json, "behavior");
+  if (behavior != "Contiguous" && behavior != "Isolated" && !behavior.empty()) {
+    return not_supported(where, "Punctuation with behavior " + behavior);
+  }
+  return add_split(std::string(kPunctuation) + (behavior == "Contiguous" ? "+" : ""), where);
+}
+
+Result<void> TokenizerJsonReader::read_digits(const Json& json, const std::string& where) {
+  return add_split(flag_of(json, "individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)", where);
+}
+
+Result<void> TokenizerJsonReader::read_split(const Json& json, const std::string& where) {
+  const std::string behavior = text_of(json, "behavior");
+  const auto [regex, plain] = pattern_of(json);
+  if (regex.empty() && plain.empty()) return bad_input(where, "Split has no pattern");
+  // As Gemma has it: no space is left to split at.
+  const auto& replaced = parts_.normalizer.replace;
+  const bool never = plain == " " && !replaced.empty() && replaced.back().first == " " &&
+                     replaced.back().second == kMeta;
+  if (never) return {};
+  if (behavior != "Isolated" || flag_of(json, "invert", false)) {
+    return not_supported(where, "Split with behavior " + behavior + " or invert");
+  }
+  return add_split(regex.empty() ? escaped(plain) : regex, where + "/pattern");
+}
+
 Result<void> TokenizerJsonReader::read_byte_level(const Json& json, const std::string& where) {
-  byte_level_ = true;
   PreTokenizerSpec& spec = parts_.pre_tokenizer;
   spec.add_prefix_space = flag_of(json, "add_prefix_space", true);
   if (spec.add_prefix_space && !spec.splits.empty()) {
     return not_supported(where, "add_prefix_space after Split");
   }
-  if (!flag_of(json, "use_regex", true)) return {};
-  auto compiled = Regex::compile(kGpt2Pattern, where);
-  if (!compiled) return compiled.error();
-  spec.splits.push_back(*std::move(compiled));
+  if (flag_of(json, "use_regex", true)) {
+    if (auto added = add_split(std::string(kGpt2Pattern), where); !added) return added;
+  }
+  byte_level_ = true;
   return {};
 }
 
@@ -381,7 +419,7 @@ Result<void> TokenizerJsonReader::check_together() {
   }
   const bool normalizes = !parts_.normalizer.prepend.empty() || !parts_.normalizer.replace.empty();
   if (byte_level_ && (parts_.model.byte_fallback || normalizes)) {
-    return not_supported(path_, "ByteLevel with byte_fallback or a normalizer");
+    return not_supported(path_, "ByteLevel with byte_fallback, Prepend or Replace");
   }
   parts_.model.alphabet = byte_level_ ? Alphabet::kBytes : Alphabet::kCharacters;
   return {};

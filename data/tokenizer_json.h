@@ -18,8 +18,10 @@
 /// component
 namespace ftplan::data {
 
-/// Changes the text before it is split: puts something in front, replaces strings.
+/// Changes the text before it is split: composes characters, puts something in front, replaces
+/// strings.
 struct NormalizerSpec {
+  bool nfc = false;
   std::string prepend;
   std::vector<std::pair<std::string, std::string>> replace;
 };
@@ -31,7 +33,8 @@ enum class PrependScheme : std::uint8_t { kNever, kFirst, kAlways };
 struct PreTokenizerSpec {
   std::vector<Regex>
       splits;  ///< each splits the pieces of the one before; gaps between matches are pieces
-  bool add_prefix_space = false;           ///< a text that does not begin with a space gets one
+  std::vector<Regex> byte_splits;  ///< the same behind ByteLevel, where a byte is a character
+  bool add_prefix_space = false;   ///< a text that does not begin with a space gets one
   std::optional<PrependScheme> metaspace;  ///< spaces become U+2581; nothing is split
 };
 
@@ -70,6 +73,9 @@ class TokenizerJsonReader {
   Result<void> read_added(const Json& json);
   Result<void> read_normalizer(const Json& json, const std::string& where);
   Result<void> read_pre_tokenizer(const Json& json, const std::string& where);
+  Result<void> add_split(const std::string& pattern, const std::string& where);
+  Result<void> read_punctuation(const Json& json, const std::string& where);
+  Result<void> read_digits(const Json& json, const std::string& where);
   Result<void> read_split(const Json& json, const std::string& where);
   Result<void> read_byte_level(const Json& json, const std::string& where);
   Result<void> read_metaspace(const Json& json, const std::string& where);

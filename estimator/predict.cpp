@@ -173,7 +173,7 @@ void set_basis(const std::vector<Lowered>& all, const Machine& machine,
 }
 
 std::int64_t steps_per_epoch(const RunSpec& spec) {
-  return spec.facts ? divide_up(spec.facts->rows, spec.job.global_batch) : 0;
+  return spec.facts ? divide_up(spec.facts->epoch_rows(), spec.job.global_batch) : 0;
 }
 
 void predict_disk(const std::vector<Lowered>& all, const RunSpec& spec,

@@ -39,8 +39,9 @@ void fill_slots(const data::RowSet& set, const StepRows& rows, std::int64_t firs
 data::Sampler sampler_of(const Job& job, const data::DataSet& data) {
   const auto order =
       job.request.data.shuffle ? data::Sampler::Order::kShuffled : data::Sampler::Order::kAsInFile;
-  return {data.training.rows(), job.global_batch,
-          static_cast<std::uint64_t>(job.request.training.seed), order};
+  const auto seed = static_cast<std::uint64_t>(job.request.training.seed);
+  if (!data.drawn.empty()) return {data.drawn, job.global_batch, seed, order};
+  return {data.training.rows(), job.global_batch, seed, order};
 }
 
 }  // namespace

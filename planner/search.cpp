@@ -107,7 +107,7 @@ Result<SearchResult> search(const Setting& setting) {
 std::int64_t count_steps(const Job& job, const std::optional<DataFacts>& facts) {
   if (job.request.training.steps) return *job.request.training.steps;
   if (!facts) return 0;
-  const auto per_epoch = static_cast<double>(divide_up(facts->rows, job.global_batch));
+  const auto per_epoch = static_cast<double>(divide_up(facts->epoch_rows(), job.global_batch));
   return static_cast<std::int64_t>(std::ceil(job.request.training.epochs * per_epoch));
 }
 

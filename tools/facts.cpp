@@ -25,6 +25,7 @@ Result<LoadedData> load_request_data(const JobRequest& request, const models::Mo
     }
   }
   auto set = data::load_data(request.data, {.tokenizer = loaded.tokenizer.get(),
+                                            .folder = model.folder,
                                             .positions = model.config.positions,
                                             .vocabulary = model.config.vocabulary,
                                             .seed = request.training.seed,

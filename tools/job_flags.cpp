@@ -169,9 +169,19 @@ void JobFlags::declare_data(Options& options) {
 }
 
 void JobFlags::declare_use(Options& options) {
-  constexpr std::array kNames = {"model",     "adapter",    "method",       "double_quantization",
-                                 "precision", "data",       "format",       "seq",
-                                 "packing",   "eval_batch", "pad_multiple", "train_on_prompt"};
+  constexpr std::array kNames = {"model",
+                                 "adapter",
+                                 "method",
+                                 "double_quantization",
+                                 "precision",
+                                 "data",
+                                 "format",
+                                 "template",
+                                 "seq",
+                                 "packing",
+                                 "eval_batch",
+                                 "pad_multiple",
+                                 "train_on_prompt"};
   for (const auto& flag : flags_) {
     if (std::find(kNames.begin(), kNames.end(), flag->name) != kNames.end())
       declare(options, *flag);

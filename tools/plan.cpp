@@ -22,6 +22,7 @@
 #include "core/strategy.h"
 #include "core/text.h"
 #include "core/units.h"
+#include "data/chat_template.h"
 #include "estimator/predict.h"
 #include "models/files.h"
 #include "planner/plan.h"
@@ -51,6 +52,8 @@ void make_relative(JobRequest& request, const std::string& plan_file) {
   request.model = seen_from(folder, request.model);
   request.adapter = seen_from(folder, request.adapter);
   for (std::string& file : request.data.data) file = seen_from(folder, file);
+  auto& shape = request.data.prompt_template;
+  if (shape && !data::ChatTemplate::is_known(*shape)) shape = seen_from(folder, *shape);
 }
 
 class MakePlan : public Command {

@@ -27,8 +27,8 @@ ftplan::Result<void> run(const std::string& folder, const std::string& text,
     if (!loaded) return loaded.error();
     tokenizer = *std::move(loaded);
   }
-  const auto set =
-      ftplan::data::load_data(*options, {.tokenizer = tokenizer.get(), .cache_folder = {}});
+  const auto set = ftplan::data::load_data(
+      *options, {.tokenizer = tokenizer.get(), .folder = folder, .cache_folder = {}});
   if (!set) return set.error();
   std::cout << ftplan::to_json(set->facts).dump() << "\n";
   return ftplan::data::write_tokens(set->training, out);

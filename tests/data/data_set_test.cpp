@@ -272,5 +272,53 @@ TEST_F(LoadData, IsDescribedWithItsLabels) {
   EXPECT_NE(page.find("2 (alpaca), 0 held out"), std::string::npos) << page;
 }
 
+TEST_F(LoadData, CountsAndWeighsEachFile) {
+  const std::string one = folder_.write("1.jsonl", text_lines(6));
+  const std::string two = folder_.write("2.jsonl", text_lines(4));
+  const auto set = load({.data = {one, two}, .weights = {2, 0.5}});
+  ASSERT_TRUE(set) << error_of(set);
+  ASSERT_EQ(set->sources.size(), 2);
+  // Each text is one digit between BOS and EOS; all but BOS are learned.
+  const SourceCounts first{.path = one,
+                           .weight = 2,
+                           .documents = 6,
+                           .rows = 6,
+                           .drawn_rows = 12,
+                           .tokens = 6 * 3,
+                           .target_tokens = 6 * 2};
+  EXPECT_EQ(set->sources[0], first);
+  EXPECT_EQ(set->sources[1].drawn_rows, 2);
+  EXPECT_EQ(set->facts.rows, 10);
+  EXPECT_EQ(set->facts.epoch_rows(), 14);
+  const std::string page = render(describe(*set, Packing::kNone, &tokenizer_, 0));
+  EXPECT_NE(page.find("files       6 documents, 0 held out; 6 rows, 18 tokens, 12 learned; 2 x: 12 "
+                      "rows an epoch  " +
+                      one + "\n"),
+            std::string::npos)
+      << page;
+  EXPECT_NE(page.find("epoch       14 rows\n"), std::string::npos) << page;
+  // The tokens are the same, so weights change neither them nor the cache.
+  const auto plain = load({.data = {one, two}});
+  EXPECT_EQ(plain->facts.digest, set->facts.digest);
+  EXPECT_EQ(plain->facts.epoch_rows(), 10);
+  EXPECT_TRUE(plain->drawn.empty());
+}
+
+TEST_F(LoadData, WantsAWeightForEachFile) {
+  const std::string one = folder_.write("1.jsonl", text_lines(6));
+  EXPECT_EQ(error_of(load({.data = {one, one}, .weights = {2}})),
+            "--weights: got 1 for 2 files of --data: give one for each");
+}
+
+TEST_F(LoadData, NoRowHoldsDocumentsOfTwoFiles) {
+  const std::string one = folder_.write("1.json", R"({"input_ids": [[1, 2], [3, 4, 5]]})");
+  const std::string two = folder_.write("2.json", R"({"input_ids": [[6], [7]]})");
+  for (const Packing packing : {Packing::kIsolated, Packing::kConcat}) {
+    const auto set = load({.data = {one, two}, .packing = packing});
+    ASSERT_TRUE(set) << error_of(set);
+    EXPECT_EQ(set->training.ends, (std::vector<std::int64_t>{5, 7}));
+  }
+}
+
 }  // namespace
 }  // namespace ftplan::data

@@ -11,6 +11,7 @@
 
 #include "core/data_options.h"
 #include "core/result.h"
+#include "data/instruction.h"
 #include "data/source.h"
 #include "support.h"
 
@@ -25,7 +26,11 @@ class DocumentsTest : public Test {
                          std::optional<DataFormat> format = {}, const ReadOptions& options = {}) {
     auto sources = open_sources(paths, format);
     if (!sources) return sources.error();
-    return read_documents(*sources, tokenizer_, options);
+    ReadOptions how = options;
+    if (is_instruction_format(sources->front().format) && !how.instruction) {
+      how.instruction = InstructionTemplate::of_format(sources->front().format);
+    }
+    return read_documents(*sources, tokenizer_, how);
   }
   // The error of one file, its folder left out.
   std::string problem(const std::string& name, const std::string& content,
@@ -72,6 +77,35 @@ TEST_F(DocumentsTest, ReadsAlpacaWithTheStanfordPrompts) {
   EXPECT_EQ(copy(documents->labels_of(0)), labels_of_answer(kPromptOfAdd, "3"));
   EXPECT_EQ(copy(documents->ids_of(1)), ids_of_text(kPromptOfHi + "hi"));
   EXPECT_EQ(copy(documents->labels_of(1)), labels_of_answer(kPromptOfHi, "hi"));
+}
+
+TEST_F(DocumentsTest, ReadsDollyWithItsPublishedPrompts) {
+  const std::string lines =
+      R"({"instruction": "Who?", "context": "Ann ran.", "response": "Ann", "category": "closed_qa"})"
+      "\n"
+      R"({"instruction": "Say {input}", "context": "", "response": "{response}", "category": "x"})";
+  const std::string intro =
+      "Below is an instruction that describes a task. Write a response that appropriately "
+      "completes the request.\n\n### Instruction:\n";
+  const auto documents = read({folder_.write("d.jsonl", lines)});
+  ASSERT_TRUE(documents) << error_of(documents);
+  ASSERT_EQ(documents->count(), 2);
+  const std::string first = intro + "Who?\n\nInput:\nAnn ran.\n\n### Response:\n";
+  EXPECT_EQ(copy(documents->ids_of(0)), ids_of_text(first + "Ann\n\n### End"));
+  EXPECT_EQ(copy(documents->labels_of(0)), labels_of_answer(first, "Ann\n\n### End"));
+  // What a record says is never taken for a field of the template.
+  const std::string second = intro + "Say {input}\n\n### Response:\n";
+  EXPECT_EQ(copy(documents->labels_of(1)), labels_of_answer(second, "{response}\n\n### End"));
+}
+
+TEST_F(DocumentsTest, NamesTheBrokenDollyRecord) {
+  const std::string good = R"({"instruction": "a", "response": "b"})";
+  EXPECT_EQ(
+      problem("d.jsonl", good + "\n" + R"({"instruction": "a", "output": "b"})"),
+      "d.jsonl record 2: has no \"response\"; a record of dolly has instruction, context (may "
+      "be left out) and response");
+  EXPECT_EQ(problem("d.jsonl", R"({"instruction": "a", "context": 1, "response": "b"})"),
+            "d.jsonl record 1#/context: got 1, expected a string");
 }
 
 TEST_F(DocumentsTest, ListAndLinesAreTheSame) {
@@ -133,12 +167,14 @@ TEST_F(DocumentsTest, NamesTheBrokenRecord) {
   };
   EXPECT_EQ(
       problem("data.json", list_with(R"({"instruction": "a"})")),
-      "data.json record 17: has no \"output\"; an Alpaca record has instruction, input (may be "
+      "data.json record 17: has no \"output\"; a record of alpaca has instruction, input (may be "
       "left out) and output");
   EXPECT_EQ(problem("data.json", list_with(R"({"instruction": "a", "output": 5})")),
             "data.json record 17#/output: got 5, expected a string");
-  EXPECT_EQ(problem("data.json", list_with("7")),
-            "data.json record 17: expected an object with instruction and output");
+  EXPECT_EQ(
+      problem("data.json", list_with("7")),
+      "data.json record 17: expected an object: a record of alpaca has instruction, input (may "
+      "be left out) and output");
   const std::string not_json =
       problem("data.json", list_with(R"({"instruction": "a",, "output"})"));
   EXPECT_EQ(not_json.substr(0, 20), "data.json record 17:") << not_json;
@@ -177,17 +213,10 @@ TEST_F(DocumentsTest, RefusesWhatIsCutOff) {
 
 TEST_F(DocumentsTest, RefusesWhatHasNoKnownFormat) {
   EXPECT_EQ(problem("e.json", " \n"), "e.json: is empty");
-  EXPECT_EQ(
-      problem("k.jsonl", R"({"question": "a", "answer": "b"})"),
-      "k.jsonl: the format cannot be told from the first record, whose keys are question, "
-      "answer; expected instruction and output (alpaca), text, or input_ids (tokens); --format "
-      "names it");
-  EXPECT_EQ(problem("d.jsonl", R"({"instruction": "a", "response": "b"})"),
-            "d.jsonl: looks like dolly, which is not built yet: use alpaca, text or tokens");
-  EXPECT_EQ(problem("c.json", R"([{"messages": []}])"),
-            "c.json: looks like chat, which is not built yet: use alpaca, text or tokens");
-  EXPECT_EQ(problem("a.json", "[]", DataFormat::kChat),
-            "--format: chat is not built yet: use alpaca, text or tokens");
+  EXPECT_EQ(problem("k.jsonl", R"({"question": "a", "answer": "b"})"),
+            "k.jsonl: the format cannot be told from the first record, whose keys are question, "
+            "answer; expected instruction and output (alpaca), instruction and response (dolly), "
+            "messages or conversations (chat), text, or input_ids (tokens); --format names it");
   EXPECT_NE(error_of(read({folder_.path("missing.json")})).find("missing.json"), std::string::npos);
   EXPECT_EQ(error_of(read({})), "--data: no file to learn from");
 }
@@ -203,7 +232,8 @@ TEST_F(DocumentsTest, AnswersNeedAnEndThatTheTokenizerNames) {
   const auto sources =
       open_sources({folder_.write("a.jsonl", R"({"instruction": "a", "output": "b"})")}, {});
   ASSERT_TRUE(sources);
-  EXPECT_NE(error_of(read_documents(*sources, without_eos, {})).find("set eos_token"),
+  const ReadOptions how{.instruction = InstructionTemplate::of_format(DataFormat::kAlpaca)};
+  EXPECT_NE(error_of(read_documents(*sources, without_eos, how)).find("set eos_token"),
             std::string::npos);
 }
 

@@ -28,6 +28,18 @@ PROMPTS = {
         "### Instruction:\n{instruction}\n\n### Response:"
     ),
 }
+# databrickslabs/dolly, training/consts.py; its data collator masks all labels up to RESPONSE_KEY and its line end
+DOLLY = {
+    True: (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+        "\n\n### Instruction:\n{instruction}\n\nInput:\n{input}\n\n### Response:\n"
+    ),
+    False: (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+        "\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+    ),
+}
+DOLLY_END = "\n\n### End"
 WORDS = "Add the numbers 12 and 345. Übung macht den Meister! 敏捷的棕色狐狸 👍🏽 \n\n \t \"quoted\" it's </s> x²".split(" ")
 
 
@@ -74,13 +86,14 @@ def train(folder, make):
     return tokenizer
 
 
-def stanford_rows(tokenizer, seq):
-    """preprocess() of train.py: the whole text is tokenized, and as many labels are masked as the prompt has tokens."""
+def instruction_rows(tokenizer, seq, prompts=PROMPTS, end=""):
+    """preprocess() of Stanford's train.py: the whole text is tokenized, and as many labels are masked as the prompt has
+    tokens."""
     rows = {"input_ids": [], "labels": []}
     eos = tokenizer.token_to_id("</s>")
     for record in records(300):
-        prompt = PROMPTS[bool(record.get("input"))].format_map(record)
-        ids = (tokenizer.encode(prompt + record["output"]).ids + [eos])[:seq]
+        prompt = prompts[bool(record.get("input"))].format_map(record)
+        ids = (tokenizer.encode(prompt + record["output"] + end).ids + [eos])[:seq]
         masked = len(tokenizer.encode(prompt).ids)
         labels = [IGNORED] * min(masked, len(ids)) + ids[masked:]
         if any(label != IGNORED for label in labels[1:]):
@@ -109,10 +122,21 @@ class Rows(unittest.TestCase):
             for seq in (4096, 120):
                 with self.subTest(make=make.__name__, seq=seq):
                     rows, facts = self.probe(json.dumps(records(300), ensure_ascii=seq == 120), seq=seq)
-                    expected = stanford_rows(tokenizer, seq)
+                    expected = instruction_rows(tokenizer, seq)
                     self.assertEqual(rows, expected)
                     self.assertEqual(facts["target_tokens"], sum(x != IGNORED for r in rows["labels"] for x in r[1:]))
                     self.assertEqual(facts["tokens"], sum(map(len, rows["input_ids"])))
+
+    def test_dolly(self):
+        lines = []
+        for record in records(300):
+            line = {"instruction": record["instruction"], "response": record["output"], "category": "open_qa"}
+            lines.append(json.dumps(line | ({"context": record["input"]} if "input" in record else {})) + "\n")
+        for make in (byte_level, spaced):
+            tokenizer = train(self.folder, make)
+            with self.subTest(make=make.__name__):
+                rows, _ = self.probe("".join(lines), name="dolly.jsonl", seq=4096)
+                self.assertEqual(rows, instruction_rows(tokenizer, 4096, DOLLY, DOLLY_END))
 
     def test_concat_is_group_texts(self):
         """group_texts() of transformers' run_clm.py, but for the last, shorter row, which that script drops."""
@@ -129,7 +153,7 @@ class Rows(unittest.TestCase):
 
     def test_isolated_packs_whole_documents_tightly(self):
         tokenizer = train(self.folder, byte_level)
-        alone = stanford_rows(tokenizer, 512)
+        alone = instruction_rows(tokenizer, 512)
         rows, facts = self.probe(json.dumps(records(300)), seq=512, packing="isolated")
         key = lambda data: sorted(zip(data["input_ids"], data["labels"]))
         self.assertEqual(key(rows), key(alone))

@@ -108,5 +108,69 @@ TEST(Sampler, TheGlobalBatchCutsTheSameOrder) {
   EXPECT_EQ(large.rows_of_step(0), joined);
 }
 
+// How often each row comes in the given epochs.
+std::map<std::int64_t, int> counts_of(const Sampler& sampler, std::int64_t epochs) {
+  std::map<std::int64_t, int> counts;
+  for (std::int64_t step = 0; step < epochs * sampler.steps_per_epoch(); ++step) {
+    for (const std::int64_t row : sampler.rows_of_step(step)) ++counts[row];
+  }
+  return counts;
+}
+
+TEST(WeightedSampler, DrawsAsOftenAsTheWeightSays) {
+  EXPECT_EQ(drawn_rows(10, 2).draws, 20);
+  EXPECT_EQ(drawn_rows(10, 0.25).draws, /*llround(2.5)=*/3);
+  EXPECT_EQ(drawn_rows(10, 0.001).draws, 1);
+  EXPECT_EQ(drawn_rows(0, 2).draws, 0);
+  // 6 rows twice and 9 rows a third of the time: 12 + 3 draws, 4 steps of at most 4.
+  const Sampler sampler({drawn_rows(6, 2), drawn_rows(9, 1.0 / 3)}, 4, 7, Order::kShuffled);
+  EXPECT_EQ(sampler.steps_per_epoch(), 4);
+  const auto once = counts_of(sampler, 1);
+  std::int64_t second = 0;
+  for (const auto& [row, count] : once) {
+    EXPECT_EQ(count, row < 6 ? 2 : 1) << row;
+    second += row < 6 ? 0 : count;
+  }
+  EXPECT_EQ(second, 3);
+  // Three epochs go over the second part once, whatever the order.
+  for (const auto& [row, count] : counts_of(sampler, 3)) EXPECT_EQ(count, row < 6 ? 6 : 1) << row;
+}
+
+TEST(WeightedSampler, EveryRowComesEquallyOftenOverTime) {
+  for (const auto order : {Order::kShuffled, Order::kAsInFile}) {
+    const Sampler sampler({drawn_rows(7, 1.6), drawn_rows(0, 3), drawn_rows(5, 0.5)}, 3, 1, order);
+    // 11 draws of 7 rows, 3 (of 2.5) of 5: after 35 epochs 55 and 21 times each.
+    for (const auto& [row, count] : counts_of(sampler, 35)) {
+      EXPECT_EQ(count, row < 7 ? 35 * 11 / 7 : 35 * 3 / 5) << row;
+    }
+  }
+}
+
+TEST(WeightedSampler, WithEqualWeightsOfOneIsTheSamplerWithout) {
+  for (const auto order : {Order::kShuffled, Order::kAsInFile}) {
+    const Sampler plain(17, 4, 3, order);
+    const Sampler parts({drawn_rows(12, 1), drawn_rows(5, 1)}, 4, 3, order);
+    ASSERT_EQ(parts.steps_per_epoch(), plain.steps_per_epoch());
+    for (std::int64_t step = 0; step < 12; ++step) {
+      EXPECT_EQ(parts.rows_of_step(step), plain.rows_of_step(step)) << step;
+    }
+  }
+}
+
+TEST(WeightedSampler, IsAFunctionOfSeedAndStep) {
+  const auto make = [](std::uint64_t seed) {
+    return Sampler({drawn_rows(40, 0.3), drawn_rows(30, 1.7)}, 8, seed, Order::kShuffled);
+  };
+  const Sampler first = make(5);
+  const Sampler second = make(5);
+  const Sampler other = make(6);
+  bool differs = false;
+  for (std::int64_t step = 40; step-- > 0;) {
+    EXPECT_EQ(first.rows_of_step(step), second.rows_of_step(step));
+    differs = differs || first.rows_of_step(step) != other.rows_of_step(step);
+  }
+  EXPECT_TRUE(differs);
+}
+
 }  // namespace
 }  // namespace ftplan::data

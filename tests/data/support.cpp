@@ -35,9 +35,16 @@ class ByteEncoder : public Encoder {
     for (const char c : text) ids_.push_back(static_cast<unsigned char>(c));
     return std::span<const std::int32_t>(ids_);
   }
+  Result<EncodedText> encode_with_ends(std::string_view text) override {
+    static_cast<void>(encode(text));
+    ends_.resize(ids_.size());
+    std::iota(ends_.begin(), ends_.end(), std::size_t{1});
+    return EncodedText{ids_, ends_};
+  }
 
  private:
   std::vector<std::int32_t> ids_;
+  std::vector<std::size_t> ends_;
 };
 
 SpecialIds special_ids(bool has_eos) {

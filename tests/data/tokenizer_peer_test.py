@@ -21,6 +21,9 @@ LLAMA3 = (
     r"|\s+(?!\S)|\s+"
 )
 
+# Qwen/Qwen2-7B, tokenizer.json: as Llama 3, but each digit alone.
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog, doesn't it? I'll say we've 1234567 reasons.",
     "Übergrößenträger mögen Äpfel; ça va très bien, señor — naïve façade œuvre.",
@@ -127,8 +130,20 @@ ADDED = [
 ]
 
 
-def byte_level(pre_tokenizer, vocabulary=1500, special=("<|endoftext|>", "<|begin_of_text|>"), **model):
-    tokenizer = Tokenizer(models.BPE(**model))
+def ends_in_characters(text, ends):
+    """The reference counts characters, and of a token that holds a part of one all of it."""
+    starts, at = {}, 0
+    for i, character in enumerate(text):
+        for _ in character.encode("utf-8", "surrogatepass"):
+            at += 1
+            starts[at] = i + 1
+    return [starts[end] for end in ends]
+
+
+def byte_level(pre_tokenizer, vocabulary=1500, special=("<|endoftext|>", "<|begin_of_text|>"), normalizer=None):
+    tokenizer = Tokenizer(models.BPE())
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
@@ -185,8 +200,80 @@ def llama2(form):
     return tokenizer
 
 
+def qwen2():
+    split = pre_tokenizers.Split(Regex(QWEN2), behavior="isolated")
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    normalizer = normalizers.NFC()
+    tokenizer = byte_level(pre_tokenizers.Sequence([split, bytes_only]), 3000, normalizer=normalizer)
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    return tokenizer
+
+
+def falcon():
+    """tiiuae/falcon-7b, tokenizer.json: digits are cut behind ByteLevel, where bytes of other letters are digits, too."""
+    steps = [
+        pre_tokenizers.Punctuation("contiguous"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        pre_tokenizers.Digits(individual_digits=False),
+        pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), behavior="isolated"),
+    ]
+    return byte_level(pre_tokenizers.Sequence(steps), 2000)
+
+
+def with_byte_fallback(normalizer, special, split_words):
+    """A tokenizer of characters, trained on words or, as its pre-tokenizer has it, on whole lines."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizer
+    if split_words:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", behavior="merged_with_next")
+    alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(vocab_size=2000, show_progress=False, special_tokens=special + alphabet)
+    tokenizer.train_from_iterator(corpus(), trainer)
+    document = json.loads(tokenizer.to_str())
+    document["pre_tokenizer"] = None
+    document["added_tokens"] = [token for token in document["added_tokens"] if token["content"] in special]
+    return document
+
+
+def gemma(split_words):
+    """google/gemma-2b, tokenizer.json: the pre-tokenizer looks for spaces, of which the normalizer leaves none."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    document = with_byte_fallback(normalizers.Replace(" ", "▁"), special, split_words)
+    pattern = {"String": " "}
+    document["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "MergedWithPrevious", "invert": False}
+    tokenizer = Tokenizer.from_str(json.dumps(document))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    tokenizer.add_special_tokens(["<start_of_turn>", "<end_of_turn>"])
+    tokenizer.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("▁▁▁", normalized=False)])
+    return tokenizer
+
+
+def phi3():
+    """microsoft/Phi-3-mini-4k-instruct, tokenizer.json: Llama 2 with added tokens that take the space behind them."""
+    normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    document = with_byte_fallback(normalizer, ["<unk>", "<s>", "</s>"], True)
+    tokenizer = Tokenizer.from_str(json.dumps(document))
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    names = ["<|endoftext|>", "<|assistant|>", "<|placeholder1|>", "<|system|>", "<|end|>", "<|user|>"]
+    tokens = [AddedToken(n, rstrip=n != "<|endoftext|>", special=True, normalized=False) for n in names]
+    tokenizer.add_special_tokens(tokens)
+    return tokenizer
+
+
+TURNS = ["<|system|>\nBe brief.<|end|>\n<|user|>\n Hi  <|end|>\n<|assistant|>\nHello<|end|>\n<|endoftext|>"]
+TURNS += ["<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n\n\nHello   you<end_of_turn>\n"]
+# Spellings that normalization changes: marks out of order, jamo, what is excluded from composition, late marks.
+SPELLINGS = ["e\u0301 o\u0302\u0323 o\u0323\u0302 a\u0315\u0300\u05ae\u0300b"]
+SPELLINGS += ["\u1112\u1161\u11ab \u1100\u1161 \uac00\u11a8 \u11a8", "A\u030a \u212b \u1e9b\u0323"]
+SPELLINGS += ["\u0958 \u0344 \u0374 \u2126 \ufb1d \u0cc6\u0cc2\u0cd5 \u09c7\u09be \U0001d15e"]
+SPELLINGS += ["\U00010d24\u0301\u0316 \u1df6\u0334 x\u0301\u0316\u0345\u0334 \u0301\u0301a"]
+
+
 class HuggingFace(unittest.TestCase):
-    def compare(self, tokenizer, texts, legacy_merges=False, decodes=True):
+    def compare(self, tokenizer, texts, legacy_merges=False, decodes=True, drops_bytes=False):
         with tempfile.TemporaryDirectory() as folder:
             document = json.loads(tokenizer.to_str())
             if legacy_merges:
@@ -199,7 +286,13 @@ class HuggingFace(unittest.TestCase):
                 expected = tokenizer.encode(text).ids
                 self.assertEqual(answer["all"], expected, repr(text))
                 if decodes:
-                    self.assertEqual(answer["ids"], tokenizer.encode(text, add_special_tokens=False).ids, repr(text))
+                    body = tokenizer.encode(text, add_special_tokens=False)
+                    self.assertEqual(answer["ids"], body.ids, repr(text))
+                    composes = isinstance(tokenizer.normalizer, normalizers.NFC)
+                    changed = composes and tokenizer.normalizer.normalize_str(text) != text
+                    if not drops_bytes and not changed:
+                        ends = [end for _, end in body.offsets]
+                        self.assertEqual(ends_in_characters(text, answer["ends"]), ends, repr(text))
                     self.assertEqual(answer["text"], tokenizer.decode(expected), repr(text))
                     self.assertEqual(answer["shown"], tokenizer.decode(expected, skip_special_tokens=False), repr(text))
             if decodes:
@@ -248,6 +341,41 @@ class HuggingFace(unittest.TestCase):
             with self.subTest(form):
                 self.compare(llama2(form), HARD + random_texts(1000))
 
+    def test_qwen2(self):
+        self.compare(qwen2(), SPELLINGS + TURNS + HARD + random_texts(3000) + self.random_marks(2000))
+
+    def random_marks(self, count):
+        """Bases and marks in any order."""
+        rng = random.Random(SEED)
+        marks = [chr(c) for c in [*range(0x300, 0x370), *range(0x591, 0x5C8), *range(0x1DC0, 0x1E00)]]
+        others = [chr(c) for c in [*range(0x41, 0x5B), *range(0x1100, 0x1113), *range(0x1161, 0x1176)]]
+        others += [chr(c) for c in [*range(0x11A8, 0x11C3), *range(0x1E00, 0x2000), *range(0x900, 0xE00)]]
+        pick = lambda: rng.choice(rng.choice([marks, others]))
+        return ["".join(pick() for _ in range(rng.randrange(12))) for _ in range(count)]
+
+    def test_every_character_qwen2(self):
+        self.compare(qwen2(), every_character(), decodes=False)
+
+    def test_falcon(self):
+        numbers = ["1 12 123 1234 12345 123456 x123y 1,234.56", "²³¹ ¼½¾ 1²2 ٣٤٥٦ ١٢٣ ৳ ൲ ೳ ³³³ a²b"]
+        self.compare(falcon(), numbers + HARD + random_texts(3000))
+
+    def test_every_character_falcon(self):
+        self.compare(falcon(), every_character(), decodes=False)
+
+    def test_digits_and_punctuation(self):
+        steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation("isolated")]
+        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False))
+        self.compare(byte_level(pre_tokenizers.Sequence(steps)), HARD + random_texts(1000))
+
+    def test_gemma(self):
+        for split_words in (True, False):
+            with self.subTest(split_words=split_words):
+                self.compare(gemma(split_words), TURNS + HARD + random_texts(1000))
+
+    def test_phi3(self):
+        self.compare(phi3(), TURNS + HARD + random_texts(2000))
+
     def test_split_without_byte_level_pieces(self):
         plain = pre_tokenizers.Split(", ", behavior="isolated")
         digits = pre_tokenizers.Split(Regex(r"[0-9]{2}(?=\S)|[\s\-]"), behavior="isolated")
@@ -261,7 +389,7 @@ class HuggingFace(unittest.TestCase):
         drop = {"z", "Ń", "ł"}
         model["merges"] = [pair for pair in model["merges"] if not drop & set("".join(pair))]
         model["vocab"] = {token: i for token, i in model["vocab"].items() if not drop & set(token)}
-        self.compare(Tokenizer.from_str(json.dumps(document)), HARD + random_texts(500))
+        self.compare(Tokenizer.from_str(json.dumps(document)), HARD + random_texts(500), drops_bytes=True)
         model["unk_token"] = "<|endoftext|>"
         for fuse in (False, True):
             model["fuse_unk"] = fuse
@@ -297,15 +425,38 @@ class SentencePiece(unittest.TestCase):
             for text, answer in zip(texts, answers):
                 expected = model.encode(text)
                 self.assertEqual(answer["ids"], expected, repr(text))
+                walks = "user_defined_symbols" not in options and "normalization_rule_name" not in options
+                if walks and model.unk_id() not in expected:
+                    pieces = model.encode(text, out_type=str)
+                    ends = self.ends_of_pieces(text, pieces, options.get("add_dummy_prefix", True))
+                    self.assertEqual(answer["ends"], ends, repr(text))
                 self.assertEqual(answer["all"], before + expected, repr(text))
                 if model.unk_id() not in expected:
                     self.assertEqual(answer["text"], model.decode(expected), repr(text))
                     if options.get("add_dummy_prefix", True):
                         self.assertEqual(answer["stream"], model.decode(expected), repr(text))
             rng = random.Random(SEED)
-            lists = [[rng.randrange(3, model.vocab_size()) for _ in range(rng.randrange(12))] for _ in range(2000)]
+            known = [i for i in range(model.vocab_size()) if not model.is_control(i) and not model.is_unknown(i)]
+            lists = [rng.choices(known, k=rng.randrange(12)) for _ in range(2000)]
             for ids, answer in zip(lists, probe(folder, lists)):
                 self.assertEqual(answer["text"], model.decode(ids), ids)
+
+    def ends_of_pieces(self, text, pieces, prefix):
+        """Walks over the text: a piece is its own characters, a byte, or U+2581 for a space."""
+        data, at, ends = text.encode(), 0, []
+        for piece in pieces:
+            if len(piece) == 6 and piece.startswith("<0x"):
+                at += 1
+            else:
+                for character in piece:
+                    if character == "▁" and prefix:
+                        prefix = False
+                    elif character == "▁" and data[at : at + 1] == b" ":
+                        at += 1
+                    else:
+                        at += len(character.encode())
+            ends.append(max(at, 1))
+        return ends
 
     def test_llama2(self):
         self.compare(HARD + random_texts(4000))
@@ -330,6 +481,12 @@ class SentencePiece(unittest.TestCase):
 
     def test_symbols_of_spaces(self):
         self.compare(HARD + random_texts(1000), user_defined_symbols=["▁▁", "▁▁▁▁", "<|x|>", "lazy"])
+
+    def test_gemma(self):
+        """google/gemma-2b, tokenizer.model: no space in front, digits alone, white space and markup as symbols."""
+        symbols = ["▁▁", "▁▁▁▁", "\n\n", "\t\t", "<start_of_turn>", "<end_of_turn>", "</table>"]
+        options = dict(add_dummy_prefix=False, user_defined_symbols=symbols, pad_id=0, eos_id=1, bos_id=2, unk_id=3)
+        self.compare(TURNS + HARD + random_texts(1000), special=("<s>", "</s>", "<unk>", "<pad>"), **options)
 
     def test_special_tokens_in_text(self):
         with tempfile.TemporaryDirectory() as folder:

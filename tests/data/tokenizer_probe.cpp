@@ -1,8 +1,10 @@
 // Encodes and decodes what comes on stdin with the tokenizer of a folder, for tests that compare
 // with other implementations. One JSON value a line: a string is encoded and decoded again, a list
 // of ids is decoded.
-//   out: {"ids": body, "all": with what the tokenizer puts around, "text": decoded, "stream": id by
-//   id}
+//   out: {"ids": body, "ends": the offset in bytes behind each, "all": with what the tokenizer puts
+//   around, "text": decoded, "stream": id by id}
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
@@ -34,9 +36,15 @@ Json answer(const ftplan::data::Tokenizer& tokenizer, ftplan::data::Encoder& enc
   }
   const auto text = question.get<std::string>();
   const auto body = encoder.encode(text);
+  if (!body) return {{"error", body.error().text()}};
+  const std::vector<std::int32_t> ids(body->begin(), body->end());
+  const auto tracked = encoder.encode_with_ends(text);
   const auto all = tokenizer.encode(text);
-  if (!body || !all) return {{"error", body ? all.error().text() : body.error().text()}};
-  return {{"ids", std::vector<std::int32_t>(body->begin(), body->end())},
+  if (!tracked || !all) return {{"error", "only with ends, or only with special tokens"}};
+  const bool same = std::equal(ids.begin(), ids.end(), tracked->ids.begin(), tracked->ids.end());
+  return {{"ids", ids},
+          {"ends", same ? Json(std::vector<std::size_t>(tracked->ends.begin(), tracked->ends.end()))
+                        : Json("other ids with ends than without")},
           {"all", *all},
           {"text", tokenizer.decode(*all)},
           {"shown", tokenizer.decode(*all, SpecialText::kShow)},

@@ -1,7 +1,10 @@
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/json.h"
 #include "core/result.h"
@@ -28,31 +31,64 @@ class Evaluate : public Command {
     if (request->data.data.empty())
       return bad_input("--data", "missing: name the files to evaluate");
     request->data.validation = 0;
+    // Weights are for learning.
+    request->data.weights.clear();
     auto model = open_model(*request);
     if (!model) return model.error();
-    const auto loaded = load_request_data(*request, model->source);
-    if (!loaded) return loaded.error();
-    const auto found =
-        executor::evaluate_rows(model->job, model->machine, model->loader, loaded->set.training,
-                                request->training.eval_batch.value_or(4));
-    if (!found) return found.error();
-    const double perplexity = std::exp(found->loss);
-    if (json_) {
-      const Json json = {{"format_version", 1},
-                         {"loss", found->loss},
-                         {"perplexity", perplexity},
-                         {"rows", found->rows},
-                         {"target_tokens", found->target_tokens}};
-      std::fputs((render_json(json) + "\n").c_str(), stdout);
-    } else {
-      std::printf("loss %.6f   perplexity %.4f   %lld rows, %lld target tokens\n", found->loss,
-                  perplexity, static_cast<long long>(found->rows),
-                  static_cast<long long>(found->target_tokens));
+    const std::vector<std::string> files = request->data.data;
+    std::vector<executor::Evaluation> found;
+    executor::Evaluation all;
+    double sum = 0;
+    for (const std::string& file : files) {
+      request->data.data = {file};
+      const auto loaded = load_request_data(*request, model->source);
+      if (!loaded) return loaded.error();
+      const auto one =
+          executor::evaluate_rows(model->job, model->machine, model->loader, loaded->set.training,
+                                  request->training.eval_batch.value_or(4));
+      if (!one) return one.error();
+      found.push_back(*one);
+      sum += one->loss * static_cast<double>(one->target_tokens);
+      all.rows += one->rows;
+      all.target_tokens += one->target_tokens;
     }
+    all.loss =
+        found.size() == 1 ? found.front().loss : sum / static_cast<double>(all.target_tokens);
+    show(all, found, files);
     return 0;
   }
 
  private:
+  void show(const executor::Evaluation& all, const std::vector<executor::Evaluation>& found,
+            const std::vector<std::string>& files) const {
+    Json json = as_json(all);
+    Json sources = Json::array();
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      Json source = {{"path", files[i]}};
+      source.update(as_json(found[i]));
+      sources.push_back(std::move(source));
+      if (!json_ && found.size() > 1) print_line(found[i], "   " + files[i]);
+    }
+    if (!json_) return print_line(all, found.size() > 1 ? "   all" : "");
+    Json document = {{"format_version", 1}};
+    document.update(json);
+    document["sources"] = std::move(sources);
+    std::fputs((render_json(document) + "\n").c_str(), stdout);
+  }
+
+  static Json as_json(const executor::Evaluation& found) {
+    return {{"loss", found.loss},
+            {"perplexity", std::exp(found.loss)},
+            {"rows", found.rows},
+            {"target_tokens", found.target_tokens}};
+  }
+
+  static void print_line(const executor::Evaluation& found, const std::string& what) {
+    std::printf("loss %.6f   perplexity %.4f   %lld rows, %lld target tokens%s\n", found.loss,
+                std::exp(found.loss), static_cast<long long>(found.rows),
+                static_cast<long long>(found.target_tokens), what.c_str());
+  }
+
   JobFlags flags_;
   bool json_ = false;
 };
@@ -60,7 +96,7 @@ class Evaluate : public Command {
 }  // namespace
 
 CommandRow eval_command() {
-  return {"eval", "Loss and perplexity of a model on data.",
+  return {"eval", "Loss and perplexity of a model on data, of each file and of all.",
           "ftplan eval --model M --data held_out.jsonl",
           [] { return std::make_unique<Evaluate>(); }};
 }

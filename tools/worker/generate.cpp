@@ -11,10 +11,11 @@
 #include <vector>
 
 #include "core/data_options.h"
+#include "core/enums.h"
 #include "core/fields.h"
 #include "core/json.h"
 #include "core/result.h"
-#include "data/alpaca.h"
+#include "data/instruction.h"
 #include "data/source.h"
 #include "data/tokenizer.h"
 #include "executor/inference.h"
@@ -82,7 +83,8 @@ class Generate : public Command {
   void declare(Options& options) override {
     flags_.declare_use(options);
     options.values({"--prompt", "TEXT...", "Text to go on from, as it stands."}, prompts_);
-    options.value({"--prompts", "FILE", "Alpaca records whose instructions are answered."}, file_);
+    options.value({"--prompts", "FILE", "Alpaca or Dolly records whose instructions are answered."},
+                  file_);
     options.value({"--max-new-tokens", "INT", "At most so many tokens. [64]"}, new_tokens_);
     options.value({"--temperature", "NUMBER", "Of drawing tokens; 0: always the likeliest. [0]"},
                   temperature_);
@@ -98,7 +100,7 @@ class Generate : public Command {
   Result<int> run() override {
     const auto request = flags_.read();
     if (!request) return request.error();
-    const auto texts = read_prompts();
+    const auto texts = read_prompts(request->data);
     if (!texts) return texts.error();
     auto generation = generation_of();
     if (!generation) return generation.error();
@@ -148,20 +150,30 @@ class Generate : public Command {
     return 0;
   }
 
-  [[nodiscard]] Result<std::vector<std::string>> read_prompts() const {
+  [[nodiscard]] Result<std::vector<std::string>> read_prompts(const DataOptions& options) const {
     std::vector<std::string> texts = prompts_;
     if (file_) {
-      const auto source = data::open_source(*file_, DataFormat::kAlpaca);
+      const auto source = data::open_source(*file_, options.format);
       if (!source) return source.error();
+      if (!data::is_instruction_format(source->format)) {
+        return bad_input(*file_, std::string("holds ") + to_text(source->format) +
+                                     ", expected records of instructions: alpaca or dolly");
+      }
+      const auto shape = options.prompt_template
+                             ? data::InstructionTemplate::load(*options.prompt_template)
+                             : Result(data::InstructionTemplate::of_format(source->format));
+      if (!shape) return shape.error();
       data::RecordReader reader(*source);
       while (true) {
         const auto record = reader.next();
         if (!record) return record.error();
         if (!*record) break;
-        auto asked =
-            data::read_alpaca((*record)->text, data::record_place(*file_, (*record)->number));
+        const std::string where = data::record_place(*file_, (*record)->number);
+        const auto asked = data::read_instruction((*record)->text, source->format, where);
         if (!asked) return asked.error();
-        texts.push_back(std::move(asked->prompt));
+        auto filled = shape->fill(*asked, where);
+        if (!filled) return filled.error();
+        texts.push_back(std::move(filled->prompt));
       }
     }
     if (texts.empty())

@@ -21,6 +21,7 @@
 #include "core/result.h"
 #include "core/run_result.h"
 #include "core/text.h"
+#include "data/chat_template.h"
 #include "data/data_set.h"
 #include "executor/run_loop.h"
 #include "models/family.h"
@@ -159,6 +160,8 @@ class RunPlan : public Command {
     }
     for (std::string& file : request.data.data) file = bind_path(plan_file_, file);
     if (!data_.empty()) request.data.data = data_;
+    auto& shape = request.data.prompt_template;
+    if (shape && !data::ChatTemplate::is_known(*shape)) shape = bind_path(plan_file_, *shape);
     return load_request_data(request, model);
   }
 
