@@ -14,6 +14,7 @@
 #include "core/job.h"
 #include "core/method.h"
 #include "core/strategy.h"
+#include "core/text.h"
 #include "core/units.h"
 
 namespace ftplan::planner {
