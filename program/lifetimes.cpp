@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/dtype.h"
+#include "core/units.h"
 #include "program/step_program.h"
 #include "program/walk.h"
 
@@ -62,7 +64,8 @@ class LifeFinder {
       for (const Operand& both : instruction.update) touch(both, step, i, false);
       for (int k = 0; k < instruction.out.size(); ++k) {
         const bool adds = ((instruction.accumulate >> k) & 1) != 0;
-        touch(instruction.out[k], step, i, !adds && !is_read(instruction, instruction.out[k]));
+        const bool defines = !adds && !is_read(instruction, instruction.out[k]);
+        touch(instruction.out[k], step, i, defines && is_whole(instruction, instruction.out[k]));
       }
     }
     return std::move(lives_);
@@ -76,6 +79,23 @@ class LifeFinder {
     return false;
   }
 
+  // Whether the instruction makes the whole storage of `out`: at once, or in parts.
+  [[nodiscard]] bool is_whole(const Instruction& instruction, Operand out) const {
+    if (!out) return false;
+    const Tensor& tensor = program_.tensor(out);
+    const Storage& storage = program_.storages[static_cast<std::size_t>(tensor.storage)];
+    if (tensor.extent() == storage.size) return true;
+    for (const Operand& in : instruction.in) {
+      if (in && program_.tensor(in).storage == tensor.storage) return false;
+    }
+    Bytes made;
+    for (const Operand& other : instruction.out) {
+      if (!other || program_.tensor(other).storage != tensor.storage) continue;
+      made += program_.tensor(other).shape.elements() * size_of(program_.tensor(other).dtype);
+    }
+    return made == storage.size;
+  }
+
   void touch(Operand operand, const Step& step, std::size_t at, bool defines) {
     if (!operand) return;
     const Tensor& tensor = program_.tensor(operand);
@@ -85,9 +105,10 @@ class LifeFinder {
     std::int32_t& open =
         open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)]) +
               static_cast<std::size_t>(copy)];
-    const bool whole = tensor.extent() == storage.size;
     const auto begin = static_cast<std::int32_t>(at);
-    if (open == kNone || (defines && whole)) {
+    // Parts of one instruction begin one life.
+    const bool begun = open != kNone && lives_[static_cast<std::size_t>(open)].begin == begin;
+    if (open == kNone || (defines && !begun)) {
       open = static_cast<std::int32_t>(lives_.size());
       lives_.push_back({tensor.storage, copy, begin, begin});
     }

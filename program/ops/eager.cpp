@@ -45,12 +45,13 @@ std::string check(const OpView& v) {
     return agree(is_product(v.in(0), v.in(1), v.out(0)),
                  "x [T, I], w [O, I] and y [T, O] must agree");
   }
-  if (kind == EagerKind::kEmbedding || kind == EagerKind::kRowScale) {
-    const std::int64_t rows =
-        kind == EagerKind::kRowScale ? v.in(0).shape.rows() : v.out(0).shape.rows();
-    const std::int64_t ids =
-        kind == EagerKind::kRowScale ? v.out(0).shape.elements() : v.in(0).shape.elements();
-    return agree(rows == ids, "there must be one value a row");
+  if (kind == EagerKind::kRowScale) {
+    return agree(v.out(0).shape.elements() % v.in(0).shape.rows() == 0,
+                 "there must be as many values for each row, one for each of its heads");
+  }
+  if (kind == EagerKind::kEmbedding) {
+    return agree(v.out(0).shape.rows() == v.in(0).shape.elements(),
+                 "there must be one value a row");
   }
   const bool fits = !is_elementwise(kind) || v.in(0).shape.elements() == v.out(0).shape.elements();
   return agree(fits, "x and y must have one size");
