@@ -61,7 +61,7 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
     Field{"targets", &MethodOptions::targets,
           "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head)."},
     Field{"double_quantization", &MethodOptions::double_quantization,
-          "qlora: the scales of 4-bit blocks are quantized too."},
+          "Whether qlora quantizes the scales of its 4-bit blocks too."},
     Field{"precision", &MethodOptions::precision, "Element type of weights and compute."},
     Field{"optimizer", &MethodOptions::optimizer, "Update rule."}};
 
