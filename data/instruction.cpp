@@ -45,8 +45,6 @@ constexpr std::array kForms{
          "Write a response that appropriately completes the request.\n\n"
          "### Instruction:\n{instruction}\n\n### Response:\n{response}\n\n### End"}};
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
 // `prompt.txt line 3 column 5`, columns in bytes.
 std::string place_of(const std::string& path, std::string_view text, std::size_t at) {
   const std::string_view before = text.substr(0, at);
@@ -117,8 +115,7 @@ InstructionTemplate InstructionTemplate::of_format(DataFormat format) {
 Result<InstructionTemplate> InstructionTemplate::load(const std::string& path) {
   const auto file = MappedFile::open(path);
   if (!file) return file.error();
-  std::string_view text = file->bytes();
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  std::string_view text = without_byte_order_mark(file->bytes());
   if (text.ends_with('\n')) text.remove_suffix(text.ends_with("\r\n") ? 2 : 1);
   if (const std::size_t bad = find_malformed_utf8(text); bad != std::string_view::npos) {
     return bad_input(place_of(path, text, bad), "is not UTF-8");

@@ -16,11 +16,11 @@
 #include "core/text.h"
 #include "data/json_scan.h"
 #include "data/mapped_file.h"
+#include "data/utf8.h"
 
 namespace ftplan::data {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::string_view kSpace = " \t\r\n";
 
 // The keys of a JSON object, as written between their quotes; as many as can be read.
@@ -91,10 +91,7 @@ Result<SourceFile> recognize(SourceFile source, std::optional<DataFormat> format
 
 }  // namespace
 
-std::string_view SourceFile::text() const {
-  const std::string_view bytes = file.bytes();
-  return bytes.starts_with(kByteOrderMark) ? bytes.substr(kByteOrderMark.size()) : bytes;
-}
+std::string_view SourceFile::text() const { return without_byte_order_mark(file.bytes()); }
 
 Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat> format) {
   auto file = MappedFile::open(path);

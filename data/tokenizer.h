@@ -99,8 +99,9 @@ class Tokenizer {
 };
 
 /// Reads the tokenizer of a model folder: `tokenizer.json` (byte-level BPE as GPT-2, Llama 3, Qwen2
-/// and Falcon have it, or BPE with U+2581 for spaces as Llama 2, Phi-3 and Gemma), else `tokenizer.model` (SentencePiece),
-/// which also serves where the tokenizer.json beside it is of a kind that is not supported.
+/// and Falcon have it, or BPE with U+2581 for spaces as Llama 2, Phi-3 and Gemma), else
+/// `tokenizer.model` (SentencePiece), which also serves where the tokenizer.json beside it is of a
+/// kind that is not supported.
 /// @error bad input that names the file, and the component that is not supported
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& folder);
 

@@ -3,7 +3,6 @@
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,6 +35,9 @@ constexpr std::string_view kPunctuation =
     R"()[!-\/:-@\[-`{-~\p{P}\x{166D}\x{111C9}]))";
 constexpr std::string_view kMeta = "\xE2\x96\x81";
 
+// Tables have an entry for each id up to the largest; no vocabulary has so many.
+constexpr std::uint64_t kMostIds = std::uint64_t{1} << 24U;
+
 // `{"token": id, ...}`, too long for a tree.
 class VocabularyReader : public JsonReader {
  public:
@@ -47,14 +49,15 @@ class VocabularyReader : public JsonReader {
     return true;
   }
   bool number_unsigned(std::uint64_t id) override {
-    if (depth_ != 1 || id > std::numeric_limits<std::int32_t>::max())
-      return refuse(std::to_string(id));
+    if (depth_ != 1 || id >= kMostIds) return refuse(std::to_string(id));
     tokens.emplace_back(std::move(key_), static_cast<std::int32_t>(id));
     return true;
   }
 
  protected:
-  std::string expected() const override { return "an object of tokens and their ids"; }
+  std::string expected() const override {
+    return "an object of tokens and their ids, below " + std::to_string(kMostIds);
+  }
 
  private:
   int depth_ = 0;

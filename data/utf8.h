@@ -40,6 +40,9 @@ std::size_t trailing_white_space(std::string_view text);
 /// Offset of the last character of well-formed text. @pre text is not empty
 std::size_t last_character(std::string_view text);
 
+/// `text` without a byte order mark at its start.
+std::string_view without_byte_order_mark(std::string_view text);
+
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 
 }  // namespace ftplan::data
