@@ -8,6 +8,7 @@
 #include "core/category.h"
 #include "core/json.h"
 #include "core/plan.h"
+#include "models/presets.h"
 #include "tests/tools/run_ftplan.h"
 
 namespace ftplan::tools {
@@ -163,7 +164,7 @@ TEST_F(Cli, ExplainTurnsKnobs) {
 }
 
 TEST_F(Cli, CataloguesAndDoctorSpeakJson) {
-  EXPECT_EQ(json_of("models --json")["models"].size(), 8U);
+  EXPECT_EQ(json_of("models --json")["models"].size(), models::presets().size());
   EXPECT_EQ(json_of("hardware --json")["hardware"].size(), 2U);
   const Json doctor = json_of("doctor --json");
   EXPECT_GE(doctor["machine"]["threads"], 1);
