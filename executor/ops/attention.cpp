@@ -6,9 +6,11 @@
 #include <cstring>
 #include <limits>
 
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "program/attributes.h"
+#include "program/step_program.h"
 
 namespace ftplan::executor::FTPLAN_ISA {
 namespace {

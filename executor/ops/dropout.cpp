@@ -1,5 +1,7 @@
+#include <cstddef>
 #include <cstdint>
 
+#include "executor/call.h"
 #include "executor/ops/philox.h"
 #include "executor/ops/simd.h"
 #include "program/attributes.h"

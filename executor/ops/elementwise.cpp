@@ -3,6 +3,7 @@
 
 #include "core/check.h"
 #include "core/dtype.h"
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 
 namespace ftplan::executor::FTPLAN_ISA {

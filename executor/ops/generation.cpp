@@ -6,6 +6,7 @@
 #include <span>
 
 #include "core/dtype.h"
+#include "executor/call.h"
 #include "executor/ops/philox.h"
 #include "executor/ops/simd.h"
 #include "program/attributes.h"

@@ -1,5 +1,7 @@
 #include "executor/kernels.h"
 
+#include <cstddef>
+
 #include "executor/ops/simd.h"
 #include "program/op.h"
 

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "program/attributes.h"

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "program/attributes.h"
 #include "program/ops/checks.h"

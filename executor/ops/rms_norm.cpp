@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "program/attributes.h"
 

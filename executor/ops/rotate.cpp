@@ -1,6 +1,9 @@
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 
+#include "core/model_config.h"
+#include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "program/attributes.h"
 
@@ -43,7 +46,7 @@ float llama3_frequency(float frequency, const program::RopeAttributes& a) {
   const auto low = static_cast<float>(a.low_frequency_factor);
   const auto high = static_cast<float>(a.high_frequency_factor);
   const auto factor = static_cast<float>(a.factor);
-  const float wavelength = 2.0F * static_cast<float>(M_PI) / frequency;
+  const float wavelength = 2.0F * static_cast<float>(std::numbers::pi) / frequency;
   if (wavelength < old_length / high) return frequency;
   if (wavelength > old_length / low) return frequency / factor;
   const float smooth = (old_length / wavelength - low) / (high - low);
