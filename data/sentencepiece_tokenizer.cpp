@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
@@ -263,6 +264,16 @@ TokenizerSettings with_model_tokens(TokenizerSettings settings,
   return settings;
 }
 
+// A model that the library refuses by a status, or, where its trie cannot hold the pieces, by an
+// exception.
+bool load_processor(sentencepiece::SentencePieceProcessor& processor, std::string_view model) {
+  try {
+    return processor.LoadFromSerializedProto(model).ok();
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> load_sentencepiece_tokenizer(const std::string& path,
@@ -270,8 +281,8 @@ Result<std::unique_ptr<Tokenizer>> load_sentencepiece_tokenizer(const std::strin
   const auto file = MappedFile::open(path);
   if (!file) return file.error();
   auto processors = std::make_unique<Processors>();
-  if (!processors->with_prefix.LoadFromSerializedProto(file->bytes()).ok() ||
-      !processors->plain.LoadFromSerializedProto(without_dummy_prefix(file->bytes())).ok()) {
+  if (!load_processor(processors->with_prefix, file->bytes()) ||
+      !load_processor(processors->plain, without_dummy_prefix(file->bytes()))) {
     return bad_input(path, "is not a SentencePiece model");
   }
   processors->legacy = settings.legacy;

@@ -4,6 +4,7 @@ parity_test.py STEP_PROBE GROUP [NAME-PART]     GROUP: see CMakeLists.txt
 """
 
 import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -188,32 +189,35 @@ def run_dropout(binary, s, folder):
 
 
 def entries():
-    """By group: name -> function of a folder."""
+    """By group: (name, function of binary, setting and folder, setting)."""
     found = {}
     for group, cases in settings.F32.items():
-        found[f"f32-{group}"] = {name: (run_f32, s) for name, s in cases.items()}
+        for name, s in cases.items():
+            mutations = settings.MUTATIONS.get((group, name), ())
+            found.setdefault(group, []).append((name, functools.partial(run_f32, mutations=mutations), s))
     for group, cases in settings.BF16.items():
         for name, s in cases.items():
-            found[f"bf16-{group}-{name.split()[0]}"] = {name: (run_bf16, s)}
-    found["bitsandbytes"] = {name: (run_bitsandbytes, s) for name, s in settings.BITSANDBYTES.items()}
-    found["dropout"] = {name: (run_dropout, s) for name, s in settings.DROPOUT.items()}
-    for group, cases in settings.MUTATIONS.items():
-        found[group] = {f"{where} {name}": (run_f32, settings.F32[where][name], mutations)
-                        for where, name, mutations in cases}
+            found.setdefault(group, []).append((f"bf16 {name}", run_bf16, s))
+    for group, cases in settings.BITSANDBYTES.items():
+        found[group] = [(name, run_bitsandbytes, s) for name, s in cases.items()]
+    for group, cases in settings.DROPOUT.items():
+        found[group] = [(name, run_dropout, s) for name, s in cases.items()]
     return found
 
 
 def main():
     found = entries()
     binary, group, part = sys.argv[1], sys.argv[2], (sys.argv + [""])[3]
+    if stray := set(settings.MUTATIONS) - {(where, name) for where, cases in settings.F32.items() for name in cases}:
+        sys.exit(f"mutations of no setting: {stray}")
     torch.set_num_threads(1)
     failed = 0
-    for name, (function, setting, *more) in found[group].items():
+    for name, function, setting in found[group]:
         if part not in name:
             continue
         with tempfile.TemporaryDirectory() as folder:
             try:
-                print(f"ok    {name}: {function(binary, setting, folder, *more)}", flush=True)
+                print(f"ok    {name}: {function(binary, setting, folder)}", flush=True)
             except Mismatch as mismatch:
                 failed += 1
                 print(f"FAIL  {name}: {mismatch}", flush=True)

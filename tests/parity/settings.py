@@ -1,4 +1,4 @@
-"""What is compared, by group: a group is one entry of ctest."""
+"""What is compared, by group: a group is one entry of ctest, as the peers take seconds to import."""
 
 from peer import Setting
 
@@ -101,29 +101,17 @@ F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items(
         for family, cases in FAMILIES.items()}
 
 # Both ways to make 16-bit products: of widened blocks, and by the library with measured scratch.
-BF16 = {
-    "full": {
-        "plain": Setting(precision="bf16"),
-        "checkpointing accumulation": Setting(precision="bf16", checkpointing="full", accumulation=2, native_bf16=True),
-    },
-    "lora": {
-        "plain": Setting(precision="bf16", method="lora", learning_rate=2e-2),
-        "checkpointing accumulation": Setting(precision="bf16", method="lora", learning_rate=2e-2,
-                                              checkpointing="full", accumulation=2, native_bf16=True),
-    },
-    "qlora": {
-        "plain": Setting(precision="bf16", method="qlora", learning_rate=2e-2),
-        "checkpointing accumulation": Setting(precision="bf16", method="qlora", learning_rate=2e-2,
-                                              checkpointing="full", accumulation=2, native_bf16=True),
-    },
-}
+CHECKPOINTING = {"checkpointing": "full", "accumulation": 2, "native_bf16": True}
+BF16 = {group: {"plain": Setting(precision="bf16", **of),
+                "checkpointing accumulation": Setting(precision="bf16", **of, **CHECKPOINTING)}
+        for group, of in {"bf16-full": {}, "bf16-lora": LORA, "bf16-qlora": LORA | {"method": "qlora"}}.items()}
 
 # Rows of whole blocks: bitsandbytes 0.50 with AVX-512 takes scales of other blocks where a block straddles rows.
-BITSANDBYTES = {
+BITSANDBYTES = {"bitsandbytes": {
     "double quantization": Setting(method="qlora", intermediate=128, learning_rate=2e-2),
     "one f32 scale a block": Setting(method="qlora", intermediate=128, double_quantization=False, learning_rate=2e-2,
                                      checkpointing="full"),
-}
+}}
 
 # Slow enough that rounding is not amplified from step to step.
 BF16 |= {family: {"full": Setting(family=family, precision="bf16", learning_rate=2.5e-3),
@@ -131,33 +119,30 @@ BF16 |= {family: {"full": Setting(family=family, precision="bf16", learning_rate
                                   learning_rate=1e-2)}
          for family in FAMILIES}
 
-DROPOUT = {
+DROPOUT = {"dropout": {
     "lora": Setting(method="lora", dropout=0.1, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12),
     "q v": Setting(method="lora", dropout=0.3, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12,
                    targets=["q_proj", "v_proj"]),
-}
+}}
 # Other ways to run the same step.
 SAME_MASKS = [{"checkpointing": "full"}, {"checkpointing": "every-2"}, {"micro_batch": 4, "accumulation": 1},
               {"micro_batch": 1, "accumulation": 4}]
 
 # By the comparison that must notice them.
 MUTATIONS = {
-    "mutations-full": [
-        ("full", "full", ["adamw epsilon", "adamw beta2", "no weight decay", "decay on norms", "norm epsilon",
-                          "rope base", "no clipping", "rotation not undone", "residual gradient lost",
-                          "no bias correction", "mean of means", "late warm-up"])],
-    "mutations-elsewhere": [
-        ("lora", "lora", ["wrong alpha", "no weight decay"]),
-        ("qlora", "qlora", ["wrong alpha"]),
-        ("full", "bias accumulation", ["accumulation overwrites"]),
-        ("packing", "isolated full", ["documents see each other", "targets cross documents"])],
-    "mutations-mistral": [("mistral", "full", ["window off by one", "no window"]),
-                          ("mistral", "lora", ["window off by one"])],
-    "mutations-qwen2": [("qwen2", "full", ["biases lost"]),
-                        ("qwen2", "windows from layer 1", ["no window", "window in every layer"])],
-    "mutations-qwen3": [("qwen3", "full", ["head norms lost", "head norms swapped"])],
-    "mutations-gemma2": [("gemma2", "full", ["attention cap missing", "logit cap missing", "norm without one",
-                                            "embedding unscaled", "scores scaled by head size",
-                                            "window in every layer", "window off by one"])],
-    "mutations-phi3": [("phi3", "full", ["parts in another order", "gate and up swapped"])],
+    ("full", "full"): ["adamw epsilon", "adamw beta2", "no weight decay", "decay on norms", "norm epsilon", "rope base",
+                       "no clipping", "rotation not undone", "residual gradient lost", "no bias correction",
+                       "mean of means", "late warm-up"],
+    ("full", "bias accumulation"): ["accumulation overwrites"],
+    ("lora", "lora"): ["wrong alpha", "no weight decay"],
+    ("qlora", "qlora"): ["wrong alpha"],
+    ("packing", "isolated full"): ["documents see each other", "targets cross documents"],
+    ("mistral", "full"): ["window off by one", "no window"],
+    ("mistral", "lora"): ["window off by one"],
+    ("qwen2", "full"): ["biases lost"],
+    ("qwen2", "windows from layer 1"): ["no window", "window in every layer"],
+    ("qwen3", "full"): ["head norms lost", "head norms swapped"],
+    ("gemma2", "full"): ["attention cap missing", "logit cap missing", "norm without one", "embedding unscaled",
+                         "scores scaled by head size", "window in every layer", "window off by one"],
+    ("phi3", "full"): ["parts in another order", "gate and up swapped"],
 }
