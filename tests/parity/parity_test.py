@@ -1,11 +1,13 @@
 """Our training steps beside those of transformers and PEFT on tiny random models.
 
-parity_test.py STEP_PROBE GROUP [NAME-PART]     GROUP: see CMakeLists.txt
+parity_test.py STEP_PROBE [GROUP [NAME-PART]]     GROUP: a key of settings.py; all, and as many at a time as there are
+                                                  processors, where it is left out
 """
 
 import dataclasses
 import functools
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -205,22 +207,32 @@ def entries():
     return found
 
 
+def run_entry(binary, group, name, function, setting):
+    """One line of the report, and whether it is good."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return f"ok    {group}: {name}: {function(binary, setting, folder)}", True
+        except Mismatch as mismatch:
+            return f"FAIL  {group}: {name}: {mismatch}", False
+
+
 def main():
     found = entries()
-    binary, group, part = sys.argv[1], sys.argv[2], (sys.argv + [""])[3]
     if stray := set(settings.MUTATIONS) - {(where, name) for where, cases in settings.F32.items() for name in cases}:
         sys.exit(f"mutations of no setting: {stray}")
+    binary, group, part = sys.argv[1], (sys.argv + [""])[2], (sys.argv + ["", ""])[3]
+    chosen = [(binary, where, *entry) for where, cases in found.items() if group in ("", where)
+              for entry in cases if part in entry[0]]
+    if not chosen:
+        sys.exit(f"nothing is named so; groups: {', '.join(found)}")
     torch.set_num_threads(1)
     failed = 0
-    for name, function, setting in found[group]:
-        if part not in name:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                print(f"ok    {name}: {function(binary, setting, folder)}", flush=True)
-            except Mismatch as mismatch:
-                failed += 1
-                print(f"FAIL  {name}: {mismatch}", flush=True)
+    # The peers take seconds to import, so processes share what this one imported.
+    with multiprocessing.get_context("fork").Pool() as pool:
+        for result in [pool.apply_async(run_entry, entry) for entry in chosen]:
+            line, good = result.get()
+            print(line, flush=True)
+            failed += not good
     return 1 if failed else 0
 
 

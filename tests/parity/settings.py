@@ -1,4 +1,4 @@
-"""What is compared, by group: a group is one entry of ctest, as the peers take seconds to import."""
+"""What is compared, by group."""
 
 from peer import Setting
 
