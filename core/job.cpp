@@ -136,9 +136,7 @@ Result<void> resolve_layout(const LayoutOptions& layout, Job& job) {
     job.checkpointing_choices = {*layout.checkpointing};
   } else {
     // Least recomputation first: nothing, then every layer on its own.
-    job.checkpointing_choices = {Checkpointing{.every = 0}};
-    // Its recomputation is not built yet.
-    if (job.request.runtime != "hf") job.checkpointing_choices.push_back({.every = 1});
+    job.checkpointing_choices = {Checkpointing{.every = 0}, Checkpointing{.every = 1}};
   }
   return {};
 }

@@ -69,6 +69,12 @@ PlaceBytes mapped_bytes(const program::CategoryCounts& live, Bytes scratch, Byte
   return bytes;
 }
 
+// What is taken of the device when most is live.
+Bytes held_at(const program::CategoryCounts& peak, const StepProgram& program) {
+  return program.allocates ? Bytes{program::sum_of(peak)} + scratch_region(program)
+                           : program.arena[index(Place::kDevice)];
+}
+
 std::size_t fullest(const std::vector<program::CategoryCounts>& instants) {
   const auto more = [](const auto& a, const auto& b) {
     return program::sum_of(a) < program::sum_of(b);
@@ -133,7 +139,7 @@ void predict_device(const std::vector<Lowered>& all, const Machine& machine,
   const auto instants =
       program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
   const std::size_t peak = fullest(instants);
-  prediction.arena = program.arena[index(Place::kDevice)];
+  prediction.arena = held_at(instants[peak], program);
   prediction.persistent = program.persistent[index(Place::kDevice)];
   prediction.lower_bound = {program::sum_of(instants[peak])};
   prediction.scratch = scratch_region(program);
@@ -236,6 +242,7 @@ Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
       program::occupancy(program, walk, program::lives_of(program, walk), Place::kDevice);
   const Bytes scratch = scratch_region(program);
   Timeline timeline{.rank = rank, .peak = static_cast<std::int64_t>(fullest(counts))};
+  const Bytes held = held_at(counts[fullest(counts)], program);
   timeline.instants.reserve(counts.size());
   for (std::size_t i = 0; i < counts.size(); ++i) {
     const program::Step& step = walk.steps[i];
@@ -244,8 +251,7 @@ Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
                                  .operation = program::name_of(instruction.op),
                                  .micro_step = step.micro_step,
                                  .layer = step.layer,
-                                 .device = mapped_bytes(counts[i], scratch, Bytes{},
-                                                        program.arena[index(Place::kDevice)])});
+                                 .device = mapped_bytes(counts[i], scratch, Bytes{}, held)});
   }
   return timeline;
 }

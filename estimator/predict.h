@@ -32,9 +32,11 @@ struct RunSpec {
 /// Device: `peak` is the mapped arena, that of the run's largest program, and on GPUs
 /// `Machine::runtime`; the categories are those at the instant of that program with most live
 /// bytes; `scratch` is the whole scratch region; `unused` is the rest, so that the lines add up to
-/// `peak`. Host: the arena of the host. Disk: the run's files. On `cpu` the device line has no
-/// runtime: what the process holds beside the arena is measured and reported apart; and
-/// `uncertainty` is by how much measured scratch may lower the peak, which is exact or a bound.
+/// `peak`. A runtime that takes each tensor from an allocator has no `unused`: its peak is what is
+/// allocated at once, of which the allocator reserves more. Host: the arena of the host. Disk: the
+/// run's files. On `cpu` the device line has no runtime: what the process holds beside the arena is
+/// measured and reported apart; and `uncertainty` is by how much measured scratch may lower the
+/// peak, which is exact or a bound.
 /// @error what lowering refuses
 Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank);
 
@@ -47,7 +49,7 @@ Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std:
 std::int64_t trainable_parameters(const Job& job);
 
 /// The memory of every instruction of `program`, each repetition on its own. In each instant `peak`
-/// is the arena.
+/// is what the device holds at most, the arena or the fullest instant.
 Timeline simulate(const program::StepProgram& program, std::int64_t rank);
 
 /// A prediction held against what a device has.

@@ -47,6 +47,7 @@ class Knobs {
     for (const std::int64_t every : {0, 1, 2, 4}) {
       const Checkpointing other{.every = every};
       if (other == plan_.strategy.checkpointing || every > plan_.model.layers) continue;
+      if (every > 1 && plan_.job.runtime != "ftplan") continue;  // others know one layer only
       const bool more = plan_.strategy.checkpointing.every == 0;
       add("--checkpointing " + to_text(other), every == 0 ? "no recomputation"
                                                : more     ? "one more forward pass"

@@ -304,6 +304,10 @@ struct StepProgram {
   /// recomputed; weights are left out.
   Bytes saved_bytes;
 
+  /// Of another runtime, which asks an allocator for each tensor: what it holds at a time counts,
+  /// and not where lay_out would place it.
+  bool allocates = false;
+
   // Decided by lay_out, per place.
   std::array<Bytes, kPlaces> arena{};
   std::array<Bytes, kPlaces> persistent{};

@@ -348,10 +348,10 @@ class Expander {
 
 Result<void> expand(Lowering& lowering) {
   if (!lowering.runtime.expands || !lowering.trains()) return {};
-  if (lowering.strategy.checkpointing.every > 0) {
-    return bad_input("--checkpointing", to_text(lowering.strategy.checkpointing) +
-                                            " is not built yet for --runtime " +
-                                            lowering.runtime.name + ": use none");
+  if (lowering.strategy.checkpointing.every > 1) {
+    return bad_input("--checkpointing", "got " + to_text(lowering.strategy.checkpointing) +
+                                            ", but " + lowering.runtime.name +
+                                            " recomputes each layer alone: use none or full");
   }
   const Family family = lowering.job.model.family;
   if (family == Family::kPhi3 || family == Family::kGemma2) {
@@ -368,6 +368,7 @@ Result<void> expand(Lowering& lowering) {
                                   ": use rows shorter than the window");
   }
   Expander(lowering).run();
+  lowering.program.allocates = true;
   return {};
 }
 

@@ -20,6 +20,8 @@
 // is kept, defines the originals before B. With groups of one layer the residual stream itself is
 // what is kept, one copy per layer. With groups of k layers each group keeps a copy C of its first
 // input, R runs ascending over the group on a residual stream of its own, and B descending.
+// Autocast holds the 16-bit copies of weights that F makes until the forward of all layers and the
+// head has ended; those that R makes go with the layer.
 
 namespace ftplan::program {
 namespace {
@@ -59,6 +61,7 @@ class Recomputer {
       stream.region = Region::kStack;
       stream.copies = {.count = static_cast<std::int32_t>(low_.layers()) + 1};
       rebuild_single(nodes);
+      if (!held_casts_.empty()) hold_casts();
     } else {
       make_group_storages();
       rebuild_groups(nodes);
@@ -109,7 +112,8 @@ class Recomputer {
     TensorMap clones;
     const bool several = every_ > 1 && low_.layers() > 1;
     for (const StorageId s : written) {
-      clone_storage(program_, s, clones);
+      const StorageId clone = clone_storage(program_, s, clones);
+      if (low_.autocasts() && storage(s).category == Category::kWeights) keep_cast(clone);
       storage(s).region = Region::kWork;
       // Only one group's values exist at a time; groups begin at multiples of `every_`.
       const bool is_kept = std::find(kept.begin(), kept.end(), s) != kept.end();
@@ -122,6 +126,32 @@ class Recomputer {
       span.again = repetition(span.forward, with_stream);
       span.forward = clone_nodes(program_, span.forward, clones);
     }
+  }
+
+  void keep_cast(StorageId clone) {
+    storage(clone).region = Region::kStack;
+    storage(clone).copies = {.count = static_cast<std::int32_t>(low_.layers())};
+    for (std::size_t t = 0; t < program_.tensors.size(); ++t) {
+      if (program_.tensors[t].storage == clone) held_casts_.push_back(static_cast<TensorId>(t));
+    }
+  }
+
+  // Reads every copy of a weight once more, before the backward begins.
+  void hold_casts() {
+    Segment last{.repeat = static_cast<std::int32_t>(low_.layers()),
+                 .axis = Axis::kLayer,
+                 .descending = true};
+    for (const TensorId cast : held_casts_) {
+      program_.instructions.push_back({.op = Op::kMark, .phase = Phase::kForward, .in = {{cast}}});
+      last.body.push_back({static_cast<std::int32_t>(program_.instructions.size()) - 1, false});
+    }
+    const Node node = add_segment(program_, std::move(last));
+    std::vector<Node>& body = segment(micro_).body;
+    const auto backward = std::find_if(body.begin(), body.end(), [&](const Node& part) {
+      const auto ids = instructions_below(program_, {part});
+      return !ids.empty() && program_.instruction(ids.front()).phase == Phase::kBackward;
+    });
+    body.insert(backward, node);
   }
 
   // The instructions of `body` that lead to `wanted`, in order, marked as recomputation.
@@ -300,6 +330,7 @@ class Recomputer {
   StorageId residual_;
   SegmentId micro_ = kNone;
   std::vector<Span> spans_;
+  std::vector<TensorId> held_casts_;
   TensorId group_input_ = kNone;
   TensorMap stream_again_;
 };

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <optional>
@@ -7,13 +8,16 @@
 #include "core/enums.h"
 #include "core/json.h"
 #include "core/text.h"
+#include "program/lifetimes.h"
 #include "program/lower.h"
+#include "program/occupancy.h"
 #include "program/passes/passes.h"
 #include "program/runtime.h"
 #include "program/verify.h"
+#include "program/walk.h"
 
-// Prints what profile `hf` says a forward keeps for its backward: one line of bytes for each line
-// of JSON on stdin.
+// Prints what profile `hf` says a forward keeps for its backward, and what is live at most in a
+// step, scratch left out: one line of bytes for each line of JSON on stdin.
 
 namespace ftplan::program {
 namespace {
@@ -47,14 +51,20 @@ Result<Job> read_job(const Json& json) {
   return validate(request, model, std::nullopt);
 }
 
-Result<std::int64_t> saved_bytes(const std::string& line) {
+struct Answer {
+  std::int64_t saved = 0;
+  std::int64_t peak = 0;
+};
+
+Result<Answer> answer(const std::string& line) {
   const auto json = parse_json(line, "stdin");
   if (!json) return json.error();
   const auto job = read_job(*json);
   if (!job) return job.error();
   RuntimeProfile runtime = runtime_profile("hf");
   if (json->at("attention") == "eager") runtime.attention = HfAttention::kEager;
-  const Strategy strategy{.micro_batch = number(*json, "rows")};
+  const Strategy strategy{.micro_batch = number(*json, "rows"),
+                          .checkpointing = {.every = number(*json, "checkpointing")}};
   const Machine machine;
   Lowering lowering = begin_lowering(*job, strategy, machine, {}, &runtime);
   for (const Pass& pass : passes()) {
@@ -62,7 +72,13 @@ Result<std::int64_t> saved_bytes(const std::string& line) {
   }
   const std::string problem = verify_program(lowering.program);
   if (!problem.empty()) return bad_input("program", problem);
-  return lowering.program.saved_bytes.value;
+  std::int64_t peak = 0;
+  const Walk steps = walk(lowering.program, Sampling::kAll);
+  for (const CategoryCounts& counts :
+       occupancy(lowering.program, steps, lives_of(lowering.program, steps), Place::kDevice)) {
+    peak = std::max(peak, sum_of(counts));
+  }
+  return Answer{lowering.program.saved_bytes.value, peak};
 }
 
 }  // namespace
@@ -71,12 +87,12 @@ Result<std::int64_t> saved_bytes(const std::string& line) {
 int main() {
   std::string line;
   while (std::getline(std::cin, line)) {
-    const auto bytes = ftplan::program::saved_bytes(line);
+    const auto bytes = ftplan::program::answer(line);
     if (!bytes) {
       std::cerr << bytes.error().text() << "\n";
       return 2;
     }
-    std::cout << *bytes << "\n";
+    std::cout << bytes->saved << " " << bytes->peak << "\n";
   }
   return 0;
 }

@@ -149,14 +149,14 @@ TEST(Recompute, DoesNotChangeWhatIsTrained) {
   }
 }
 
-TEST(Expand, RefusesCheckpointingOfOtherRuntimes) {
+TEST(Expand, RefusesToRecomputeSeveralLayersAtOnce) {
   JobRequest request = toy_request();
   request.runtime = "hf";
-  const Case c = make_case(request, toy_model(), {.checkpointing = {.every = 1}});
+  const Case c = make_case(request, toy_model(), {.checkpointing = {.every = 2}});
   const auto program = lower(c.job, c.strategy, c.machine, {});
   ASSERT_FALSE(program.ok());
   EXPECT_EQ(program.error().text(),
-            "--checkpointing: full is not built yet for --runtime hf: use none");
+            "--checkpointing: got every-2, but hf recomputes each layer alone: use none or full");
 }
 
 TEST(Expand, RefusesRowsForWhichTransformersMakesAMask) {
