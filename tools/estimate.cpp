@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/category.h"
+#include "core/devices.h"
 #include "core/enums.h"
 #include "core/job.h"
 #include "core/json.h"
@@ -20,8 +21,12 @@
 #include "estimator/hardware.h"
 #include "estimator/predict.h"
 #include "models/family.h"
+#include "models/hub_cache.h"
+#include "models/presets.h"
 #include "planner/search.h"
 #include "tools/commands.h"
+#include "tools/environment.h"
+#include "tools/import/imported_job.h"
 #include "tools/job_flags.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
@@ -33,6 +38,9 @@ namespace {
 constexpr const char* kNotBuilt =
     "not built yet: int8-lora, fp16, 8-bit optimizers, ZeRO-2 and 3, offload, pipelines, "
     "seconds and cost";
+
+constexpr const char* kOwnRuntime = "ftplan";
+constexpr const char* kTransformersRuntime = "hf";
 
 struct Row {
   Job job;
@@ -69,11 +77,16 @@ class Estimate : public Command {
  public:
   void declare(Options& options) override {
     flags_.declare(options);
+    options.value({"--from", "FILE",
+                   "Another trainer's configuration: axolotl's .yml, DeepSpeed's JSON, "
+                   "training_args.json or adapter_config.json; other flags are put over it.",
+                   "Model"},
+                  from_);
     options.toggle({"--json", "", "Prints JSON."}, json_);
   }
 
   Result<int> run() override {
-    auto request = flags_.read();
+    auto request = read_request();
     if (!request) return request.error();
     // The least that a step can be; plan has a larger batch unless told otherwise.
     if (!request->training.micro_batch && !request->training.accumulation &&
@@ -81,28 +94,72 @@ class Estimate : public Command {
       request->training.micro_batch = 1;
       request->training.accumulation = 1;
     }
-    auto resolved = resolve(*request);
-    if (!resolved) return resolved.error();
-    auto rows = all_rows(*resolved);
-    if (!rows) return rows.error();
+    auto answer = answer_to(*request);
+    if (!answer && imported_ && !flags_.given("runtime")) {
+      const std::string reason = answer.error().text();
+      request->runtime = kOwnRuntime;
+      answer = answer_to(*request);
+      if (answer) answer->resolved.notes.push_back("as ftplan itself would train it: " + reason);
+    }
+    if (!answer) return answer.error();
+    const auto& [resolved, rows] = *answer;
     if (json_) {
-      print(render_json(as_json(*resolved, *rows)));
+      print(render_json(as_json(resolved, rows)));
       return 0;
     }
-    auto room = room_left(*resolved, *rows);
+    auto room = room_left(resolved, rows);
     if (!room) return room.error();
-    print(screen(*resolved, *rows) + *room);
+    print(screen(resolved, rows) + *room);
     return 0;
   }
 
  private:
+  // On one device, what another trainer's file asks for is estimated as transformers would do it.
+  Result<JobRequest> read_request() {
+    if (!from_) return flags_.read();
+    auto imported = import_job(*from_);
+    if (!imported) return imported.error();
+    imported_ = *std::move(imported);
+    auto base = request_of(*imported_, *from_);
+    if (!base) return base.error();
+    base->model = known_model(base->model);
+    auto request = flags_.read_over(*std::move(base));
+    if (!request) return request.error();
+    const auto devices = parse_devices(request->devices.gpus);
+    if (devices && devices->count() == 1 && !flags_.given("runtime"))
+      request->runtime = kTransformersRuntime;
+    return request;
+  }
+
+  // A repository that was not downloaded is as good as its preset where no weights are read.
+  static std::string known_model(const std::string& name) {
+    for (const models::Preset& preset : models::presets()) {
+      if (preset.repository == name && !models::find_snapshot(name, hub_environment()))
+        return preset.name;
+    }
+    return name;
+  }
+
+  struct Answer {
+    Resolved resolved;
+    std::vector<Row> rows;
+  };
+  Result<Answer> answer_to(const JobRequest& request) const {
+    auto resolved = resolve(request);
+    if (!resolved) return resolved.error();
+    auto rows = all_rows(*resolved);
+    if (!rows) return rows.error();
+    return Answer{*std::move(resolved), *std::move(rows)};
+  }
+
   // Every method that is built with every layout that the request leaves open.
   Result<std::vector<Row>> all_rows(const Resolved& resolved) const {
     std::vector<Row> rows;
     for (const Method method : {Method::kFull, Method::kLora, Method::kQlora}) {
       JobRequest request = resolved.job.request;
-      if (method == Method::kQlora && request.runtime != "ftplan") continue;
-      const bool fixed = flags_.given("method") || flags_.given("adapter");
+      if (method == Method::kQlora && request.runtime != kOwnRuntime) continue;
+      const bool fixed = flags_.given("method") || flags_.given("adapter") ||
+                         (imported_ && imported_->sets("/method/method"));
       if (fixed && request.method.method != method) continue;
       request.method.method = method;
       auto job = validate(request, resolved.job.model, resolved.facts);
@@ -120,7 +177,7 @@ class Estimate : public Command {
     return rows;
   }
 
-  static Json as_json(const Resolved& resolved, const std::vector<Row>& rows) {
+  [[nodiscard]] Json as_json(const Resolved& resolved, const std::vector<Row>& rows) const {
     Json list = Json::array();
     for (const Row& row : rows) {
       const RankPrediction& p = row.evaluation.prediction;
@@ -143,7 +200,7 @@ class Estimate : public Command {
     }
     const Job& job = resolved.job;
     const auto memory = resolved.machine.device_memory;
-    return {
+    Json json = {
         {"format_version", 1},
         {"model", {{"name", job.model.name}, {"parameters", models::count_parameters(job.model)}}},
         {"devices",
@@ -153,6 +210,12 @@ class Estimate : public Command {
         {"rows", std::move(list)},
         {"notes", resolved.notes},
         {"not_built", kNotBuilt}};
+    if (imported_) {
+      json["from"] = {{"trainer", imported_->trainer},
+                      {"runtime", job.request.runtime},
+                      {"left_out", imported_->left_out}};
+    }
+    return json;
   }
 
   static Json headroom(const Row& row) {
@@ -160,8 +223,9 @@ class Estimate : public Command {
                                           : Json(nullptr);
   }
 
-  static std::string screen(const Resolved& resolved, const std::vector<Row>& rows) {
-    return head(resolved, rows) + "\n" + table(resolved, rows) + kNotBuilt + "\n\n" + answer(rows);
+  [[nodiscard]] std::string screen(const Resolved& resolved, const std::vector<Row>& rows) const {
+    return head(resolved, rows) + origin(resolved) + "\n" + table(resolved, rows) + kNotBuilt +
+           "\n\n" + answer(rows);
   }
 
   static std::string head(const Resolved& resolved, const std::vector<Row>& rows) {
@@ -191,6 +255,16 @@ class Estimate : public Command {
     if (quantized && resolved.machine.backend == Backend::kCuda)
       text += "note      QLoRA: scratch holds one whole dequantized weight, as with bitsandbytes\n";
     for (const std::string& note : resolved.notes) text += "note      " + note + "\n";
+    return text;
+  }
+
+  // What the other trainer's file has become.
+  [[nodiscard]] std::string origin(const Resolved& resolved) const {
+    if (!imported_) return "";
+    std::string text = "from      " + *from_ + ", a configuration of " + imported_->trainer +
+                       ", as " + resolved.job.request.runtime + " would train it\n";
+    for (const std::string& key : imported_->left_out)
+      text += "left out  " + key + ": not known to ftplan\n";
     return text;
   }
 
@@ -316,6 +390,8 @@ class Estimate : public Command {
   }
 
   JobFlags flags_;
+  std::optional<std::string> from_;
+  std::optional<ImportedJob> imported_;
   bool json_ = false;
 };
 

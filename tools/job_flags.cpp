@@ -199,16 +199,22 @@ void JobFlags::declare(Options& options, Flag& flag) {
 }
 
 Result<JobRequest> JobFlags::read() const {
-  JobRequest request;
-  if (job_file_) {
-    const auto text = models::read_text_file(*job_file_);
-    if (!text) return text.error();
-    const auto json = parse_json(*text, *job_file_);
-    if (!json) return json.error();
-    auto read = from_json<JobRequest>(*json, *job_file_);
-    if (!read) return read.error();
-    request = *std::move(read);
-  }
+  if (!job_file_) return with_flags({});
+  const auto text = models::read_text_file(*job_file_);
+  if (!text) return text.error();
+  const auto json = parse_json(*text, *job_file_);
+  if (!json) return json.error();
+  auto request = from_json<JobRequest>(*json, *job_file_);
+  if (!request) return request.error();
+  return with_flags(*std::move(request));
+}
+
+Result<JobRequest> JobFlags::read_over(JobRequest request) const {
+  if (job_file_) return bad_input("--job", "is another request beside --from: give one of them");
+  return with_flags(std::move(request));
+}
+
+Result<JobRequest> JobFlags::with_flags(JobRequest request) const {
   for (const auto& flag : flags_) {
     if (!flag->given()) continue;
     if (auto ok = flag->set(request, *flag); !ok) return ok.error();

@@ -26,6 +26,8 @@ class JobFlags {
   /// The request of `--job FILE`, or the defaults, with what flags say put over it.
   /// @error a file that cannot be read, a value of a wrong type or out of range, no model
   [[nodiscard]] Result<JobRequest> read() const;
+  /// The same over `request` in place of defaults; --job is then refused.
+  [[nodiscard]] Result<JobRequest> read_over(JobRequest request) const;
   /// Whether the flag was given: `given("method")`.
   [[nodiscard]] bool given(const std::string& name) const;
 
@@ -42,6 +44,7 @@ class JobFlags {
     [[nodiscard]] bool given() const { return value || on || !values.empty(); }
   };
   static void declare(Options& options, Flag& flag);
+  [[nodiscard]] Result<JobRequest> with_flags(JobRequest request) const;
   template <class Owner>
   void add_fields(Owner JobRequest::* owner, const char* group);
   template <class Value, class Access>

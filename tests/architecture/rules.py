@@ -10,6 +10,7 @@ THIRD_PARTY = {
     "PCRE2": ("pcre2.h",),
     "LibTorch": ("ATen/", "c10/", "torch/"),
     "CLI11": ("CLI/",),
+    "yaml-cpp": ("yaml-cpp/",),
     "Eigen": ("Eigen/",),
     "Graphviz libcgraph": ("graphviz/", "cgraph.h"),
     "CUDA": ("cuda", "nvml.h"),
