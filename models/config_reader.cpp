@@ -165,10 +165,13 @@ class Reader {
     for (const OnlyValue& only : row_->only) expect(only);
     expect(kNoAttentionDropout);
     if (is_set(json_, "quantization_config")) {
+      const Json& quantized = json_["quantization_config"];
+      const bool named = quantized.is_object() && quantized.contains("quant_method");
       fail("quantization_config",
-           "quantized checkpoints are not read: give the 16-bit model, ftplan quantizes it itself "
-           "with "
-           "--method qlora or int8-lora");
+           "weights quantized by " +
+               (named ? json_detail::got(quantized["quant_method"]) : "somebody else") +
+               " are not read: give the 16-bit model that they were made of; --method qlora "
+               "quantizes it");
     }
     if (is_set(json_, "per_layer_config") && !json_["per_layer_config"].empty()) {
       fail("per_layer_config", "layers that differ are not built yet: expected none");

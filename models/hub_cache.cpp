@@ -70,7 +70,10 @@ Result<std::string> find_snapshot(const std::string& repository,
   if (!cache.empty() && !snapshot.empty() && is_folder(snapshot)) return snapshot;
   return bad_input(repository, "is no folder, and not in the local Hugging Face cache" +
                                    (cache.empty() ? "" : " (" + cache + ")") +
-                                   ": download it with: hf download " + repository);
+                                   ": download it with: hf download " + repository +
+                                   " (a gated model after its licence was accepted at "
+                                   "https://huggingface.co/" +
+                                   repository + ")");
 }
 
 }  // namespace ftplan::models

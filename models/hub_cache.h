@@ -24,7 +24,7 @@ std::string hub_cache_folder(const HubEnvironment& environment);
 bool is_repository_name(std::string_view text);
 
 /// The folder of the snapshot of `repository` that its `main` points to.
-/// @error bad input: it has not been downloaded, and the command that does
+/// @error bad input: it has not been downloaded, the command that does, and the page of its licence
 Result<std::string> find_snapshot(const std::string& repository, const HubEnvironment& environment);
 
 }  // namespace ftplan::models

@@ -298,10 +298,13 @@ INSTANTIATE_TEST_SUITE_P(
                 "config.json#/attention_dropout: got 0.1, expected 0.0: dropout inside the "
                 "attention is not "
                 "built yet"},
-        Refused{"quantization_config", "{\"quant_method\": \"gptq\"}",
-                "config.json#/quantization_config: quantized checkpoints are not read: give the "
-                "16-bit model, "
-                "ftplan quantizes it itself with --method qlora or int8-lora"},
+        Refused{
+            "quantization_config", "{\"quant_method\": \"gptq\"}",
+            "config.json#/quantization_config: weights quantized by \"gptq\" are not read: give "
+            "the 16-bit model that they were made of; --method qlora quantizes it"},
+        Refused{"quantization_config", "7",
+                "config.json#/quantization_config: weights quantized by somebody else are not "
+                "read: give the 16-bit model that they were made of; --method qlora quantizes it"},
         Refused{
             "per_layer_config", "{\"0\": {\"intermediate_size\": 4}}",
             "config.json#/per_layer_config: layers that differ are not built yet: expected none"}));

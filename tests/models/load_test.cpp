@@ -83,12 +83,16 @@ TEST(LoadModelConfig, ASingleSnapshotNeedsNoMain) {
 TEST(LoadModelConfig, SaysHowToGetARepositoryThatIsNotThere) {
   EXPECT_EQ(error_text(load_model_config("org/name", {.home = "/nowhere"})),
             "org/name: is no folder, and not in the local Hugging Face cache "
-            "(/nowhere/.cache/huggingface/hub): download it with: hf download org/name");
+            "(/nowhere/.cache/huggingface/hub): download it with: hf download org/name (a gated "
+            "model after its licence was accepted at https://huggingface.co/org/name)");
   EXPECT_EQ(
       error_text(load_model_config("meta-llama/Llama-2-7b-hf", {})),
       "meta-llama/Llama-2-7b-hf: is no folder, and not in the local Hugging Face cache: download "
       "it with: "
-      "hf download meta-llama/Llama-2-7b-hf; to plan without its files, name the preset llama2-7b");
+      "hf download meta-llama/Llama-2-7b-hf (a gated model after its licence was accepted at "
+      "https://huggingface.co/meta-llama/Llama-2-7b-hf); to plan without its files, name the "
+      "preset "
+      "llama2-7b");
 }
 
 TEST(HubCache, FollowsTheVariablesOfHuggingFace) {
