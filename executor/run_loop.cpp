@@ -5,12 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <ios>
-#include <iterator>
 #include <memory>
 #include <optional>
-#include <ostream>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -31,6 +27,7 @@
 #include "executor/feeding.h"
 #include "executor/kernels.h"
 #include "executor/loader.h"
+#include "executor/metrics.h"
 #include "executor/process_memory.h"
 #include "executor/rank_run.h"
 #include "executor/results.h"
@@ -93,38 +90,6 @@ PlaceBytes sum_of(PlaceBytes bytes, const PlaceBytes& other) {
   return bytes;
 }
 
-// Lines of `metrics.jsonl`; those after the step that a run continues from are dropped.
-class MetricsFile {
- public:
-  static Result<MetricsFile> open(const std::string& path, std::int64_t step) {
-    std::string kept;
-    std::ifstream before(path);
-    for (std::string line; std::getline(before, line);) {
-      const auto json = parse_json(line, path);
-      if (!json || !json->is_object() || json->value("step", std::int64_t{0}) > step) break;
-      kept += line + "\n";
-    }
-    if (auto ok = models::write_text_file(path, kept); !ok) return ok.error();
-    MetricsFile file;
-    file.path_ = path;
-    file.out_.open(path, std::ios::app);
-    return file;
-  }
-
-  Result<void> write(const StepMetrics& metrics) {
-    Json json = to_json(metrics);
-    for (auto it = json.begin(); it != json.end();)
-      it = it->is_null() ? json.erase(it) : std::next(it);
-    out_ << json.dump() << "\n" << std::flush;
-    if (!out_) return run_failed(path_, "cannot be written: is the disk full?");
-    return {};
-  }
-
- private:
-  std::string path_;
-  std::ofstream out_;
-};
-
 class RunLoop {
  public:
   RunLoop(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options)
@@ -148,7 +113,7 @@ class RunLoop {
     reset_outside_peak();
     if (auto ok = resume(); !ok) return ok.error();
     if (auto ok = open_folder(); !ok) return ok.error();
-    auto metrics = MetricsFile::open(options_.output + "/metrics.jsonl", step_);
+    auto metrics = MetricsFiles::open(options_.output, step_);
     if (!metrics) return metrics.error();
     metrics_ = std::move(*metrics);
     if (auto ok = steps(); !ok) return ok.error();
@@ -352,7 +317,7 @@ class RunLoop {
   std::int64_t steps_;
   std::vector<StepRows> validation_;
   std::unique_ptr<RankRun> run_;
-  MetricsFile metrics_;
+  MetricsFiles metrics_;
   std::int64_t step_ = 0;        // optimizer steps that are done
   std::int64_t steps_done_ = 0;  // by this process
   std::int64_t tokens_done_ = 0;
