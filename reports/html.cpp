@@ -243,6 +243,29 @@ std::string runners_up(const Plan& plan) {
                  tag("thead", {}, tag("tr", {}, heads)) + tag("tbody", {}, rows)));
 }
 
+std::string what_ifs(const std::vector<WhatIf>& changes) {
+  if (changes.empty()) return "";
+  const Attributes column = {{"scope", "col"}};
+  std::string rows;
+  for (const WhatIf& change : changes) {
+    const std::string words = std::string(change.fits == Fits::kNo ? "does not fit" : "") +
+                              (change.fits == Fits::kNo && !change.note.empty() ? "; " : "") +
+                              change.note;
+    rows += tag("tr", {},
+                tag("th", {{"scope", "row"}}, tag("code", {}, escape_html(change.flags))) +
+                    tag("td", {}, format_bytes(change.peak)) +
+                    tag("td", {}, signed_bytes(change.difference)) +
+                    tag("td", {{"class", "words"}}, escape_html(words)));
+  }
+  const std::string heads = tag("th", column, "with") + tag("th", column, "peak") +
+                            tag("th", column, "change") + tag("th", column, "");
+  return section("what-if", "What other choices would change",
+                 paragraph("lead", "The same plan with one thing changed.") +
+                     tag("div", {{"class", "scroll"}},
+                         tag("table", {{"class", "runners"}},
+                             tag("thead", {}, tag("tr", {}, heads)) + tag("tbody", {}, rows))));
+}
+
 std::string plan_in_words(const Plan& plan) {
   std::string facts;
   for (const Fact& fact : describe(plan)) {
@@ -289,7 +312,7 @@ std::string render_html(const ReportInput& input) {
       tag("style", {}, page_files().front().text) + "\n";
   const std::string body =
       header(input) + memory(input) + comparison(input) + loss(input) + plan_in_words(input.plan) +
-      basis(input.plan) +
+      what_ifs(input.what_ifs) + basis(input.plan) +
       tag("footer", {},
           "Made by ftplan from the plan" + std::string(input.result ? " and its run" : "") +
               ". GiB, MiB and KiB are 2<sup>30</sup>, 2<sup>20</sup> and 2<sup>10</sup> bytes.");

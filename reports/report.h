@@ -7,6 +7,7 @@
 #include "core/plan.h"
 #include "core/run_result.h"
 #include "core/timeline.h"
+#include "core/what_if.h"
 
 /// What a plan promised and what its run did, for people. Pure: a report is a function of what it
 /// is given, holds no date and no host name, and recomputes nothing that the plan or the run
@@ -19,6 +20,7 @@ struct ReportInput {
   std::vector<Timeline> timelines;   ///< one per distinct rank, as `simulate` made them
   std::optional<RunResult> result;   ///< `measured.json`
   std::vector<StepMetrics> metrics;  ///< `metrics.jsonl`, in its order
+  std::vector<WhatIf> what_ifs{};    ///< what other choices would change
 };
 
 /// One self-contained page: no script, no network, readable on a phone, in light and dark.

@@ -1,4 +1,3 @@
-#include "planner/explain.h"
 
 #include <memory>
 #include <string>
@@ -9,23 +8,19 @@
 #include "core/enums.h"
 #include "core/fields.h"
 #include "core/json.h"
-#include "core/machine.h"
 #include "core/plan.h"
 #include "core/result.h"
 #include "core/text.h"
 #include "core/units.h"
+#include "core/what_if.h"
 #include "tools/commands.h"
-#include "tools/host.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
 #include "tools/table.h"
+#include "tools/what_ifs.h"
 
 namespace ftplan::tools {
 namespace {
-
-std::string signed_gib(Bytes bytes) {
-  return bytes < Bytes{} ? "-" + format_bytes(Bytes{} - bytes) : "+" + format_bytes(bytes);
-}
 
 std::string lines_of(const PlaceBytes& bytes) {
   Table table{.head = {"at the peak", "bytes", "share"}};
@@ -39,7 +34,7 @@ std::string lines_of(const PlaceBytes& bytes) {
   return render_table(table);
 }
 
-std::string text_of(const Plan& plan, const std::vector<planner::WhatIf>& changes) {
+std::string text_of(const Plan& plan, const std::vector<WhatIf>& changes) {
   const RankPrediction& p = plan.predicted.front();
   std::string text =
       "The device's peak is " + format_bytes(p.device.peak) + ", at: " + p.peak_instruction +
@@ -48,16 +43,16 @@ std::string text_of(const Plan& plan, const std::vector<planner::WhatIf>& change
       (p.uncertainty > Bytes{} ? "Uncertainty: +- " + format_bytes(p.uncertainty) + ".\n" : "") +
       "\n" + lines_of(p.device) + "\n";
   Table table{.head = {"with", "peak", "change", "fits", ""}};
-  for (const planner::WhatIf& change : changes) {
-    table.rows.push_back({change.flags, format_bytes(change.peak), signed_gib(change.difference),
+  for (const WhatIf& change : changes) {
+    table.rows.push_back({change.flags, format_bytes(change.peak), signed_bytes(change.difference),
                           to_text(change.fits), change.note});
   }
   return text + render_table(table);
 }
 
-Json as_json(const Plan& plan, const std::vector<planner::WhatIf>& changes) {
+Json as_json(const Plan& plan, const std::vector<WhatIf>& changes) {
   Json list = Json::array();
-  for (const planner::WhatIf& change : changes) {
+  for (const WhatIf& change : changes) {
     list.push_back({{"flags", change.flags},
                     {"peak_bytes", change.peak.value},
                     {"difference_bytes", change.difference.value},
@@ -79,10 +74,7 @@ class Explain : public Command {
   Result<int> run() override {
     auto plan = load_plan(plan_file_);
     if (!plan) return plan.error();
-    // A plan does not keep what the host had free; other choices are held against what it has now.
-    const bool here = plan->machine.backend == Backend::kCpu && !plan->machine.device_memory;
-    if (here) plan->machine.device_memory = probe_host().device_memory;
-    const auto changes = planner::what_ifs(*plan);
+    const auto changes = what_ifs_here(*plan);
     if (!changes) return changes.error();
     print(json_ ? render_json(as_json(*plan, *changes)) : text_of(*plan, *changes));
     return 0;

@@ -21,6 +21,7 @@
 #include "tools/commands.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
+#include "tools/what_ifs.h"
 
 namespace ftplan::tools {
 namespace {
@@ -70,6 +71,9 @@ class Report : public Command {
     if (!plan) return plan.error();
     reports::ReportInput input{.plan = *std::move(plan)};
     if (auto ok = add_timelines(input); !ok) return ok.error();
+    auto changes = what_ifs_here(input.plan);
+    if (!changes) return changes.error();
+    input.what_ifs = *std::move(changes);
     if (!is_run) return input;
     const std::string measured = models::join_path(source_, "measured.json");
     if (fs::exists(measured, error)) {

@@ -36,6 +36,15 @@ TEST(Page, IsTheSameForTheSameInput) {
   EXPECT_EQ(render_html(toy_report()), render_html(toy_report()));
 }
 
+TEST(Page, TellsWhatOtherChoicesWouldChange) {
+  const std::string page = render_html(toy_report());
+  EXPECT_TRUE(has(page, "<code>--checkpointing none</code>"));
+  EXPECT_TRUE(has(page, "does not fit; trains every weight"));
+  ReportInput without = toy_report();
+  without.what_ifs.clear();
+  EXPECT_FALSE(has(render_html(without), "What other choices would change"));
+}
+
 TEST(Page, OpensAndClosesEachElement) {
   const std::string page = render_html(toy_report());
   for (const std::string name :
@@ -52,6 +61,7 @@ TEST(Page, EscapesEveryTextOfThePlan) {
   input.plan.model.name = input.plan.job.devices.gpus = evil;
   input.plan.why = {evil};
   input.plan.runners_up[0].lost_by = evil;
+  input.what_ifs[0].flags = input.what_ifs[0].note = evil;
   input.plan.predicted[0].peak_instruction = evil;
   input.plan.machine.instruction_set = input.plan.machine.torch = evil;
   input.plan.job.method.targets = {evil};

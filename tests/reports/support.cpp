@@ -104,7 +104,17 @@ ReportInput toy_report() {
   return {.plan = toy_plan(),
           .timelines = {toy_timeline(40)},
           .result = equal_result(),
-          .metrics = falling_loss()};
+          .metrics = falling_loss(),
+          .what_ifs = {{.flags = "--checkpointing none",
+                        .note = "no recomputation",
+                        .peak = Bytes{5000},
+                        .difference = Bytes{1000},
+                        .fits = Fits::kYes},
+                       {.flags = "--method full",
+                        .note = "trains every weight",
+                        .peak = Bytes{90000},
+                        .difference = Bytes{86000},
+                        .fits = Fits::kNo}}};
 }
 
 }  // namespace ftplan::reports
