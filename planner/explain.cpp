@@ -13,6 +13,7 @@
 #include "core/result.h"
 #include "core/strategy.h"
 #include "core/units.h"
+#include "core/what_if.h"
 #include "planner/search.h"
 
 namespace ftplan::planner {

@@ -15,6 +15,7 @@
 #include "core/text.h"
 #include "core/timeline.h"
 #include "core/units.h"
+#include "core/what_if.h"
 #include "reports/charts.h"
 #include "reports/comparison.h"
 #include "reports/markup.h"
