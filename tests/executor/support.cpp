@@ -72,27 +72,6 @@ Json config_of(const Setting& setting) {
   return config;
 }
 
-void write_weights(const std::string& path, const ModelConfig& model, DType dtype) {
-  std::vector<models::TensorSpec> specs;
-  for (const auto& weight : models::all_weights(models::make_blueprint(model), model)) {
-    specs.push_back({weight.name, dtype, weight.shape});
-  }
-  auto writer = need(models::SafetensorsWriter::create(path, specs));
-  std::mt19937 random(7);
-  for (const auto& spec : specs) {
-    const bool is_norm = spec.name.find("norm") != std::string::npos;
-    std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
-    for (float& value : values) {
-      const float noise = static_cast<float>(random() % 2001) / 1000.0F - 1.0F;
-      value = is_norm ? 1.0F + 0.1F * noise : 0.3F * noise;
-    }
-    std::vector<std::byte> bytes(static_cast<std::size_t>(spec.bytes().value));
-    models::from_f32(values, dtype, bytes);
-    need(writer.write(spec.name, bytes));
-  }
-  need(writer.finish());
-}
-
 // Rows of different lengths; every fifth token is not learned.
 void write_tokens(const std::string& path, const Setting& setting) {
   std::mt19937 random(11);
@@ -184,6 +163,27 @@ std::span<const std::byte> bytes_of(const View& view) {
 }
 
 }  // namespace
+
+void write_weights(const std::string& path, const ModelConfig& model, DType dtype) {
+  std::vector<models::TensorSpec> specs;
+  for (const auto& weight : models::all_weights(models::make_blueprint(model), model)) {
+    specs.push_back({weight.name, dtype, weight.shape});
+  }
+  auto writer = need(models::SafetensorsWriter::create(path, specs));
+  std::mt19937 random(7);
+  for (const auto& spec : specs) {
+    const bool is_norm = spec.name.find("norm") != std::string::npos;
+    std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
+    for (float& value : values) {
+      const float noise = static_cast<float>(random() % 2001) / 1000.0F - 1.0F;
+      value = is_norm ? 1.0F + 0.1F * noise : 0.3F * noise;
+    }
+    std::vector<std::byte> bytes(static_cast<std::size_t>(spec.bytes().value));
+    models::from_f32(values, dtype, bytes);
+    need(writer.write(spec.name, bytes));
+  }
+  need(writer.finish());
+}
 
 void need(const Result<void>& result) {
   if (!result) check_failed(result.error().text().c_str(), __FILE__, __LINE__);

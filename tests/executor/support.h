@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/dtype.h"
 #include "core/job.h"
 #include "core/machine.h"
 #include "core/method.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/strategy.h"
 #include "data/data_set.h"
@@ -45,6 +47,9 @@ class TempFolder {
  private:
   std::string path_;
 };
+
+/// Random values for every weight of `model`, in one safetensors file.
+void write_weights(const std::string& path, const ModelConfig& model, DType dtype);
 
 /// What is trained and how; a step of the defaults takes milliseconds.
 struct Setting {

@@ -20,7 +20,7 @@ namespace ftplan::program {
 namespace {
 
 class RandomCase : public testing::TestWithParam<std::uint64_t> {};
-INSTANTIATE_TEST_SUITE_P(Seeds, RandomCase, testing::Range(std::uint64_t{0}, std::uint64_t{200}));
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomCase, testing::Range(std::uint64_t{0}, std::uint64_t{500}));
 
 TEST_P(RandomCase, PeaksOfRepeatedSegmentsEqualThoseOfUnrolledOnes) {
   const Case c = random_case(GetParam());
