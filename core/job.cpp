@@ -148,6 +148,9 @@ const std::vector<std::string>& linear_names(Family family) {
                                                      "gate_proj", "up_proj", "down_proj"};
   static const std::vector<std::string> kFused = {"qkv_proj", "o_proj", "gate_up_proj",
                                                   "down_proj"};
+  static const std::vector<std::string> kFalcon = {"query_key_value", "dense", "dense_h_to_4h",
+                                                   "dense_4h_to_h"};
+  if (family == Family::kFalcon) return kFalcon;
   return family == Family::kPhi3 ? kFused : kSeparate;
 }
 

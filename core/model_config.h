@@ -9,12 +9,13 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3, kGemma2 };
+enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3, kGemma2, kFalcon };
 template <>
 inline constexpr auto names<Family> =
-    std::array{Name{Family::kLlama, "llama"}, Name{Family::kMistral, "mistral"},
-               Name{Family::kQwen2, "qwen2"}, Name{Family::kQwen3, "qwen3"},
-               Name{Family::kPhi3, "phi3"},   Name{Family::kGemma2, "gemma2"}};
+    std::array{Name{Family::kLlama, "llama"},  Name{Family::kMistral, "mistral"},
+               Name{Family::kQwen2, "qwen2"},  Name{Family::kQwen3, "qwen3"},
+               Name{Family::kPhi3, "phi3"},    Name{Family::kGemma2, "gemma2"},
+               Name{Family::kFalcon, "falcon"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
 enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3 };
@@ -53,6 +54,9 @@ struct ModelConfig {
   bool tied_embeddings = false;
   bool attention_bias = false;
   bool mlp_bias = false;
+  bool alibi = false;        ///< scores grow with a key's position; nothing is rotated
+  bool parallel = false;     ///< attention and MLP read the same residual stream
+  bool shared_norm = false;  ///< and, when parallel, the same norm of it
   DType stored = DType::kBf16;
   std::int64_t bos_token = 1;
   std::int64_t eos_token = 2;
@@ -103,7 +107,10 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
           Range{1, 1 << 24}, "llama3 rule: positions of pre-training."},
     Field{"tied_embeddings", &ModelConfig::tied_embeddings, "The head is the embedding."},
     Field{"attention_bias", &ModelConfig::attention_bias, "Biases in the attention."},
-    Field{"mlp_bias", &ModelConfig::mlp_bias, "Biases on gate, up and down."},
+    Field{"mlp_bias", &ModelConfig::mlp_bias, "Biases in the MLP."},
+    Field{"alibi", &ModelConfig::alibi, "Linear biases of scores in place of rotation."},
+    Field{"parallel", &ModelConfig::parallel, "Attention and MLP read the same residual stream."},
+    Field{"shared_norm", &ModelConfig::shared_norm, "And the same norm of it."},
     Field{"stored", &ModelConfig::stored, "Element type in the files."},
     Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24},
           "Begin-of-sequence id, -1 if none."},

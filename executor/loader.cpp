@@ -138,9 +138,10 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
 const models::TensorView& Loader::tensor_of(const program::WeightBinding& weight,
                                             std::int32_t layer) const {
   const std::string name =
-      weight.per_layer ? models::layer_weight_name(
-                             blueprint_.layer[static_cast<std::size_t>(weight.table_index)], layer)
-                       : weight.name;
+      weight.per_layer
+          ? models::layer_weight_name(
+                blueprint_, blueprint_.layer[static_cast<std::size_t>(weight.table_index)], layer)
+          : weight.name;
   const models::TensorView* tensor = checkpoint_.find(name);
   FTPLAN_CHECK(tensor != nullptr);
   return *tensor;

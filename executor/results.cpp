@@ -72,7 +72,8 @@ Result<void> write_model(const RankRun& run, const std::string& folder) {
       const std::string name =
           binding.per_layer
               ? models::layer_weight_name(
-                    blueprint.layer[static_cast<std::size_t>(binding.table_index)], layer)
+                    blueprint, blueprint.layer[static_cast<std::size_t>(binding.table_index)],
+                    layer)
               : binding.name;
       if (auto ok = write_weight(*writer, name, run.weight(binding, layer), dtype); !ok)
         return ok.error();

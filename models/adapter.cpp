@@ -35,8 +35,9 @@ const Weight& matrix_of(const Blueprint& blueprint, int linear) {
   return blueprint.embedding;
 }
 
-std::string tensor_name(const Weight& weight, std::int64_t layer, LoraMatrix matrix) {
-  std::string name = "base_model.model." + layer_weight_name(weight, layer);
+std::string tensor_name(const Blueprint& blueprint, const Weight& weight, std::int64_t layer,
+                        LoraMatrix matrix) {
+  std::string name = "base_model.model." + layer_weight_name(blueprint, weight, layer);
   name.resize(name.size() - std::string(".weight").size());
   return name + (matrix == LoraMatrix::kA ? ".lora_A.weight" : ".lora_B.weight");
 }
@@ -52,8 +53,8 @@ std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted, std:
   for (const AdaptedLinear& linear : adapted) {
     const Weight& weight = matrix_of(blueprint, linear.linear);
     for (const LoraMatrix matrix : {LoraMatrix::kA, LoraMatrix::kB}) {
-      specs.push_back(
-          {tensor_name(weight, linear.layer, matrix), dtype, matrix_shape(weight, rank, matrix)});
+      specs.push_back({tensor_name(blueprint, weight, linear.layer, matrix), dtype,
+                       matrix_shape(weight, rank, matrix)});
     }
   }
   return specs;
@@ -107,7 +108,8 @@ Result<void> check_no_more(const SafetensorsFile& file, const std::vector<Tensor
 
 std::string adapter_tensor_name(const AdaptedLinear& linear, LoraMatrix matrix,
                                 const ModelConfig& model) {
-  return tensor_name(matrix_of(make_blueprint(model), linear.linear), linear.layer, matrix);
+  const Blueprint blueprint = make_blueprint(model);
+  return tensor_name(blueprint, matrix_of(blueprint, linear.linear), linear.layer, matrix);
 }
 
 std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelConfig& model,

@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/fields.h"
 #include "core/job.h"
 #include "core/json.h"
 #include "core/model_config.h"
@@ -140,14 +139,6 @@ Result<void> check_options(const Json& json, const std::string& where) {
   return check_unused(json, where);
 }
 
-// Reads one value, or leaves PEFT's default.
-template <class T>
-Result<T> read_or(const Json& json, const std::string& where, const char* key, T missing,
-                  Range range) {
-  if (!is_set(json, key)) return missing;
-  return read_value<T>(json.at(key), json_detail::child(where, key), Missing::kKeepDefault, range);
-}
-
 // `model.layers.3.self_attn.q_proj` without `model.layers.3.`
 std::string module_name(const Weight& weight) {
   constexpr std::string_view kEnd = ".weight";
@@ -182,9 +173,9 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
   if (!alpha) return alpha.error();
   const auto dropout = read_or<double>(*json, where, "lora_dropout", config.dropout, {0, 1});
   if (!dropout) return dropout.error();
-  const auto rslora = read_or<bool>(*json, where, "use_rslora", config.rslora, {});
+  const auto rslora = read_or<bool>(*json, where, "use_rslora", config.rslora);
   if (!rslora) return rslora.error();
-  const auto base = read_or<std::string>(*json, where, "base_model_name_or_path", "", {});
+  const auto base = read_or<std::string>(*json, where, "base_model_name_or_path", "");
   if (!base) return base.error();
   auto targets = read_targets(*json, where);
   if (!targets) return targets.error();
@@ -220,18 +211,19 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const ModelConfig& model,
                                                    const std::string& where) {
   const std::string place = json_detail::child(where, "target_modules");
+  const Blueprint blueprint = make_blueprint(model);
   for (const std::string& target : config.targets) {
-    if (!names(target, "model.embed_tokens") && !names(target, "lm_head")) continue;
+    if (!names(target, module_name(blueprint.embedding)) && !names(target, "lm_head")) continue;
     return bad_input(place, "got " + in_quotes(target) +
                                 ": adapters on the embedding or the head are not built yet");
   }
   const bool all = config.targets == std::vector<std::string>{kAllLinear};
-  const Blueprint blueprint = make_blueprint(model);
   std::vector<AdaptedLinear> adapted;
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
     for (const Weight& weight : blueprint.layer) {
       if (weight.kind != WeightKind::kMatrix) continue;
-      const std::string module = layer_weight_name(Weight{module_name(weight), {}}, layer);
+      const std::string module =
+          layer_weight_name(blueprint, Weight{module_name(weight), {}}, layer);
       const bool named =
           std::any_of(config.targets.begin(), config.targets.end(),
                       [&](const std::string& target) { return names(target, module); });

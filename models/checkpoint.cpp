@@ -15,7 +15,13 @@
 namespace ftplan::models {
 namespace {
 
-const std::string kBasePrefix = "model.";
+// What a checkpoint of the base model alone leaves out of its names, all but the head's.
+struct BaseNames {
+  const char* embedding;  // by which it is known
+  const char* prefix;
+};
+constexpr std::array kBaseNames = {BaseNames{"embed_tokens.weight", "model."},
+                                   BaseNames{"word_embeddings.weight", "transformer."}};
 
 // Weights that PyTorch's pickle holds; it can run code when it is read, so ftplan does not.
 constexpr std::array kPickledFiles = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
@@ -96,11 +102,13 @@ Result<void> Checkpoint::gather(const ShardOf& shard_of) {
     }
     found[name] = tensor;
   }
-  // A checkpoint of the base model alone has its names without the prefix, all but the head's.
-  const bool base_names = found.contains("embed_tokens.weight");
+  std::string prefix;
+  for (const BaseNames& base : kBaseNames) {
+    if (found.contains(base.embedding)) prefix = base.prefix;
+  }
   for (const auto& [name, tensor] : found) {
-    const bool is_short = base_names && !name.starts_with(kBasePrefix) && name != "lm_head.weight";
-    tensors_.emplace((is_short ? kBasePrefix : std::string()) + std::string(name), tensor);
+    const bool is_short = !name.starts_with(prefix) && name != "lm_head.weight";
+    tensors_.emplace((is_short ? prefix : std::string()) + std::string(name), tensor);
   }
   return {};
 }

@@ -34,4 +34,13 @@ inline bool is_set(const Json& object, const char* key) {
   return entry != object.end() && !entry->is_null();
 }
 
+/// The key's value, or `otherwise` where it is missing or null.
+template <class T>
+Result<T> read_or(const Json& json, const std::string& where, const char* key, T otherwise,
+                  Range range = {}, const char* unit = "") {
+  if (!is_set(json, key)) return otherwise;
+  return read_value<T>(json.at(key), json_detail::child(where, key), Missing::kKeepDefault, range,
+                       unit);
+}
+
 }  // namespace ftplan::models

@@ -24,14 +24,9 @@ namespace ftplan::models {
 namespace {
 
 // transformers' name and ftplan's member for the keys that are nothing but a value.
-struct IntegerKey {
-  const char* key;
-  std::int64_t ModelConfig::* member;
-};
 constexpr std::array kIntegerKeys = {
     IntegerKey{"vocab_size", &ModelConfig::vocabulary},
     IntegerKey{"hidden_size", &ModelConfig::hidden},
-    IntegerKey{"intermediate_size", &ModelConfig::intermediate},
     IntegerKey{"num_hidden_layers", &ModelConfig::layers},
     IntegerKey{"num_attention_heads", &ModelConfig::heads},
     IntegerKey{"max_position_embeddings", &ModelConfig::positions},
@@ -61,7 +56,11 @@ class Reader {
     check_architectures();
     check_what_is_not_built();
     for (const IntegerKey& key : kIntegerKeys) read_key(key.key, key.member);
-    read_key("rms_norm_eps", &ModelConfig::norm_epsilon);
+    for (const IntegerKey& key : row_->integers) {
+      if (is_set(json_, key.key)) read_key(key.key, key.member);
+    }
+    read_intermediate();
+    read_key(row_->keys.norm_epsilon, &ModelConfig::norm_epsilon);
     read_key(kTied.key, kTied.member);
     for (const FlagKey& key : row_->flags) read_key(key.key, key.member);
     for (const NumberKey& key : row_->numbers) {
@@ -77,6 +76,8 @@ class Reader {
     read_dtype();
     if (error_) return *error_;
     auto config = with_window(std::move(reading_.config), row_->windows, json_, where_);
+    if (config && row_->resolve != nullptr)
+      config = row_->resolve(*std::move(config), json_, where_);
     if (!config) return config.error();
     config = with_rope(*std::move(config), json_, where_);
     if (!config) return config.error();
@@ -114,6 +115,15 @@ class Reader {
     if (!type) {
       error_ = type.error();
       return;
+    }
+    for (const FamilyRow& row : families()) {
+      if (std::find(row.former_types.begin(), row.former_types.end(), *type) ==
+          row.former_types.end())
+        continue;
+      return fail("model_type", "got " + in_quotes(*type) + ", which transformers calls \"" +
+                                    row.model_type +
+                                    "\" today: take the config.json that the "
+                                    "model has now");
     }
     row_ = find_family(*type);
     if (row_ == nullptr) {
@@ -164,6 +174,10 @@ class Reader {
   void check_what_is_not_built() {
     for (const OnlyValue& only : row_->only) expect(only);
     expect(kNoAttentionDropout);
+    for (const RenamedKey& key : row_->renamed) {
+      if (is_set(json_, key.old))
+        fail(key.old, std::string("transformers reads it no more: expected ") + key.now);
+    }
     if (is_set(json_, "quantization_config")) {
       const Json& quantized = json_["quantization_config"];
       const bool named = quantized.is_object() && quantized.contains("quant_method");
@@ -178,12 +192,21 @@ class Reader {
     }
   }
 
+  void read_intermediate() {
+    const char* key = row_->keys.intermediate;
+    if (row_->defaults.intermediate == 0) {
+      reading_.config.intermediate = 4 * reading_.config.hidden;
+      if (!is_set(json_, key)) return;
+    }
+    read_key(key, &ModelConfig::intermediate);
+  }
+
   void read_heads() {
     if (error_) return;
     ModelConfig& config = reading_.config;
-    constexpr const char* kGroups = "num_key_value_heads";
-    if (json_.contains(kGroups) && json_[kGroups].is_null()) config.kv_heads = 0;
-    if (is_set(json_, kGroups)) read_key(kGroups, &ModelConfig::kv_heads);
+    const char* groups = row_->keys.kv_heads;
+    if (json_.contains(groups) && json_[groups].is_null()) config.kv_heads = 0;
+    if (is_set(json_, groups)) read_key(groups, &ModelConfig::kv_heads);
     if (config.kv_heads == 0) config.kv_heads = config.heads;
     const bool wide = is_set(json_, "head_dim");
     if (wide) read_key("head_dim", &ModelConfig::head_size);
@@ -195,10 +218,9 @@ class Reader {
                                              std::to_string(config.hidden));
     }
     if (config.heads % config.kv_heads != 0) {
-      return fail("num_key_value_heads",
-                  "got " + std::to_string(config.kv_heads) +
-                      ", expected a divisor of num_attention_heads, which is " +
-                      std::to_string(config.heads));
+      return fail(groups, "got " + std::to_string(config.kv_heads) +
+                              ", expected a divisor of num_attention_heads, which is " +
+                              std::to_string(config.heads));
     }
     if (derived) config.head_size = config.hidden / config.heads;
     if (config.head_size % 2 != 0) {
@@ -262,8 +284,6 @@ std::vector<std::string> make_config_keys() {
                                    kTied.key,
                                    "quantization_config",
                                    "per_layer_config",
-                                   "rms_norm_eps",
-                                   "num_key_value_heads",
                                    "head_dim",
                                    "bos_token_id",
                                    "eos_token_id",
@@ -277,6 +297,10 @@ std::vector<std::string> make_config_keys() {
   for (const IntegerKey& key : kIntegerKeys) keys.emplace_back(key.key);
   for (const std::string& key : window_keys()) keys.push_back(key);
   for (const FamilyRow& row : families()) {
+    for (const char* key : {row.keys.kv_heads, row.keys.intermediate, row.keys.norm_epsilon})
+      keys.emplace_back(key);
+    for (const char* key : row.resolved) keys.emplace_back(key);
+    for (const IntegerKey& key : row.integers) keys.emplace_back(key.key);
     for (const FlagKey& key : row.flags) keys.emplace_back(key.key);
     for (const NumberKey& key : row.numbers) keys.emplace_back(key.key);
     for (const OnlyValue& only : row.only) keys.emplace_back(only.key);

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/fields.h"
 #include "core/json.h"
 #include "core/model_config.h"
 #include "core/result.h"
@@ -21,14 +20,6 @@ constexpr const char* kWindow = "sliding_window";
 constexpr const char* kUse = "use_sliding_window";
 constexpr const char* kFirst = "max_window_layers";
 constexpr const char* kTypes = "layer_types";
-
-template <class T>
-Result<T> read_or(const Json& json, const std::string& where, const char* key, T otherwise,
-                  Range range = {}, const char* unit = "") {
-  if (!is_set(json, key)) return otherwise;
-  return read_value<T>(json.at(key), json_detail::child(where, key), Missing::kKeepDefault, range,
-                       unit);
-}
 
 ModelConfig without_window(ModelConfig config) {
   config.window = 0;

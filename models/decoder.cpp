@@ -36,6 +36,13 @@ void LayerBuilder::norm(const std::string& name, std::int64_t width, Value in, V
   ops_.push_back({LayerOpKind::kNorm, in, out, weight});
 }
 
+void LayerBuilder::layer_norm(const std::string& name, Value in, Value out) {
+  const Shape shape{config_.hidden};
+  const int weight = add({name + ".weight", shape, WeightKind::kNorm});
+  const int bias = add({name + ".bias", shape, WeightKind::kNorm});
+  ops_.push_back({LayerOpKind::kLayerNorm, in, out, weight, bias});
+}
+
 void LayerBuilder::linear(const std::string& module, Value in, Value out, Shape shape, Bias bias) {
   const int index = index_of(module, config_.family);
   const int weight = add({module + ".weight", shape, WeightKind::kMatrix, index});

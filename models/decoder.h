@@ -19,6 +19,8 @@ class LayerBuilder {
 
   /// `out = norm(in)` with the weight `name.weight` of `width` values.
   void norm(const std::string& name, std::int64_t width, Value in, Value out);
+  /// `out = layer_norm(in)` with `name.weight` and `name.bias`, as wide as the residual stream.
+  void layer_norm(const std::string& name, Value in, Value out);
   /// `out = in * weight^T (+ bias)`; `module` ends with one of `linear_names`.
   void linear(const std::string& module, Value in, Value out, Shape shape, Bias bias = Bias::kNo);
   void op(LayerOpKind kind, Value in, Value out) { ops_.push_back({kind, in, out}); }

@@ -9,9 +9,9 @@
 namespace ftplan::models {
 
 const std::vector<FamilyRow>& families() {
-  static const std::vector<FamilyRow> kFamilies = {llama_family(), mistral_family(),
-                                                   qwen2_family(), qwen3_family(),
-                                                   phi3_family(),  gemma2_family()};
+  static const std::vector<FamilyRow> kFamilies = {
+      llama_family(), mistral_family(), qwen2_family(), qwen3_family(),
+      phi3_family(),  gemma2_family(),  falcon_family()};
   return kFamilies;
 }
 

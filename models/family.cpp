@@ -16,6 +16,7 @@ std::int64_t Blueprint::width(Value value, const ModelConfig& config) const {
   switch (value) {
     case Value::kResidual:
     case Value::kNormed:
+    case Value::kMlpNormed:
     case Value::kBranch:
       return config.hidden;
     case Value::kQuery:
@@ -47,21 +48,23 @@ Blueprint make_blueprint(const ModelConfig& config) {
   return row_of(config.family).blueprint(config);
 }
 
-std::string layer_weight_name(const Weight& weight, std::int64_t layer) {
-  return "model.layers." + std::to_string(layer) + "." + weight.name;
+std::string layer_weight_name(const Blueprint& blueprint, const Weight& weight,
+                              std::int64_t layer) {
+  return blueprint.layer_prefix + std::to_string(layer) + "." + weight.name;
 }
 
 std::vector<Weight> all_weights(const Blueprint& blueprint, const ModelConfig& config) {
   std::vector<Weight> all;
-  all.reserve(blueprint.layer.size() * static_cast<std::size_t>(config.layers) + 3);
+  all.reserve(blueprint.layer.size() * static_cast<std::size_t>(config.layers) + 4);
   all.push_back(blueprint.embedding);
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     for (const Weight& weight : blueprint.layer) {
       all.push_back(weight);
-      all.back().name = layer_weight_name(weight, layer);
+      all.back().name = layer_weight_name(blueprint, weight, layer);
     }
   }
   all.push_back(blueprint.final_norm);
+  if (blueprint.final_norm_bias) all.push_back(*blueprint.final_norm_bias);
   if (!config.tied_embeddings) all.push_back(blueprint.head);
   return all;
 }
@@ -71,8 +74,9 @@ std::int64_t count_parameters(const ModelConfig& config) {
   std::int64_t layer = 0;
   for (const Weight& weight : blueprint.layer) layer += weight.shape.elements();
   const std::int64_t head = config.tied_embeddings ? 0 : blueprint.head.shape.elements();
+  const auto& bias = blueprint.final_norm_bias;
   return blueprint.embedding.shape.elements() + config.layers * layer +
-         blueprint.final_norm.shape.elements() + head;
+         blueprint.final_norm.shape.elements() + (bias ? bias->shape.elements() : 0) + head;
 }
 
 std::string weight_table_digest(const ModelConfig& config) {

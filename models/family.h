@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,8 @@ namespace ftplan::models {
 /// What a weight is for. Linears carry their index in `linear_names`.
 enum class WeightKind : std::uint8_t { kEmbedding, kNorm, kMatrix, kBias, kHead };
 
-/// One tensor of a checkpoint. In `Blueprint::layer` the name lacks `model.layers.<i>.`.
+/// One tensor of a checkpoint. In `Blueprint::layer` the name lacks the layer's, see
+/// `layer_prefix`.
 struct Weight {
   std::string name;
   Shape shape;
@@ -36,17 +38,21 @@ enum class Value : std::uint8_t {
   kActivated,
   kQueryKeyValue,  ///< kQuery, kKey and kValue side by side
   kGateUp,         ///< kGate and kUp side by side
+  kMlpNormed,      ///< beside kNormed, where attention and MLP are parallel
 };
-inline constexpr int kValues = 12;
+inline constexpr int kValues = 13;
 
 enum class LayerOpKind : std::uint8_t {
-  kNorm,         ///< out = norm(in) with `weight`; each head alone where that is as wide
+  kNorm,         ///< out = RMSNorm(in) with `weight`; each head alone where that is as wide
+  kLayerNorm,    ///< out = LayerNorm(in) with `weight` and `bias`
   kLinear,       ///< out = in * weight^T (+ bias)
   kSplit,        ///< names the parts of `in`, see `parts_of`
+  kSplitGroups,  ///< the same where each key head stands behind the query heads that share it
   kRotate,       ///< in-place rotary embedding of `in`
   kAttention,    ///< kAttended from kQuery, kKey, kValue
   kGatedSilu,    ///< out = silu(kGate) * kUp
   kGatedGelu,    ///< out = gelu(kGate) * kUp, gelu by tanh
+  kGelu,         ///< out = gelu(in), exact
   kAddResidual,  ///< kResidual += in
 };
 
@@ -63,11 +69,13 @@ struct LayerOp {
 struct Blueprint {
   std::vector<Weight> layer;
   std::vector<LayerOp> layer_ops;
+  std::string layer_prefix = "model.layers.";  ///< before the layer's number
   Weight embedding;
   Weight final_norm;
-  double norm_offset = 0;      ///< norms multiply by it plus their weight
-  double embedding_scale = 1;  ///< of the rows of the embedding, rounded to their type
-  Weight head;                 ///< the embedding's name when `config.tied_embeddings`
+  std::optional<Weight> final_norm_bias;  ///< of a LayerNorm
+  double norm_offset = 0;                 ///< norms multiply by it plus their weight
+  double embedding_scale = 1;             ///< of the rows of the embedding, rounded to their type
+  Weight head;                            ///< the embedding's name when `config.tied_embeddings`
 
   /// Width of `value` in one token.
   std::int64_t width(Value value, const ModelConfig& config) const;
@@ -80,7 +88,7 @@ std::vector<Value> parts_of(Value value);
 Blueprint make_blueprint(const ModelConfig& config);
 
 /// `model.layers.17.self_attn.q_proj.weight`
-std::string layer_weight_name(const Weight& weight, std::int64_t layer);
+std::string layer_weight_name(const Blueprint& blueprint, const Weight& weight, std::int64_t layer);
 
 /// All tensors with their full names, embedding first, head last; the tied head is left out.
 std::vector<Weight> all_weights(const Blueprint& blueprint, const ModelConfig& config);

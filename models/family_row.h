@@ -6,6 +6,7 @@
 
 #include "core/json.h"
 #include "core/model_config.h"
+#include "core/result.h"
 #include "models/family.h"
 
 /// One family as data: docs/families.md says how to add one.
@@ -17,9 +18,27 @@ struct FlagKey {
   bool ModelConfig::* member;
 };
 
+struct IntegerKey {
+  const char* key;
+  std::int64_t ModelConfig::* member;
+};
+
 struct NumberKey {
   const char* key;
   double ModelConfig::* member;  ///< 0 where the key is null
+};
+
+/// Keys that some families call otherwise.
+struct KeyNames {
+  const char* kv_heads = "num_key_value_heads";
+  const char* intermediate = "intermediate_size";
+  const char* norm_epsilon = "rms_norm_eps";
+};
+
+/// A key that transformers reads no more, and the one that it reads.
+struct RenamedKey {
+  const char* old;
+  const char* now;
 };
 
 /// A key whose value must be the one that ftplan computes with.
@@ -39,16 +58,23 @@ enum class WindowRule : std::uint8_t {
 
 struct FamilyRow {
   Family family = Family::kLlama;
-  const char* model_type = "";  ///< in `config.json`
-  const char* stem = "";        ///< of its classes: "Llama" of LlamaForCausalLM and LlamaModel
+  const char* model_type = "";            ///< in `config.json`
+  std::vector<const char*> former_types;  ///< which transformers reads no more
+  const char* stem = "";  ///< of its classes: "Llama" of LlamaForCausalLM and LlamaModel
   /// Those of its configuration class in transformers. `kv_heads` 0: as many as heads; `head_size`
-  /// 0: hidden / heads.
+  /// 0: hidden / heads; `intermediate` 0: 4 * hidden.
   ModelConfig defaults;
   bool heads_divide_hidden = false;  ///< transformers refuses others also when `head_dim` is given
   WindowRule windows = WindowRule::kNone;
+  KeyNames keys;
+  std::vector<IntegerKey> integers;  ///< a null one is as none
   std::vector<FlagKey> flags;
   std::vector<NumberKey> numbers;
   std::vector<OnlyValue> only;
+  std::vector<RenamedKey> renamed;
+  /// Reads what keys say together; null where each speaks for itself. `resolved` are these keys.
+  Result<ModelConfig> (*resolve)(ModelConfig, const Json&, const std::string& where) = nullptr;
+  std::vector<const char*> resolved;
   Blueprint (*blueprint)(const ModelConfig&) = nullptr;
 };
 
@@ -65,6 +91,7 @@ FamilyRow qwen2_family();
 FamilyRow qwen3_family();
 FamilyRow phi3_family();
 FamilyRow gemma2_family();
+FamilyRow falcon_family();
 
 /// `hidden_act` of most families.
 OnlyValue only_silu();

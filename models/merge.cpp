@@ -140,7 +140,7 @@ class Merger {
     for (const AdapterModule& module : adapter_.modules()) {
       for (const Weight& weight : blueprint.layer) {
         if (weight.kind != WeightKind::kMatrix || weight.linear != module.linear.linear) continue;
-        targets_[base_.find(layer_weight_name(weight, module.linear.layer))] = &module;
+        targets_[base_.find(layer_weight_name(blueprint, weight, module.linear.layer))] = &module;
       }
     }
   }

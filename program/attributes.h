@@ -30,6 +30,11 @@ struct RotateAttributes {
   bool inverse = false;  ///< rotates back: the gradient
 };
 
+/// How many groups of heads a fused value has.
+struct GroupAttributes {
+  std::int64_t groups = 1;
+};
+
 struct AttentionAttributes {
   std::int64_t rows = 0;      ///< sequences
   std::int64_t sequence = 0;  ///< query tokens of each
@@ -42,7 +47,8 @@ struct AttentionAttributes {
   std::int64_t window_first = 0, window_every = 1;  ///< the layers that have it, as in ModelConfig
   double scale = 0;                                 ///< of scores; 0: 1 / sqrt(head_size)
   double cap = 0;                                   ///< scores become cap * tanh(score / cap)
-  double windowed = 1;                              ///< their share of all layers, for FLOPs
+  double alibi = 0;     ///< the slopes of biases are multiplied by it; 0: there are none
+  double windowed = 1;  ///< their share of all layers, for FLOPs
 
   [[nodiscard]] std::int64_t window_of(std::int64_t layer) const {
     return layer >= window_first && (layer - window_first) % window_every == 0 ? window : 0;
@@ -135,8 +141,8 @@ struct NextTokenAttributes {
 
 using Attributes =
     std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
-                 AttentionAttributes, LossAttributes, DropoutAttributes, AdamwAttributes,
-                 ClipAttributes, CollectiveAttributes, RopeAttributes, FileAttributes,
-                 EagerAttributes, NextTokenAttributes>;
+                 GroupAttributes, AttentionAttributes, LossAttributes, DropoutAttributes,
+                 AdamwAttributes, ClipAttributes, CollectiveAttributes, RopeAttributes,
+                 FileAttributes, EagerAttributes, NextTokenAttributes>;
 
 }  // namespace ftplan::program

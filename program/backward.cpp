@@ -128,6 +128,14 @@ void Backward::contribute(Instruction& instruction, Operand value, const char* n
   instruction.out.push_back(known);
 }
 
+void Backward::contribute_over(Instruction& instruction, Operand value, Operand output, Operand dy,
+                               const char* name) {
+  if (!needs_gradient(value) || gradient(value) || is_shared(output, dy))
+    return contribute(instruction, value, name);
+  instruction.out.push_back(dy);
+  set_gradient(value, dy);
+}
+
 Operand Backward::new_gradient(Operand value, const char* name) {
   const Tensor like = program().tensor(value);
   const Operand whole = whole_of(value);

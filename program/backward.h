@@ -50,6 +50,10 @@ class Backward {
   /// Adds the destination for a contribution to `value`'s gradient to `instruction.out`: a new
   /// tensor the first time, the same one accumulated to after that; absent when `value` needs none.
   void contribute(Instruction& instruction, Operand value, const char* name);
+  /// The same for a gradient that may be written where `dy`, that of `output`, is read: it takes
+  /// dy's place when it is the first contribution and nobody reads dy after this.
+  void contribute_over(Instruction& instruction, Operand value, Operand output, Operand dy,
+                       const char* name);
   /// Whether `value` is a part of another value, see `ops/split.h`; its gradient is a part, too.
   [[nodiscard]] bool is_part(Operand value) const { return static_cast<bool>(whole_of(value)); }
   /// Whether `gradient`, that of `value`, also is that of a value whose producer is still to come.

@@ -71,6 +71,16 @@ void make_states(Lowering& low, Emitter& emit) {
   }
 }
 
+void make_rope_table(Lowering& low, Emitter& emit) {
+  const ModelConfig& model = low.job.model;
+  emit.emit({.op = Op::kRopeTable,
+             .attributes = emit.attributes(
+                 RopeAttributes{model.head_size, model.rope_theta, model.rope_scaling,
+                                model.rope_factor, model.rope_low_frequency_factor,
+                                model.rope_high_frequency_factor, model.rope_original_positions}),
+             .out = {{low.program.interface.rope_table}}});
+}
+
 }  // namespace
 
 void build_load(Lowering& low) {
@@ -80,13 +90,7 @@ void build_load(Lowering& low) {
   load_weights(low, emit);
   make_adapters(low, emit);
   make_states(low, emit);
-  const ModelConfig& model = low.job.model;
-  emit.emit({.op = Op::kRopeTable,
-             .attributes = emit.attributes(
-                 RopeAttributes{model.head_size, model.rope_theta, model.rope_scaling,
-                                model.rope_factor, model.rope_low_frequency_factor,
-                                model.rope_high_frequency_factor, model.rope_original_positions}),
-             .out = {{low.program.interface.rope_table}}});
+  if (low.program.interface.rope_table != kNone) make_rope_table(low, emit);
   for (const TensorId sum : {low.program.interface.loss, low.program.interface.gradient_norm}) {
     emit.emit({.op = Op::kZero, .out = {{sum}}});
   }

@@ -45,7 +45,7 @@ struct LoraPair {
 
 /// Tensors that every pass may name.
 struct ModelTensors {
-  TensorId embedding = kNone, final_norm = kNone, head = kNone;
+  TensorId embedding = kNone, final_norm = kNone, final_norm_bias = kNone, head = kNone;
   std::vector<TensorId> layer;     ///< by index in `Blueprint::layer`
   std::vector<Nf4Scales> scales;   ///< the same; set for linears whose `layer` is packed
   std::vector<LoraPair> adapters;  ///< per linear of `linear_names`

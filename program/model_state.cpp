@@ -269,8 +269,11 @@ void add_edges(Lowering& lowering, StateBuilder& builder, bool trained) {
   UnitSpec apart{"final norm", false, norm_dtype(lowering, trained), Category::kWeights, trained,
                  false,        {}};
   if (!tied) head.members.push_back({b.head.shape, true, &t.head});
-  (apart.dtype == head.dtype ? head : apart)
-      .members.push_back({b.final_norm.shape, decays(lowering, b.final_norm.kind), &t.final_norm});
+  UnitSpec& norm = apart.dtype == head.dtype ? head : apart;
+  const bool norm_decays = decays(lowering, b.final_norm.kind);
+  norm.members.push_back({b.final_norm.shape, norm_decays, &t.final_norm});
+  if (b.final_norm_bias)
+    norm.members.push_back({b.final_norm_bias->shape, norm_decays, &t.final_norm_bias});
   for (const UnitSpec& spec : {head, apart}) {
     if (!spec.members.empty()) builder.add(spec);
   }
@@ -287,6 +290,8 @@ void bind_weights(Lowering& lowering) {
         {t.layer[i], static_cast<std::int32_t>(i), b.layer[i].name, true, t.scales[i]});
   }
   weights.push_back({t.final_norm, kNone, b.final_norm.name, false});
+  if (b.final_norm_bias)
+    weights.push_back({t.final_norm_bias, kNone, b.final_norm_bias->name, false});
   if (!lowering.job.model.tied_embeddings) weights.push_back({t.head, kNone, b.head.name, false});
   for (int linear = 0; linear < static_cast<int>(t.adapters.size()); ++linear) {
     const LoraPair& pair = t.adapters[static_cast<std::size_t>(linear)];
@@ -311,6 +316,7 @@ void add_sums(Lowering& lowering) {
 }
 
 void add_rope_table(Lowering& lowering) {
+  if (lowering.job.model.alibi) return;
   Emitter emitter(lowering.program);
   const std::int64_t positions = lowering.generates() || lowering.request.cache > 0
                                      ? lowering.request.cache

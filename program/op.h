@@ -11,12 +11,17 @@ enum class Op : std::uint8_t {
   kRmsNorm,
   kRmsNormApply,
   kRmsNormBackward,
+  kLayerNorm,
+  kLayerNormApply,
+  kLayerNormBackward,
   kLinear,
   kLinearAccumulate,
   kLinearInputGradient,
   kLinearWeightGradient,
   kBiasGradient,
   kSplit,
+  kSplitGroups,
+  kJoinGroups,
   kLinearNf4,
   kLinearNf4InputGradient,
   kRotate,
@@ -26,6 +31,8 @@ enum class Op : std::uint8_t {
   kGatedSiluBackward,
   kGatedGelu,
   kGatedGeluBackward,
+  kGelu,
+  kGeluBackward,
   kAdd,
   kDropout,
   kDropoutBackward,
@@ -52,6 +59,6 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 45;
+inline constexpr int kOps = 52;
 
 }  // namespace ftplan::program

@@ -17,7 +17,9 @@
 #include "program/ops/elementwise.h"
 #include "program/ops/embed.h"
 #include "program/ops/gated_silu.h"
+#include "program/ops/gelu.h"
 #include "program/ops/generation.h"
+#include "program/ops/layer_norm.h"
 #include "program/ops/linear.h"
 #include "program/ops/linear_nf4.h"
 #include "program/ops/loss.h"
@@ -39,12 +41,17 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kRmsNorm, rms_norm_row());
   set(Op::kRmsNormApply, rms_norm_apply_row());
   set(Op::kRmsNormBackward, rms_norm_backward_row());
+  set(Op::kLayerNorm, layer_norm_row());
+  set(Op::kLayerNormApply, layer_norm_apply_row());
+  set(Op::kLayerNormBackward, layer_norm_backward_row());
   set(Op::kLinear, linear_row());
   set(Op::kLinearAccumulate, linear_accumulate_row());
   set(Op::kLinearInputGradient, linear_input_gradient_row());
   set(Op::kLinearWeightGradient, linear_weight_gradient_row());
   set(Op::kBiasGradient, bias_gradient_row());
   set(Op::kSplit, split_row());
+  set(Op::kSplitGroups, split_groups_row());
+  set(Op::kJoinGroups, join_groups_row());
   set(Op::kLinearNf4, linear_nf4_row());
   set(Op::kLinearNf4InputGradient, linear_nf4_input_gradient_row());
   set(Op::kRotate, rotate_row());
@@ -54,6 +61,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kGatedSiluBackward, gated_silu_backward_row());
   set(Op::kGatedGelu, gated_gelu_row());
   set(Op::kGatedGeluBackward, gated_gelu_backward_row());
+  set(Op::kGelu, gelu_row());
+  set(Op::kGeluBackward, gelu_backward_row());
   set(Op::kAdd, add_row());
   set(Op::kDropout, dropout_row());
   set(Op::kDropoutBackward, dropout_backward_row());

@@ -49,12 +49,16 @@ struct AttributePrinter {
     return "heads=" + std::to_string(a.heads) + " size=" + std::to_string(a.head_size) +
            (a.inverse ? " inverse" : "");
   }
+  std::string operator()(const GroupAttributes& a) const {
+    return "groups=" + std::to_string(a.groups);
+  }
   std::string operator()(const AttentionAttributes& a) const {
     return "rows=" + std::to_string(a.rows) + " sequence=" + std::to_string(a.sequence) +
            " heads=" + std::to_string(a.heads) + "/" + std::to_string(a.kv_heads) +
            " size=" + std::to_string(a.head_size) + " cache=" + std::to_string(a.cache) +
            (a.scale > 0 ? " scale=" + format_number(a.scale) : "") +
            (a.cap > 0 ? " cap=" + format_number(a.cap) : "") +
+           (a.alibi > 0 ? " alibi=" + format_number(a.alibi) : "") +
            (a.window > 0 ? " window=" + std::to_string(a.window) + " of layers " +
                                std::to_string(a.window_first) + "+" + std::to_string(a.window_every)
                          : "");

@@ -81,6 +81,34 @@ float scale_of(const AttentionAttributes& a) {
                      : 1.0F / std::sqrt(static_cast<float>(a.head_size));
 }
 
+template <class T>
+float rounded(float x) {
+  T narrowed;
+  narrow(x, narrowed);
+  return widen(narrowed);
+}
+
+// Scores grow with a key's place in its document. Slopes, places and their products are rounded to
+// bf16 whatever the scores are, because transformers does; what is added has the type of the rest.
+template <class T>
+void add_alibi(const AttentionAttributes& a, std::int64_t head, const Sight& sight,
+               std::int64_t query, std::int64_t count, std::int64_t key, std::int64_t keys,
+               float* scores) {
+  if (a.alibi == 0) return;
+  const float slope =
+      rounded<Bf16>(static_cast<float>(a.alibi) * program::alibi_slope(head, a.heads));
+  const float scale = scale_of(a);
+  for (std::int64_t i = 0; i < count; ++i) {
+    float* row = scores + i * keys;
+    const auto first = static_cast<std::int32_t>(key - sight.starts[query + i]);
+#pragma omp simd
+    for (std::int32_t k = 0; k < static_cast<std::int32_t>(keys); ++k) {
+      const float place = rounded<Bf16>(static_cast<float>(first + k));
+      row[k] += rounded<T>(rounded<Bf16>(slope * place) * scale);
+    }
+  }
+}
+
 // Soft cap of scores, before they are masked.
 void cap_scores(float* scores, std::int64_t count, double cap) {
   if (cap == 0) return;
@@ -158,6 +186,7 @@ struct Forward {
       pack<T>(v, row * keys_of_row + key, keys, kv_head, size, 1, packed_values);
       multiply_block(count, keys, size, 1, queries, size, Transposed::kNo, packed_keys, size,
                      Transposed::kYes, 0, scores, keys);
+      add_alibi<T>(a, head, sight, query, count, key, keys, scores);
       cap_scores(scores, count * keys, a.cap);
       mask(sight, query, count, key, keys, kMasked, scores);
       absorb(scores, count, keys, size, online);
@@ -259,6 +288,7 @@ struct Backward {
                    Transposed::kYes, 0, w.scores, keys);
     multiply_block(count, keys, size, 1, w.d_out, size, Transposed::kNo, w.values, size,
                    Transposed::kYes, 0, w.d_scores, keys);
+    add_alibi<T>(a, head, sight, query, count, key, keys, w.scores);
     cap_scores(w.scores, count * keys, a.cap);
     // The slope of the cap is 1 - (score / cap)^2; it goes onto the gradients of scores at once.
     const float inverse_cap = a.cap > 0 ? 1.0F / static_cast<float>(a.cap) : 0.0F;

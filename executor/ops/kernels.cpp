@@ -20,6 +20,9 @@ Kernels make_kernels() {
   set(Op::kRmsNorm, rms_norm);
   set(Op::kRmsNormApply, rms_norm_apply);
   set(Op::kRmsNormBackward, rms_norm_backward);
+  set(Op::kLayerNorm, layer_norm);
+  set(Op::kLayerNormApply, layer_norm_apply);
+  set(Op::kLayerNormBackward, layer_norm_backward);
   set(Op::kLinear, linear);
   set(Op::kLinearAccumulate, linear_accumulate);
   set(Op::kLinearInputGradient, linear_input_gradient);
@@ -34,6 +37,10 @@ Kernels make_kernels() {
   set(Op::kGatedSiluBackward, gated_silu_backward);
   set(Op::kGatedGelu, gated_gelu);
   set(Op::kGatedGeluBackward, gated_gelu_backward);
+  set(Op::kGelu, gelu);
+  set(Op::kGeluBackward, gelu_backward);
+  set(Op::kSplitGroups, split_groups);
+  set(Op::kJoinGroups, join_groups);
   set(Op::kAdd, add);
   set(Op::kDropout, dropout);
   set(Op::kDropoutBackward, dropout_backward);

@@ -66,15 +66,6 @@ void backward_row(const T* dy, const T* x, const W* w, float offset, float scale
   }
 }
 
-// Calls with the types of x and w: that of x, or f32.
-template <class F>
-void with_types(const View& x, const View& w, const F& f) {
-  with_type(x.dtype(), [&]<class T>(T t) {
-    if (w.dtype() == x.dtype()) return f(t, t);
-    f(t, float{});
-  });
-}
-
 }  // namespace
 
 void rms_norm(Call& call) {
@@ -137,15 +128,7 @@ void rms_norm_backward(Call& call) {
       }
     }
   });
-  if (!dw) return;
-  with_type(dw.dtype(), [&]<class G>(G) {
-    G* sum = dw.as<G>();
-    for (std::int64_t i = 0; i < width; ++i) {
-      float total = call.accumulates(1) ? widen(sum[i]) : 0.0F;
-      for (int t = 0; t < call.threads; ++t) total += partial[t * width + i];
-      narrow(total, sum[i]);
-    }
-  });
+  if (dw) add_up(partial, width, call.threads, call.accumulates(1), dw);
 }
 
 }  // namespace ftplan::executor::FTPLAN_ISA

@@ -80,6 +80,28 @@ void with_type(DType dtype, F f) {
   f(Bf16{});
 }
 
+/// Calls `f` with the types of x and w: that of x, or f32.
+template <class F>
+void with_types(const View& x, const View& w, const F& f) {
+  with_type(x.dtype(), [&]<class T>(T t) {
+    if (w.dtype() == x.dtype()) return f(t, t);
+    f(t, float{});
+  });
+}
+
+/// `sum` (+)= the partial sums of threads, which lie `stride` apart, in the order of threads.
+inline void add_up(const float* partial, std::int64_t stride, int threads, bool accumulate,
+                   const View& sum) {
+  with_type(sum.dtype(), [&]<class T>(T) {
+    T* to = sum.as<T>();
+    for (std::int64_t i = 0; i < sum.elements(); ++i) {
+      float total = accumulate ? widen(to[i]) : 0.0F;
+      for (int t = 0; t < threads; ++t) total += partial[t * stride + i];
+      narrow(total, to[i]);
+    }
+  });
+}
+
 /// Start of row `row` of a view whose rows may lie apart.
 template <class T>
 T* row_of(const View& view, std::int64_t row) {
@@ -116,6 +138,9 @@ void embed_backward(Call& call);
 void rms_norm(Call& call);
 void rms_norm_apply(Call& call);
 void rms_norm_backward(Call& call);
+void layer_norm(Call& call);
+void layer_norm_apply(Call& call);
+void layer_norm_backward(Call& call);
 void linear(Call& call);
 void linear_accumulate(Call& call);
 void linear_input_gradient(Call& call);
@@ -130,6 +155,10 @@ void gated_silu(Call& call);
 void gated_silu_backward(Call& call);
 void gated_gelu(Call& call);
 void gated_gelu_backward(Call& call);
+void gelu(Call& call);
+void gelu_backward(Call& call);
+void split_groups(Call& call);
+void join_groups(Call& call);
 void add(Call& call);
 void dropout(Call& call);
 void dropout_backward(Call& call);

@@ -1,6 +1,7 @@
 #include "program/ops/attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -108,6 +109,17 @@ void differentiate(const Instruction& forward, Backward& backward) {
 }
 
 }  // namespace
+
+float alibi_slope(std::int64_t head, std::int64_t heads) {
+  std::int64_t power = 1;
+  while (2 * power <= heads) power *= 2;
+  const bool beyond = head >= power;
+  // The powers of a base that is rounded to f32, as torch makes them.
+  const double exponent = -8.0 / static_cast<double>(beyond ? 2 * power : power);
+  const auto base = static_cast<float>(std::exp2(exponent));
+  const auto step = static_cast<double>(beyond ? 2 * (head - power) + 1 : head + 1);
+  return static_cast<float>(std::pow(static_cast<double>(base), step));
+}
 
 AttentionBlocks attention_blocks(const AttentionAttributes& a) {
   constexpr std::int64_t kMostQueries = 128;

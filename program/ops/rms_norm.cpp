@@ -63,14 +63,7 @@ void differentiate(const Instruction& forward, Backward& backward) {
   Instruction instruction{.op = Op::kRmsNormBackward,
                           .attributes = forward.attributes,
                           .in = {dy, backward.keep(x), w, backward.keep(forward.out[1])}};
-  if (backward.needs_gradient(x) && !backward.gradient(x) &&
-      !backward.is_shared(forward.out[0], dy)) {
-    // Row by row dx may replace dy, which nobody reads after this.
-    instruction.out.push_back(dy);
-    backward.set_gradient(x, dy);
-  } else {
-    backward.contribute(instruction, x, "d norm input");
-  }
+  backward.contribute_over(instruction, x, forward.out[0], dy, "d norm input");
   backward.contribute(instruction, w, "d norm weight");
   backward.emit(instruction);
 }

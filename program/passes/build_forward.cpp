@@ -122,6 +122,7 @@ class ForwardBuilder {
       leaves_ = &op == &ops[ops.size() - 2];
       switch (op.kind) {
         case LayerOpKind::kNorm:
+        case LayerOpKind::kLayerNorm:
           add_norm(op);
           break;
         case LayerOpKind::kLinear:
@@ -129,6 +130,9 @@ class ForwardBuilder {
           break;
         case LayerOpKind::kSplit:
           add_split(op);
+          break;
+        case LayerOpKind::kSplitGroups:
+          add_split_groups(op);
           break;
         case LayerOpKind::kRotate:
           add_rotation(op);
@@ -141,6 +145,9 @@ class ForwardBuilder {
           break;
         case LayerOpKind::kGatedGelu:
           add_gated(Op::kGatedGelu);
+          break;
+        case LayerOpKind::kGelu:
+          add_gelu(op);
           break;
         case LayerOpKind::kAddResidual:
           add_residual(op);
@@ -171,17 +178,33 @@ class ForwardBuilder {
     const std::int64_t normed = low_.blueprint.width(op.out, low_.job.model);
     const std::int64_t at_once =
         low_.blueprint.layer[static_cast<std::size_t>(op.weight)].shape.elements();
-    const Operand inv_rms{in_layer("inv rms", {tokens_ * normed / at_once}, DType::kF32)};
-    add_norm_of(values_[at(op.in)], weight(op.weight), out, inv_rms);
+    const TensorId bias = weight(op.bias);
+    const Operand kept{
+        in_layer(kept_name(bias), kept_shape(bias, tokens_ * normed / at_once), DType::kF32)};
+    add_norm_of(values_[at(op.in)], weight(op.weight), bias, out, kept);
     values_[at(op.out)] = out;
   }
 
-  void add_norm_of(Operand x, TensorId w, Operand y, Operand inv_rms) {
-    emit_.emit({.op = Op::kRmsNorm,
-                .attributes = emit_.attributes(
-                    NormAttributes{low_.job.model.norm_epsilon, low_.blueprint.norm_offset}),
-                .in = {x, {w}},
-                .out = {y, inv_rms}});
+  // What a norm keeps of each row: a LayerNorm, which has a bias, mean and 1/std.
+  static const char* kept_name(TensorId bias) { return bias == kNone ? "inv rms" : "moments"; }
+  static Shape kept_shape(TensorId bias, std::int64_t rows) {
+    return bias == kNone ? Shape{rows} : Shape{rows, 2};
+  }
+
+  void add_norm_of(Operand x, TensorId w, TensorId bias, Operand y, Operand kept) {
+    Instruction norm{.op = bias == kNone ? Op::kRmsNorm : Op::kLayerNorm,
+                     .attributes = emit_.attributes(
+                         NormAttributes{low_.job.model.norm_epsilon, low_.blueprint.norm_offset}),
+                     .in = {x, {w}},
+                     .out = {y, kept}};
+    if (bias != kNone) norm.in.push_back({bias});
+    emit_.emit(norm);
+  }
+
+  void add_final_norm(Operand x, Operand y, std::int64_t rows) {
+    const TensorId bias = low_.tensors.final_norm_bias;
+    const Operand kept{emit_.transient(kept_name(bias), kept_shape(bias, rows), DType::kF32)};
+    add_norm_of(x, low_.tensors.final_norm, bias, y, kept);
   }
 
   static const char* value_name(Value value) {
@@ -273,6 +296,17 @@ class ForwardBuilder {
     emit_.emit(split);
   }
 
+  void add_split_groups(const LayerOp& op) {
+    Instruction split{.op = Op::kSplitGroups,
+                      .attributes = emit_.attributes(GroupAttributes{low_.job.model.kv_heads}),
+                      .in = {values_[at(op.in)]}};
+    for (const Value part : models::parts_of(op.in)) {
+      values_[at(part)] = {value_tensor(part, value_name(part))};
+      split.out.push_back(values_[at(part)]);
+    }
+    emit_.emit(split);
+  }
+
   void add_rotation(const LayerOp& op) {
     const ModelConfig& model = low_.job.model;
     const std::int64_t heads = op.in == Value::kQuery ? model.heads : model.kv_heads;
@@ -300,6 +334,7 @@ class ForwardBuilder {
             .window_every = model.window_every,
             .scale = scale,
             .cap = model.attention_cap,
+            .alibi = model.alibi ? 1.0 : 0.0,
             .windowed = static_cast<double>(windowed) / static_cast<double>(model.layers)};
   }
 
@@ -337,6 +372,12 @@ class ForwardBuilder {
     values_[at(Value::kActivated)] = out;
   }
 
+  void add_gelu(const LayerOp& op) {
+    const Operand out{value_tensor(op.out, "activated")};
+    emit_.emit({.op = Op::kGelu, .in = {values_[at(op.in)]}, .out = {out}});
+    values_[at(op.out)] = out;
+  }
+
   void add_residual(const LayerOp& op) {
     emit_.emit(
         {.op = Op::kAdd, .in = {values_[at(Value::kResidual)]}, .update = {values_[at(op.in)]}});
@@ -360,8 +401,7 @@ class ForwardBuilder {
     const std::int64_t vocabulary = low_.job.model.vocabulary;
     const Operand h{emit_.transient("head input", {tokens_, low_.job.model.hidden}, low_.compute)};
     emit_.set_phase(low_.trains() ? Phase::kForward : Phase::kLoss);
-    const Operand inv_rms{emit_.transient("inv rms", {tokens_}, DType::kF32)};
-    add_norm_of(x, low_.tensors.final_norm, h, inv_rms);
+    add_final_norm(x, h, tokens_);
     emit_.set_phase(Phase::kLoss);
     const std::int64_t chunk = low_.loss_chunk();
     const Operand logits{
@@ -398,8 +438,7 @@ class ForwardBuilder {
                 .in = {x},
                 .out = {last}});
     const Operand h{emit_.transient("head input", {low_.rows, hidden}, low_.compute)};
-    const Operand inv_rms{emit_.transient("inv rms", {low_.rows}, DType::kF32)};
-    add_norm_of(last, low_.tensors.final_norm, h, inv_rms);
+    add_final_norm(last, h, low_.rows);
     const Operand logits{emit_.transient("logits", {low_.rows, low_.job.model.vocabulary},
                                          low_.compute, Category::kLogits)};
     emit_.emit({.op = Op::kLinear, .in = {h, {low_.tensors.head}, {}}, .out = {logits}});

@@ -354,7 +354,7 @@ Result<void> expand(Lowering& lowering) {
                                             " recomputes each layer alone: use none or full");
   }
   const Family family = lowering.job.model.family;
-  if (family == Family::kPhi3 || family == Family::kGemma2) {
+  if (family == Family::kPhi3 || family == Family::kGemma2 || family == Family::kFalcon) {
     return bad_input("--runtime", lowering.runtime.name + " is not built yet for " +
                                       to_text(family) + " models: use ftplan");
   }

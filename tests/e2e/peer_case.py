@@ -34,12 +34,13 @@ def load(folder, dtype=torch.float32):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention).eval()
 
 
-def make_model(family, folder):
+def make_model(family, folder, changes=None):
     torch.manual_seed(0)
     keys = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
             "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 512, "initializer_range": 0.1,
             "bos_token_id": 0, "eos_token_id": 1}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(keys | peer.FAMILIES[family])))
+    keys |= peer.FAMILIES[family] | (changes or {})
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **keys))
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.1)

@@ -35,8 +35,8 @@ class Families(PeerCase):
         self.assertLess(loss_of(model, self.rows), before)
         self.assert_close(self.eval_loss("--model", run / "model", "--precision", "fp32"), loss_of(model, self.rows))
 
-    def check(self, family):
-        make_model(family, self.folder / "model")
+    def check(self, family, changes=None):
+        make_model(family, self.folder / "model", changes)
         self.check_adapter()
         self.check_model()
 
@@ -54,6 +54,20 @@ class Families(PeerCase):
 
     def test_gemma2(self):
         self.check("gemma2")
+
+    def test_falcon(self):
+        self.check("falcon", peer.FALCON_7B)
+
+    def test_falcon_of_groups(self):
+        make_model("falcon", self.folder / "model")
+        self.check_adapter()
+
+    def test_falcon_with_alibi(self):
+        make_model("falcon", self.folder / "model", peer.FALCON_RW)
+        self.check_adapter()
+        # Rows of a batch are padded on the left, which moves no key's place.
+        flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)] + ["--max-new-tokens", 20]
+        self.assertEqual(self.answers(*flags, "--batch", len(PROMPTS)), self.answers(*flags))
 
 
 class Peers(PeerCase):

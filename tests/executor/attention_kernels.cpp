@@ -26,6 +26,7 @@ struct Reference {
   std::int64_t offset = 0;  // of query 0 among the keys
   Values q, k, v, starts;
   std::int64_t layer = 0;
+  DType dtype = DType::kF32;
 
   [[nodiscard]] std::int64_t keys() const { return a.cache > 0 ? a.cache : a.sequence; }
   [[nodiscard]] std::size_t q_at(std::int64_t row, std::int64_t query, std::int64_t head) const {
@@ -50,9 +51,30 @@ struct Reference {
   [[nodiscard]] double scale() const {
     return a.scale > 0 ? a.scale : 1 / std::sqrt(static_cast<double>(a.head_size));
   }
+  // `query` and `key` are places in q and k.
   [[nodiscard]] double score(std::size_t query, std::size_t key) const {
-    const double score = dot(q, query, k, key) * scale();
+    const double score = dot(q, query, k, key) * scale() + bias(query, key);
     return a.cap > 0 ? a.cap * std::tanh(score / a.cap) : score;
+  }
+  // As transformers makes it: slope, place and product are bf16, and the sum of a bf16 model, too.
+  [[nodiscard]] double bias(std::size_t query, std::size_t key) const {
+    if (a.alibi == 0) return 0;
+    const auto width = static_cast<std::size_t>(a.head_size);
+    const auto heads = static_cast<std::size_t>(a.heads);
+    const std::size_t head = query / width % heads;
+    const double start = starts[query / width / heads];
+    const std::size_t token = key / width / static_cast<std::size_t>(a.kv_heads);
+    const double place =
+        bf16(static_cast<double>(token % static_cast<std::size_t>(keys())) - start);
+    // Heads are 6: slopes of 4, and every second of those of 8.
+    constexpr double kExponents[] = {-2, -4, -6, -8, -1, -3};
+    const double bias = bf16(bf16(std::exp2(kExponents[head])) * place) * scale();
+    return dtype == DType::kBf16 ? bf16(bias) : bias;
+  }
+  [[nodiscard]] static double bf16(double x) {
+    int exponent = 0;
+    const double digits = std::frexp(x, &exponent);
+    return std::ldexp(std::nearbyint(digits * 256), exponent - 8);
   }
   // Of the score by the product of query and key.
   [[nodiscard]] double slope(std::size_t query, std::size_t key) const {
@@ -137,7 +159,7 @@ Values forward_case(const std::string& isa, DType dtype, const AttentionAttribut
   const auto start = c.tensor(DType::kI32, {a.rows * a.sequence}, starts);
   const auto o = c.undefined(dtype, queries);
   const auto log_sum = c.undefined(DType::kF32, {a.rows * a.heads * a.sequence});
-  const Reference reference{a, offset, c.values(q), c.values(k), c.values(v), starts, layer};
+  const Reference reference{a, offset, c.values(q), c.values(k), c.values(v), starts, layer, dtype};
   Values log_sums;
   const Values want = reference.forward(log_sums);
   c.in({q, k, v, start}).out({o, log_sum}).attributes(a).layer(layer);
@@ -156,7 +178,7 @@ Values backward_case(const std::string& isa, DType dtype, const AttentionAttribu
   const auto q = c.random(dtype, queries);
   const auto k = c.random(dtype, keys);
   const auto v = c.random(dtype, keys);
-  const Reference reference{a, 0, c.values(q), c.values(k), c.values(v), starts};
+  const Reference reference{a, 0, c.values(q), c.values(k), c.values(v), starts, 0, dtype};
   Values log_sums;
   const auto o = c.tensor(dtype, queries, reference.forward(log_sums));
   const auto log_sum = c.tensor(DType::kF32, {a.rows * a.heads * a.sequence}, log_sums);
@@ -280,6 +302,25 @@ Values check_attention_cap(const std::string& isa, DType dtype) {
   const Values o = forward_case(isa, dtype, a, 0, documents(a));
   Values all = backward_case(isa, dtype, a, documents(a));
   all.insert(all.end(), o.begin(), o.end());
+  return all;
+}
+Values check_attention_alibi(const std::string& isa, DType dtype) {
+  AttentionAttributes a = kShort;
+  a.alibi = 1;
+  Values all = forward_case(isa, dtype, a, 0, documents(a));
+  const Values gradients = backward_case(isa, dtype, a, documents(a));
+  all.insert(all.end(), gradients.begin(), gradients.end());
+  // More than one block, and places that bf16 does not hold.
+  a.rows = 1;
+  a.sequence = 531;
+  a.head_size = 4;
+  (void)forward_case(isa, dtype, a, 0, Values(531, 0.0));
+  // In a cache, with padding on the left.
+  a = kShort;
+  a.alibi = 1;
+  a.sequence = 3;
+  a.cache = 21;
+  (void)forward_case(isa, dtype, a, 18, {0, 0, 0, 2, 2, 2, 4, 4, 4});
   return all;
 }
 Values check_attention_outside_window(const std::string& isa, DType dtype) {

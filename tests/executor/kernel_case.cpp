@@ -217,6 +217,11 @@ Values KernelCase::values(Id id) const {
   return values;
 }
 
+Values joined(Values a, const Values& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 Values random_values(std::int64_t count, std::uint32_t seed) {
   std::mt19937 random(seed + 1);
   Values values(static_cast<std::size_t>(count));

@@ -71,6 +71,9 @@ class KernelCase {
 /// Random values in [-1, 1], the same for the same seed.
 Values random_values(std::int64_t count, std::uint32_t seed);
 
+/// The values of both, one after the other.
+Values joined(Values a, const Values& b);
+
 /// Expects |got - want| within rounding of `dtype`: of the value itself, and of the largest, times
 /// `slack`.
 void expect_close(const Values& got, const Values& want, DType dtype, const std::string& what,
@@ -80,6 +83,9 @@ void expect_close(const Values& got, const Values& want, DType dtype, const std:
 Values check_rms_norm(const std::string& isa, DType dtype);
 Values check_rms_norm_apply(const std::string& isa, DType dtype);
 Values check_rms_norm_backward(const std::string& isa, DType dtype);
+Values check_layer_norm(const std::string& isa, DType dtype);
+Values check_layer_norm_apply(const std::string& isa, DType dtype);
+Values check_layer_norm_backward(const std::string& isa, DType dtype);
 Values check_rotate(const std::string& isa, DType dtype);
 Values check_attention(const std::string& isa, DType dtype);
 Values check_attention_long(const std::string& isa, DType dtype);
@@ -89,11 +95,15 @@ Values check_attention_backward_long(const std::string& isa, DType dtype);
 Values check_attention_window(const std::string& isa, DType dtype);
 Values check_attention_backward_window(const std::string& isa, DType dtype);
 Values check_attention_cap(const std::string& isa, DType dtype);
+Values check_attention_alibi(const std::string& isa, DType dtype);
 Values check_attention_outside_window(const std::string& isa, DType dtype);
 Values check_gated_silu(const std::string& isa, DType dtype);
 Values check_gated_silu_backward(const std::string& isa, DType dtype);
 Values check_gated_gelu(const std::string& isa, DType dtype);
 Values check_gated_gelu_backward(const std::string& isa, DType dtype);
+Values check_gelu(const std::string& isa, DType dtype);
+Values check_gelu_backward(const std::string& isa, DType dtype);
+Values check_groups(const std::string& isa, DType dtype);
 Values check_elementwise(const std::string& isa, DType dtype);
 Values check_embed(const std::string& isa, DType dtype);
 Values check_embed_backward(const std::string& isa, DType dtype);

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <utility>
 
 #include "core/dtype.h"
 #include "core/shape.h"
@@ -12,7 +11,7 @@
 #include "program/op.h"
 #include "tests/executor/kernel_case.h"
 
-// Norms, rotations, activations and elementwise kernels.
+// Rotations, activations, groups of heads and elementwise kernels.
 
 namespace ftplan::executor {
 namespace {
@@ -21,151 +20,10 @@ using program::Op;
 
 constexpr std::int64_t kRows = 7;
 constexpr std::int64_t kWidth = 36;
-constexpr double kEpsilon = 1e-5;
-
-Values joined(Values a, const Values& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-// `width` values are normed at once.
-Values inverse_rms(const Values& x, std::int64_t width) {
-  Values inverse;
-  const auto count = static_cast<std::size_t>(width);
-  for (std::size_t at = 0; at < x.size(); at += count) {
-    double sum = 0;
-    for (std::size_t i = at; i < at + count; ++i) sum += x[i] * x[i];
-    inverse.push_back(1 / std::sqrt(sum / static_cast<double>(width) + kEpsilon));
-  }
-  return inverse;
-}
-
-Values normed(const Values& x, const Values& w, const Values& inverse) {
-  Values y;
-  for (std::size_t i = 0; i < x.size(); ++i)
-    y.push_back(x[i] * inverse[i / w.size()] * w[i % w.size()]);
-  return y;
-}
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 }  // namespace
-
-namespace {
-
-// A weight as wide as a row or as a head, what it is added to, and whether it has x's type or f32.
-struct NormShape {
-  std::int64_t width;
-  double offset;
-  bool in_f32;
-  [[nodiscard]] DType dtype(DType of_x) const { return in_f32 ? DType::kF32 : of_x; }
-  [[nodiscard]] program::NormAttributes attributes() const { return {kEpsilon, offset}; }
-  [[nodiscard]] Values factors(Values w) const {
-    for (double& value : w) value += offset;
-    return w;
-  }
-};
-constexpr NormShape kNorms[] = {{kWidth, 0, false},
-                                {kWidth, 0, true},
-                                {kWidth / 3, 0, false},
-                                {kWidth / 3, 0, true},
-                                {kWidth, 1, false}};
-
-Values norm_forward(const std::string& isa, DType dtype, const NormShape& norm) {
-  const std::int64_t width = norm.width;
-  KernelCase c(Op::kRmsNorm, isa);
-  const auto x = c.random(dtype, {kRows, kWidth}, kWidth + 5);
-  const auto w = c.random(norm.dtype(dtype), {width});
-  const auto y = c.undefined(dtype, {kRows, kWidth}, kWidth + 3);
-  const auto inverse = c.undefined(DType::kF32, {kRows * (kWidth / width)});
-  const Values want = inverse_rms(c.values(x), width);
-  const Values want_y = normed(c.values(x), norm.factors(c.values(w)), want);
-  c.in({x, w}).out({y, inverse}).attributes(norm.attributes()).run();
-  expect_close(c.values(inverse), want, DType::kF32, "inv_rms");
-  expect_close(c.values(y), want_y, dtype, "y");
-  return joined(c.values(y), c.values(inverse));
-}
-
-Values norm_apply(const std::string& isa, DType dtype, const NormShape& norm) {
-  const std::int64_t width = norm.width;
-  KernelCase c(Op::kRmsNormApply, isa);
-  const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(norm.dtype(dtype), {width});
-  const auto inverse =
-      c.tensor(DType::kF32, {kRows * (kWidth / width)}, inverse_rms(c.values(x), width));
-  const auto y = c.undefined(dtype, {kRows, kWidth});
-  c.in({x, w, inverse}).out({y}).attributes(norm.attributes()).run();
-  expect_close(c.values(y), normed(c.values(x), norm.factors(c.values(w)), c.values(inverse)),
-               dtype, "y");
-  return c.values(y);
-}
-
-// dx in a place of its own and added to, or in dy's place.
-Values norm_backward(const std::string& isa, DType dtype, const NormShape& norm, bool in_place) {
-  const std::int64_t width = norm.width;
-  KernelCase c(Op::kRmsNormBackward, isa, /*threads=*/3);
-  const auto dy = c.random(dtype, {kRows, kWidth});
-  const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(norm.dtype(dtype), {width});
-  const auto inverse =
-      c.tensor(DType::kF32, {kRows * (kWidth / width)}, inverse_rms(c.values(x), width));
-  const auto dx = in_place ? dy : c.random(dtype, {kRows, kWidth});
-  const auto dw = c.random(DType::kF32, {width});
-  const Values g = c.values(dy);
-  const Values xs = c.values(x);
-  const Values ws = norm.factors(c.values(w));
-  const Values s = c.values(inverse);
-  Values want_x = in_place ? Values(g.size(), 0.0) : c.values(dx);
-  Values want_w = in_place ? Values(ws.size(), 0.0) : c.values(dw);
-  const std::size_t count = ws.size();
-  for (std::size_t p = 0; p < s.size(); ++p) {
-    double dot = 0;
-    for (std::size_t i = 0; i < count; ++i) dot += g[p * count + i] * ws[i] * xs[p * count + i];
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t at = p * count + i;
-      const double along = dot * s[p] * s[p] / static_cast<double>(count);
-      want_x[at] += s[p] * (g[at] * ws[i] - xs[at] * along);
-      want_w[i] += g[at] * xs[at] * s[p];
-    }
-  }
-  c.in({dy, x, w, inverse}).out({dx, dw}).accumulate(in_place ? 0 : 0b11);
-  c.attributes(norm.attributes()).run();
-  expect_close(c.values(dx), want_x, dtype, "dx");
-  expect_close(c.values(dw), want_w, DType::kF32, "dw", 2);
-  return joined(c.values(dx), c.values(dw));
-}
-
-}  // namespace
-
-Values check_rms_norm(const std::string& isa, DType dtype) {
-  Values all;
-  for (const NormShape& norm : kNorms) all = joined(std::move(all), norm_forward(isa, dtype, norm));
-  return all;
-}
-
-Values check_rms_norm_apply(const std::string& isa, DType dtype) {
-  Values all;
-  for (const NormShape& norm : kNorms) all = joined(std::move(all), norm_apply(isa, dtype, norm));
-  return all;
-}
-
-Values check_rms_norm_backward(const std::string& isa, DType dtype) {
-  // Without a weight gradient it needs no scratch.
-  KernelCase c(Op::kRmsNormBackward, isa);
-  const auto dy = c.random(dtype, {kRows, kWidth});
-  const auto x = c.random(dtype, {kRows, kWidth});
-  const auto w = c.random(dtype, {kWidth});
-  const auto inverse = c.tensor(DType::kF32, {kRows}, inverse_rms(c.values(x), kWidth));
-  const auto dx = c.undefined(dtype, {kRows, kWidth});
-  c.in({dy, x, w, inverse}).out({dx, KernelCase::kAbsent});
-  c.attributes(program::NormAttributes{kEpsilon}).run();
-  Values all = c.values(dx);
-  for (const NormShape& norm : kNorms) {
-    for (const bool in_place : {false, true})
-      all = joined(std::move(all), norm_backward(isa, dtype, norm, in_place));
-  }
-  return all;
-}
 
 Values check_rotate(const std::string& isa, DType dtype) {
   constexpr std::int64_t kHeads = 3;
@@ -281,6 +139,84 @@ Values check_gated_gelu(const std::string& isa, DType dtype) {
 }
 Values check_gated_gelu_backward(const std::string& isa, DType dtype) {
   return gated_backward(Op::kGatedGeluBackward, kGelu, isa, dtype);
+}
+
+namespace {
+
+// Through 0, where signs change, and beyond the range of exp in f32.
+Values gelu_inputs() {
+  Values wide = random_values(kRows * kWidth, 5);
+  for (double& value : wide) value *= 6;
+  wide[0] = 0;
+  wide[1] = 1e-3;
+  wide[2] = -1e-3;
+  wide[3] = 200;
+  wide[4] = -200;
+  return wide;
+}
+
+double cumulative(double x) { return std::erfc(-x / std::sqrt(2.0)) / 2; }
+
+}  // namespace
+
+Values check_gelu(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kGelu, isa);
+  const auto x = c.tensor(dtype, {kRows, kWidth}, gelu_inputs(), kWidth + 2);
+  const auto a = c.undefined(dtype, {kRows, kWidth});
+  Values want;
+  for (const double value : c.values(x)) want.push_back(value * cumulative(value));
+  c.in({x}).out({a}).run();
+  expect_close(c.values(a), want, dtype, "a");
+  return c.values(a);
+}
+
+Values check_gelu_backward(const std::string& isa, DType dtype) {
+  KernelCase c(Op::kGeluBackward, isa);
+  const auto da = c.random(dtype, {kRows, kWidth});
+  const auto x = c.tensor(dtype, {kRows, kWidth}, gelu_inputs());
+  const Values d = c.values(da);
+  const Values xs = c.values(x);
+  Values a, dx;
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    const double bell = std::exp(-xs[i] * xs[i] / 2) / std::sqrt(2 * std::acos(-1.0));
+    a.push_back(xs[i] * cumulative(xs[i]));
+    dx.push_back(d[i] * (cumulative(xs[i]) + xs[i] * bell));
+  }
+  c.update({da, x}).run();
+  expect_close(c.values(da), a, dtype, "a");
+  expect_close(c.values(x), dx, dtype, "dx");
+  return joined(c.values(da), c.values(x));
+}
+
+// Two groups of three query heads, a key and a value, each 3 wide: y is [qqqkv qqqkv].
+Values check_groups(const std::string& isa, DType dtype) {
+  constexpr std::int64_t kSize = 3;
+  constexpr std::int64_t kGroups = 2;
+  constexpr std::int64_t kGroup = 5 * kSize;
+  KernelCase c(Op::kSplitGroups, isa);
+  const auto y = c.random(dtype, {kRows, kGroups * kGroup}, kGroups * kGroup + 1);
+  const auto q = c.undefined(dtype, {kRows, kGroups * 3 * kSize});
+  const auto k = c.undefined(dtype, {kRows, kGroups * kSize}, kGroups * kSize + 2);
+  const auto v = c.undefined(dtype, {kRows, kGroups * kSize});
+  Values want_q, want_k, want_v;
+  const Values all = c.values(y);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::size_t head = i % kGroup / kSize;
+    (head < 3 ? want_q : head == 3 ? want_k : want_v).push_back(all[i]);
+  }
+  c.in({y}).out({q, k, v}).attributes(program::GroupAttributes{kGroups}).run();
+  EXPECT_EQ(c.values(q), want_q);
+  EXPECT_EQ(c.values(k), want_k);
+  EXPECT_EQ(c.values(v), want_v);
+
+  KernelCase back(Op::kJoinGroups, isa);
+  const auto dq = back.tensor(dtype, {kRows, kGroups * 3 * kSize}, want_q);
+  const auto dk = back.tensor(dtype, {kRows, kGroups * kSize}, want_k);
+  const auto dv = back.tensor(dtype, {kRows, kGroups * kSize}, want_v, kGroups * kSize + 2);
+  const auto dy = back.undefined(dtype, {kRows, kGroups * kGroup});
+  back.in({dq, dk, dv}).out({dy}).attributes(program::GroupAttributes{kGroups}).run();
+  EXPECT_EQ(back.values(dy), all);
+  return all;
 }
 
 Values check_elementwise(const std::string& isa, DType dtype) {

@@ -26,11 +26,6 @@ namespace {
 using program::Op;
 using program::Scalar;
 
-Values joined(Values a, const Values& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 // a [m, k] times b [k, n], each given by a function of row and column.
 template <class A, class B>
 Values product(std::int64_t m, std::int64_t n, std::int64_t k, const A& a, const B& b,

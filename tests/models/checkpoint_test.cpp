@@ -9,6 +9,7 @@
 #include "core/dtype.h"
 #include "core/model_config.h"
 #include "core/shape.h"
+#include "models/config_reader.h"
 #include "models/family.h"
 #include "models/safetensors.h"
 #include "models/safetensors_header.h"
@@ -83,6 +84,16 @@ TEST(CheckWeights, AcceptsACheckpointOfTheBaseModel) {
   std::vector<TensorSpec> specs = model_specs(tied_model(), DType::kF32);
   for (TensorSpec& spec : specs) spec.name = spec.name.substr(std::string("model.").size());
   EXPECT_EQ(check(specs, tied_model()), "ok");
+}
+
+TEST(CheckWeights, AcceptsACheckpointOfFalconsBaseModel) {
+  const ModelConfig falcon = *read_config(
+      R"({"model_type": "falcon", "vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 2,
+          "num_attention_heads": 2})",
+      "config.json");
+  std::vector<TensorSpec> specs = model_specs(falcon, DType::kF32);
+  for (TensorSpec& spec : specs) spec.name = spec.name.substr(std::string("transformer.").size());
+  EXPECT_EQ(check(specs, falcon), "ok");
 }
 
 TEST(CheckWeights, IgnoresTheFrequenciesOfOldCheckpoints) {

@@ -181,6 +181,85 @@ TEST(ReadConfig, Gemma2HasCapsAndAWindowInEverySecondLayer) {
             "language models");
 }
 
+std::string falcon_with(const std::string& keys) {
+  return R"({"model_type": "falcon", "num_attention_heads": 8, "hidden_size": 64, )" + keys + "}";
+}
+
+std::vector<std::string> layer_names(const ModelConfig& config) {
+  std::vector<std::string> names;
+  for (const Weight& weight : make_blueprint(config).layer)
+    names.push_back(weight.name + weight.shape.text());
+  return names;
+}
+
+TEST(ReadConfig, Falcon7BHasOneKeyHeadAndOneNorm) {
+  const ModelConfig config = read_ok(falcon_with(R"("num_kv_heads": 8, "bias": false)"));
+  EXPECT_EQ(config.kv_heads, 1);
+  EXPECT_EQ(config.intermediate, 4 * 64);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(
+      layer_names(config),
+      (std::vector<std::string>{
+          "input_layernorm.weight[64]", "input_layernorm.bias[64]",
+          "self_attention.query_key_value.weight[80, 64]", "self_attention.dense.weight[64, 64]",
+          "mlp.dense_h_to_4h.weight[256, 64]", "mlp.dense_4h_to_h.weight[64, 256]"}));
+  EXPECT_EQ(read_ok(falcon_with(R"("ffn_hidden_size": 100)")).intermediate, 100);
+  EXPECT_EQ(read_ok(falcon_with(R"("n_embed": 32)")).head_size, 32 / 8);
+}
+
+TEST(ReadConfig, Falcon40BHasGroupsOfHeadsAndANormForEachBranch) {
+  const std::string newer = R"("new_decoder_architecture": true, "num_kv_heads": 2)";
+  const ModelConfig config = read_ok(falcon_with(newer));
+  EXPECT_EQ(config.kv_heads, 2);
+  EXPECT_EQ(
+      layer_names(config),
+      (std::vector<std::string>{
+          "ln_attn.weight[64]", "ln_attn.bias[64]", "ln_mlp.weight[64]", "ln_mlp.bias[64]",
+          "self_attention.query_key_value.weight[96, 64]", "self_attention.dense.weight[64, 64]",
+          "mlp.dense_h_to_4h.weight[256, 64]", "mlp.dense_4h_to_h.weight[64, 256]"}));
+  const ModelConfig shared = read_ok(falcon_with(newer + R"(, "num_ln_in_parallel_attn": 1)"));
+  EXPECT_EQ(layer_names(shared).front(), "input_layernorm.weight[64]");
+  EXPECT_EQ(layer_names(shared).size(), layer_names(config).size() - 2);
+}
+
+TEST(ReadConfig, FalconRwHasAlibiBiasesAndOneBranchAfterTheOther) {
+  const ModelConfig config = read_ok(
+      falcon_with(R"("alibi": true, "bias": true, "multi_query": false, "parallel_attn": false)"));
+  EXPECT_TRUE(config.alibi);
+  EXPECT_EQ(config.kv_heads, 8);
+  const auto names = layer_names(config);
+  EXPECT_EQ(names.size(), /*norms*/ 4U + /*linears*/ 8U);
+  EXPECT_EQ(names[3], "self_attention.query_key_value.bias[192]");
+  EXPECT_EQ(names[6], "post_attention_layernorm.weight[64]");
+  EXPECT_EQ(make_blueprint(config).final_norm_bias->name, "transformer.ln_f.bias");
+}
+
+TEST(ReadConfig, WhatNoFalconIsIsRefused) {
+  const auto refused = [](const std::string& keys) {
+    return error_text(read_config(falcon_with(keys), "c.json"));
+  };
+  EXPECT_EQ(refused(R"("new_decoder_architecture": true, "parallel_attn": false)"),
+            "c.json#/parallel_attn: got false, expected true: new_decoder_architecture has "
+            "attention and MLP side by side");
+  EXPECT_EQ(refused(R"("num_ln_in_parallel_attn": 2)"),
+            "c.json#/num_ln_in_parallel_attn: got 2, expected 1: only new_decoder_architecture has "
+            "a norm for each");
+  EXPECT_EQ(refused(R"("multi_query": false, "num_kv_heads": 2)"),
+            "c.json#/num_kv_heads: got 2, expected 8, the number of heads: only "
+            "new_decoder_architecture has groups of them");
+  EXPECT_EQ(refused(R"("n_head": 8)"),
+            "c.json#/n_head: transformers reads it no more: expected num_attention_heads");
+  EXPECT_EQ(refused(R"("activation": "relu")"),
+            "c.json#/activation: got \"relu\", expected \"gelu\": other activations are not built "
+            "yet");
+  EXPECT_EQ(refused(R"("hidden_dropout": 0.1)"),
+            "c.json#/hidden_dropout: got 0.1, expected 0.0: dropout on the residual stream is not "
+            "built yet");
+  EXPECT_EQ(error_text(read_config(R"({"model_type": "RefinedWebModel"})", "c.json")),
+            "c.json#/model_type: got \"RefinedWebModel\", which transformers calls \"falcon\" "
+            "today: take the config.json that the model has now");
+}
+
 std::string qwen2_with(const std::string& keys) {
   return R"({"model_type": "qwen2", "num_hidden_layers": 4, "sliding_window": 7, )" + keys + "}";
 }
@@ -285,8 +364,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "trains language models (LlamaForCausalLM)"},
         Refused{"model_type", "\"bert\"",
                 "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
-                "qwen2, qwen3, phi3, "
-                "gemma2"},
+                "qwen2, qwen3, phi3, gemma2, falcon"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -352,7 +430,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "llama, mistral, qwen2, qwen3, phi3, gemma2");
+            "llama, mistral, qwen2, qwen3, phi3, gemma2, falcon");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

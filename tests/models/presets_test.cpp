@@ -24,7 +24,8 @@ TEST(Presets, AreThoseOfTheConfigsFolder) {
                 "llama2-7b",    "llama2-13b",  "llama2-70b",     "llama3-8b",   "llama3-70b",
                 "llama3.2-1b",  "llama3.2-3b", "tinyllama-1.1b", "mistral-7b",  "mistral-7b-v0.3",
                 "qwen2.5-0.5b", "qwen2.5-7b",  "qwen2.5-14b",    "qwen2.5-72b", "qwen3-8b",
-                "qwen3-32b",    "phi3-mini",   "gemma2-2b",      "gemma2-9b",   "gemma2-27b"}));
+                "qwen3-32b",    "phi3-mini",   "gemma2-2b",      "gemma2-9b",   "gemma2-27b",
+                "falcon-7b",    "falcon-40b",  "falcon-180b",    "falcon-rw-1b"}));
 }
 
 TEST(Presets, CountTheParametersThatTheirMakersPublish) {

@@ -16,6 +16,10 @@ OF_FAMILY = {
     "qwen2": lambda c: {"attention_bias": True, "mlp_bias": False},
     "qwen3": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False},
     "phi3": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0},
+    "falcon": lambda c: {"attention_bias": c.bias, "mlp_bias": c.bias, "alibi": c.alibi, "window": 0,
+                         "intermediate": c.ffn_hidden_size, "norm_epsilon": c.layer_norm_epsilon,
+                         "parallel": c.new_decoder_architecture or c.parallel_attn,
+                         "kv_heads": c.num_kv_heads if c.new_decoder_architecture or not c.multi_query else 1},
     "gemma2": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False, "query_scale": c.query_pre_attn_scalar,
                          "attention_cap": c.attn_logit_softcapping or 0, "logit_cap": c.final_logit_softcapping or 0},
 }
@@ -33,7 +37,28 @@ KEYS_OF_FAMILY = {
                            "attn_logit_softcapping": rng.choice([None, 50.0]),
                            "final_logit_softcapping": rng.choice([None, 30.0])},
 }
-CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3", "gemma2": "Gemma2"}
+
+
+def falcon_keys(rng, config):
+    """A whole configuration: keys of Falcon depend on each other."""
+    heads = config["num_attention_heads"]
+    keys = {key: config[key] for key in config if key not in OTHERS_ONLY}
+    keys |= {"alibi": rng.random() < 0.5, "bias": rng.random() < 0.5, "activation": "gelu",
+             "layer_norm_epsilon": rng.choice([1e-5, 1e-6]), "ffn_hidden_size": rng.choice([None, 24])}
+    if rng.random() < 0.4:
+        keys |= {"new_decoder_architecture": True, "num_ln_in_parallel_attn": rng.choice([None, 1, 2]),
+                 "num_kv_heads": rng.choice([d for d in range(1, heads + 1) if heads % d == 0] + [None])}
+    else:
+        keys |= {"multi_query": rng.random() < 0.5, "parallel_attn": rng.random() < 0.5}
+    if rng.random() < 0.2:
+        keys |= {"n_embed": keys["hidden_size"], "hidden_size": 4544}
+    return keys
+
+
+# Keys of other families that mean nothing in a Falcon.
+OTHERS_ONLY = ("intermediate_size", "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act")
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3",
+           "gemma2": "Gemma2", "falcon": "Falcon"}
 ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
 
 
@@ -43,7 +68,7 @@ def compare_weights(ours, config, what):
     theirs = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
     equal(ours["weights"], theirs, f"{what}: weights")
     equal(ours["parameters"], model.num_parameters(), f"{what}: parameters")
-    tied = model.lm_head.weight is model.model.embed_tokens.weight
+    tied = model.lm_head.weight is model.get_input_embeddings().weight
     equal(ours["config"]["tied_embeddings"], tied, f"{what}: tie")
 
 
@@ -56,13 +81,13 @@ def compare_config(ours, config, what):
         "family": config.model_type,
         "vocabulary": config.vocab_size,
         "hidden": config.hidden_size,
-        "intermediate": config.intermediate_size,
+        "intermediate": getattr(config, "intermediate_size", None),
         "layers": config.num_hidden_layers,
         "heads": config.num_attention_heads,
-        "kv_heads": config.num_key_value_heads,
+        "kv_heads": getattr(config, "num_key_value_heads", None),
         "head_size": getattr(config, "head_dim", config.hidden_size // config.num_attention_heads),
         "positions": config.max_position_embeddings,
-        "norm_epsilon": config.rms_norm_eps,
+        "norm_epsilon": getattr(config, "rms_norm_eps", None),
         "tied_embeddings": config.tie_word_embeddings,
         "rope_theta": rope["rope_theta"],
         "rope_scaling": ROPE[rope["rope_type"]],
@@ -125,7 +150,7 @@ def random_config(rng, family):
         "rms_norm_eps": rng.choice([1e-5, 1e-6]),
         "tie_word_embeddings": rng.random() < 0.5,
         "hidden_act": "silu",
-        **KEYS_OF_FAMILY[family](rng),
+        **KEYS_OF_FAMILY.get(family, lambda rng: {})(rng),
         rng.choice(["torch_dtype", "dtype"]): rng.choice(["float32", "bfloat16", "float16", None]),
         "bos_token_id": rng.choice([1, 5, None]),
         "eos_token_id": rng.choice([2, [3, 4], None]),
@@ -137,7 +162,7 @@ def random_config(rng, family):
     config.update(random_rope(rng, ROPE if family != "phi3" else ["default"]))
     if family in ("phi3", "gemma2"):
         config["pad_token_id"] = 0  # of which it makes an embedding
-    return config
+    return falcon_keys(rng, config) if family == "falcon" else config
 
 
 def presets_are_the_models_of_transformers():

@@ -45,6 +45,18 @@ std::vector<program::Instruction*> head_norms(program::StepProgram& program) {
   return found;
 }
 
+// The second norm of the same input takes weight and bias of the first.
+void lose_parallel_norms(program::StepProgram& program) {
+  program::Instruction* last = nullptr;
+  change_ops(program, program::Op::kLayerNorm, [&](program::Instruction& i) {
+    if (last != nullptr && last->in[0] == i.in[0]) {
+      i.in[1] = last->in[1];
+      i.in[2] = last->in[2];
+    }
+    last = &i;
+  });
+}
+
 // In the order of kBatch's outputs.
 struct BatchArrays {
   std::span<std::int32_t> ids, targets, document_start;
@@ -98,6 +110,14 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   if (name == "logit cap missing") change<LossAttributes>(program, [](auto& a) { a.cap = 0; });
   if (name == "norm without one") change<NormAttributes>(program, [](auto& a) { a.offset = 0; });
   if (name == "embedding unscaled") change<EmbedAttributes>(program, [](auto& a) { a.scale = 1; });
+  if (name == "no alibi") change<AttentionAttributes>(program, [](auto& a) { a.alibi = 0; });
+  if (name == "alibi slope") change<AttentionAttributes>(program, [](auto& a) { a.alibi *= 1.1; });
+  if (name == "heads not in groups")
+    change<GroupAttributes>(program, [](auto& a) { a.groups = 1; });
+  if (name == "norm's weight and bias swapped") {
+    change_ops(program, Op::kLayerNorm, [](Instruction& i) { std::swap(i.in[1], i.in[2]); });
+  }
+  if (name == "parallel norm lost") lose_parallel_norms(program);
   if (name == "biases lost") {
     change_ops(program, Op::kLinear, [](Instruction& i) { i.in[2] = {}; });
   }
@@ -117,8 +137,10 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   }
   if (name == "no window") change<AttentionAttributes>(program, [](auto& a) { a.window = 0; });
   if (name == "residual gradient lost") {
-    change_ops(program, Op::kRmsNormBackward,
-               [](Instruction& i) { i.accumulate &= static_cast<std::uint8_t>(~1U); });
+    for (const Op op : {Op::kRmsNormBackward, Op::kLayerNormBackward}) {
+      change_ops(program, op,
+                 [](Instruction& i) { i.accumulate &= static_cast<std::uint8_t>(~1U); });
+    }
   }
   if (name == "accumulation overwrites") {
     change_ops(program, Op::kLinearWeightGradient, [](Instruction& i) { i.accumulate = 0; });

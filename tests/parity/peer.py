@@ -26,12 +26,22 @@ FAMILIES = {
     # Caps so low that they matter, and a scale that is not that of the head.
     "gemma2": {"sliding_window": 8, "pad_token_id": 0, "head_dim": 24, "query_pre_attn_scalar": 10,
                "attn_logit_softcapping": 1.5, "final_logit_softcapping": 4.0},
+    "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
 }
-# Only this implementation of transformers knows soft caps.
+# The other two layouts of Falcon.
+FALCON_7B = {"new_decoder_architecture": False, "multi_query": True}
+FALCON_RW = {"new_decoder_architecture": False, "multi_query": False, "parallel_attn": False, "alibi": True,
+             "bias": True, "num_kv_heads": None}
+# Only this implementation of transformers knows soft caps. With alibi Falcon's eager one adds the biases twice, once
+# with the mask and once with the scores; its sdpa, the default here, adds them once.
 ATTENTION = {"gemma2": "eager"}
+# transformers makes their masks without looking at positions: each document has a row of its own.
+BLIND_TO_DOCUMENTS = {"falcon"}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 FUSED_TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+FALCON_TARGETS = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
+TARGETS_OF = {"phi3": FUSED_TARGETS, "falcon": FALCON_TARGETS}
 
 
 @dataclass
@@ -73,7 +83,7 @@ class Setting:
 
     def __post_init__(self):
         if self.targets is None:
-            self.targets = list(FUSED_TARGETS if self.family == "phi3" else TARGETS)
+            self.targets = list(TARGETS_OF.get(self.family, TARGETS))
 
 
 def config_of(s):
@@ -86,6 +96,8 @@ def config_of(s):
             "bos_token_id": 1, "eos_token_id": 2}
     if s.bias:
         keys["attention_bias"] = True
+    if s.family == "falcon":
+        keys["ffn_hidden_size"] = s.intermediate
     return AutoConfig.for_model(s.family, attn_implementation=ATTENTION.get(s.family, "sdpa"),
                                 **(keys | FAMILIES[s.family] | s.changes))
 
@@ -105,6 +117,10 @@ def rows_of(s):
     return rows
 
 
+def is_norm(name):
+    return "norm" in name or ".ln_" in name
+
+
 def make_model(s, folder):
     torch.manual_seed(s.seed)
     model = AutoModelForCausalLM.from_config(config_of(s)).float()
@@ -112,7 +128,7 @@ def make_model(s, folder):
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.1)
     for name, parameter in model.named_parameters():
-        if "norm" in name:
+        if is_norm(name):
             with torch.no_grad():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     # Halves of these are exact in bf16, so that both precisions start from one model.
@@ -154,11 +170,13 @@ def load_bf16(s, folder, adapter):
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)
 
 
-def micro_batch_of(rows, length):
+def micro_batch_of(family, rows, length):
     """Rows of documents, padded on the right. No target lies in another document than its position.
 
     There is no mask: transformers tells documents apart by positions that begin again, and makes windows itself."""
     ids, labels, positions = [], [], []
+    if family in BLIND_TO_DOCUMENTS:
+        rows = [[document] for documents in rows for document in documents]
     for documents in rows:
         lengths = [len(document[0]) for document in documents]
         fill = length - sum(lengths)
@@ -175,7 +193,8 @@ def batches_of(s, rows):
     for i in range(s.steps):
         chunk = rows[i % per_epoch * per_step:][:per_step]
         length = max(sum(len(document[0]) for document in row) for row in chunk)
-        yield [micro_batch_of(chunk[j:j + s.micro_batch], length) for j in range(0, len(chunk), s.micro_batch)]
+        parts = [chunk[j:j + s.micro_batch] for j in range(0, len(chunk), s.micro_batch)]
+        yield [micro_batch_of(s.family, part, length) for part in parts]
 
 
 def train(s, model, batches, precision):
@@ -184,8 +203,8 @@ def train(s, model, batches, precision):
     mixed = s.method == "full" and precision == "bf16"
     autocast = torch.autocast("cpu", dtype=torch.bfloat16) if mixed else nullcontext()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    decays = [p for n, p in trained if "norm" not in n and not n.endswith("bias")]
-    others = [p for n, p in trained if "norm" in n or n.endswith("bias")]
+    decays = [p for n, p in trained if not is_norm(n) and not n.endswith("bias")]
+    others = [p for n, p in trained if is_norm(n) or n.endswith("bias")]
     optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": s.weight_decay},
                                    {"params": others, "weight_decay": 0.0}], lr=1.0)
     losses, norms, gradients = [], [], None

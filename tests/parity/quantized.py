@@ -4,7 +4,7 @@ import bitsandbytes
 import bitsandbytes.functional as bnb
 import torch
 from peft import PeftModel
-from peer import TARGETS
+from peer import FALCON_TARGETS, TARGETS
 from transformers import LlamaForCausalLM
 
 
@@ -12,7 +12,7 @@ def linears_of(model):
     """The linears of the layers: (parent, name, linear)."""
     for module in model.modules():
         for name, child in module.named_children():
-            if name in TARGETS and isinstance(child, torch.nn.Linear):
+            if name in TARGETS + FALCON_TARGETS and isinstance(child, torch.nn.Linear):
                 yield module, name, child
 
 

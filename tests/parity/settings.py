@@ -1,6 +1,6 @@
 """What is compared, by group."""
 
-from peer import Setting
+from peer import FALCON_7B, FALCON_RW, Setting
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -96,6 +96,20 @@ FAMILIES = {
         "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
         "two ranks": {"ranks": 2, "zero": 1},
     },
+    "falcon": {
+        "full": {},
+        "lora": LORA,
+        "qlora": LORA | {"method": "qlora", "checkpointing": "full"},
+        "one norm, isolated": {"packing": "isolated", "seq": 128, "checkpointing": "full",
+                               "changes": {"num_ln_in_parallel_attn": 1}},
+        "two ranks": {"ranks": 2, "zero": 1},
+        "7b tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": FALCON_7B},
+        "7b qkv alone": LORA | {"targets": ["query_key_value"], "learning_rate": 5e-2, "changes": FALCON_7B},
+        "rw": {"changes": FALCON_RW},
+        "rw isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4,
+                                    "changes": FALCON_RW},
+        "rw, 12 heads": {"accumulation": 2, "changes": FALCON_RW | {"hidden_size": 96, "num_attention_heads": 12}},
+    },
 }
 F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
         for family, cases in FAMILIES.items()}
@@ -118,6 +132,8 @@ BF16 |= {family: {"full": Setting(family=family, precision="bf16", learning_rate
                   "lora": Setting(family=family, precision="bf16", native_bf16=True, method="lora",
                                   learning_rate=1e-2)}
          for family in FAMILIES}
+
+BF16["falcon"]["rw full"] = Setting(family="falcon", precision="bf16", learning_rate=2.5e-3, changes=FALCON_RW)
 
 DROPOUT = {"dropout": {
     "lora": Setting(method="lora", dropout=0.1, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12),
@@ -144,5 +160,8 @@ MUTATIONS = {
     ("qwen3", "full"): ["head norms lost", "head norms swapped"],
     ("gemma2", "full"): ["attention cap missing", "logit cap missing", "norm without one", "embedding unscaled",
                          "scores scaled by head size", "window in every layer", "window off by one"],
+    ("falcon", "full"): ["heads not in groups", "parallel norm lost", "norm epsilon", "residual gradient lost"],
+    ("falcon", "7b tied accumulation"): ["parts in another order", "norm's weight and bias swapped"],
+    ("falcon", "rw"): ["no alibi", "alibi slope", "biases lost", "heads not in groups"],
     ("phi3", "full"): ["parts in another order", "gate and up swapped"],
 }

@@ -149,7 +149,8 @@ class GradientCopy {
         add(binding.tensor,
             binding.per_layer
                 ? models::layer_weight_name(
-                      blueprint.layer[static_cast<std::size_t>(binding.table_index)], call.layer)
+                      blueprint, blueprint.layer[static_cast<std::size_t>(binding.table_index)],
+                      call.layer)
                 : binding.name);
       }
       for (const auto& binding : program.adapters) {

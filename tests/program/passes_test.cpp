@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "core/category.h"
+#include "core/enums.h"
 #include "core/model_config.h"
 #include "core/result.h"
+#include "core/units.h"
 #include "program/clone.h"
 #include "program/lower.h"
 #include "program/op.h"
@@ -192,10 +194,61 @@ TEST(Expand, RefusesFamiliesWithFusedLinears) {
   JobRequest request = toy_request();
   request.runtime = "hf";
   ModelConfig model = toy_model();
-  model.family = Family::kPhi3;
-  const auto program = lower_of(make_case(request, model, {}));
-  ASSERT_FALSE(program.ok());
-  EXPECT_EQ(program.error().text(), "--runtime: hf is not built yet for phi3 models: use ftplan");
+  for (const Family family : {Family::kPhi3, Family::kFalcon}) {
+    model.family = family;
+    const auto program = lower_of(make_case(request, model, {}));
+    ASSERT_FALSE(program.ok());
+    EXPECT_EQ(program.error().text(), std::string("--runtime: hf is not built yet for ") +
+                                          to_text(family) + " models: use ftplan");
+  }
+}
+
+ModelConfig toy_falcon() {
+  ModelConfig model = toy_model();
+  model.family = Family::kFalcon;
+  model.parallel = true;
+  return model;
+}
+
+TEST(BuildForward, ASecondNormOfOneInputKeepsItsMomentsOnly) {
+  ModelConfig model = toy_falcon();
+  const StepProgram two = lower_case(make_case(toy_request(), model, {}));
+  model.shared_norm = true;
+  const StepProgram one = lower_case(make_case(toy_request(), model, {}));
+  EXPECT_EQ(two.saved_bytes - one.saved_bytes,
+            Bytes{/*layers*/ 2 * /*T*/ 8 * /*mean, 1/std*/ 2 * /*f32*/ 4});
+}
+
+TEST(Differentiate, ParallelBranchesAddToOneGradient) {
+  const StepProgram program = lower_case(make_case(toy_request(), toy_falcon(), {}));
+  EXPECT_TRUE(all_of(program, Op::kCopy).empty());
+  EXPECT_EQ(count(program, Op::kAdd, Phase::kBackward), 0);
+  const auto norms = all_of(program, Op::kLayerNormBackward);
+  EXPECT_EQ(norms.size(), /*head*/ 1U + /*layers*/ 2 * /*norms*/ 2U);
+  for (const Instruction& norm : norms) EXPECT_EQ(norm.out[0].tensor, norms[0].out[0].tensor);
+}
+
+TEST(BuildForward, PartsOfGroupsAreCopiedUnlessThereIsOneGroup) {
+  ModelConfig model = toy_falcon();
+  const auto kept = [&] { return lower_case(make_case(toy_request(), model, {})); };
+  ASSERT_EQ(model.kv_heads, 1);
+  EXPECT_TRUE(all_of(kept(), Op::kSplitGroups).empty());
+  model.kv_heads = 2;
+  const StepProgram copied = kept();
+  EXPECT_EQ(all_of(copied, Op::kSplitGroups).size(), /*layers*/ 2U);
+  EXPECT_EQ(all_of(copied, Op::kJoinGroups).size(), /*layers*/ 2U);
+  // The fused value dies when it has been split: only its parts are kept.
+  const Instruction split = all_of(copied, Op::kSplitGroups).front();
+  EXPECT_EQ(copied.storage_of(split.in[0].tensor).region, Region::kWork);
+  EXPECT_EQ(copied.storage_of(split.out[0].tensor).region, Region::kStack);
+}
+
+TEST(BuildForward, AModelWithAlibiHasNoRotations) {
+  ModelConfig model = toy_falcon();
+  model.alibi = true;
+  const StepProgram program = lower_case(make_case(toy_request(), model, {}));
+  EXPECT_TRUE(all_of(program, Op::kRotate).empty());
+  EXPECT_EQ(program.interface.rope_table, kNone);
 }
 
 TEST(Differentiate, PartsOfAFusedValueShareOneGradient) {

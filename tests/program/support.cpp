@@ -53,7 +53,13 @@ ModelConfig random_model(Draw& draw) {
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
   model.family = draw.of({Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3,
-                          Family::kPhi3, Family::kGemma2});
+                          Family::kPhi3, Family::kGemma2, Family::kFalcon});
+  if (model.family == Family::kFalcon) {
+    model.mlp_bias = model.attention_bias;
+    model.alibi = draw.one_in(3);
+    model.parallel = !draw.one_in(3);
+    model.shared_norm = model.parallel && draw.one_in(2);
+  }
   model.window = draw.one_in(3) ? draw.in(1, 100) : 0;
   model.window_first = model.window > 0 ? draw.in(0, model.layers) : 0;
   model.window_every = model.window > 0 ? draw.in(1, 3) : 1;
@@ -133,13 +139,15 @@ std::string describe(const Case& c) {
   return std::string(to_text(m.family)) + " " + number(m.hidden) + "x" + number(m.intermediate) +
          " layers " + number(m.layers) + " heads " + number(m.heads) + "/" + number(m.kv_heads) +
          "x" + number(m.head_size) + " vocabulary " + number(m.vocabulary) +
-         (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") + " " +
-         to_text(method.method) + " " + to_text(method.precision) + " targets " +
-         join(method.targets, ",") + " dropout " + format_number(method.dropout) + " sequence " +
-         number(c.job.sequence) + " micro-batch " + number(c.strategy.micro_batch) +
-         " accumulation " + number(c.strategy.accumulation) + " checkpointing " +
-         to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " ranks " +
-         number(c.job.ranks()) + " chunk " + number(c.strategy.loss_chunk);
+         (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") +
+         (m.alibi ? " alibi" : "") + (m.parallel ? " parallel" : "") +
+         (m.shared_norm ? " shared norm" : "") + " " + to_text(method.method) + " " +
+         to_text(method.precision) + " targets " + join(method.targets, ",") + " dropout " +
+         format_number(method.dropout) + " sequence " + number(c.job.sequence) + " micro-batch " +
+         number(c.strategy.micro_batch) + " accumulation " + number(c.strategy.accumulation) +
+         " checkpointing " + to_text(c.strategy.checkpointing) + " zero " +
+         number(c.strategy.zero) + " ranks " + number(c.job.ranks()) + " chunk " +
+         number(c.strategy.loss_chunk);
 }
 
 StepProgram lower_case(const Case& c, std::int64_t rank, Sampling sampling, ProgramKind kind) {
