@@ -67,6 +67,11 @@ struct AdamwAttributes {
   double weight_decay = 0;
 };
 
+struct SgdAttributes {
+  double momentum = 0;
+  double weight_decay = 0;
+};
+
 struct ClipAttributes {
   double limit = 0;  ///< 0: never clips
 };
@@ -136,7 +141,7 @@ struct NextTokenAttributes {
 using Attributes =
     std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
                  AttentionAttributes, LossAttributes, DropoutAttributes, AdamwAttributes,
-                 ClipAttributes, CollectiveAttributes, RopeAttributes, FileAttributes,
-                 EagerAttributes, NextTokenAttributes>;
+                 SgdAttributes, ClipAttributes, CollectiveAttributes, RopeAttributes,
+                 FileAttributes, EagerAttributes, NextTokenAttributes>;
 
 }  // namespace ftplan::program

@@ -102,6 +102,10 @@ class StateBuilder {
                              {shard}, DType::kF32);
     };
     if (spec.dtype != DType::kF32) unit.master = state("master");
+    if (lowering_.job.request.method.optimizer == Optimizer::kSgd) {
+      if (lowering_.job.request.training.momentum > 0) unit.moment1 = state("momentum");
+      return;
+    }
     unit.moment1 = state("first moment");
     unit.moment2 = state("second moment");
   }

@@ -38,6 +38,7 @@ enum class Op : std::uint8_t {
   kSquareSum,
   kClip,
   kAdamw,
+  kSgd,
   kReduceScatter,
   kAllGather,
   kAllReduce,
@@ -52,6 +53,9 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 45;
+inline constexpr int kOps = 46;
+
+/// Whether update[0] are weights that take their step, update[1...] states.
+constexpr bool is_update(Op op) { return op == Op::kAdamw || op == Op::kSgd; }
 
 }  // namespace ftplan::program

@@ -28,6 +28,9 @@ struct StateTensor {
   models::TensorSpec spec;
 };
 
+/// Where a part of a unit is; kNone where the optimizer has no such state.
+TensorId tensor_of(const TrainedUnit& unit, StatePart part);
+
 /// All that a resumed run needs beside plan and model. @pre a training program
 std::vector<StateTensor> checkpoint_tensors(const StepProgram& train);
 

@@ -243,7 +243,8 @@ struct TrainedUnit {
   TensorId weights = kNone;    ///< flat, padded
   TensorId gradients = kNone;  ///< flat, padded
   TensorId master = kNone;     ///< flat f32, the rank's shard; kNone when the weights are f32
-  TensorId moment1 = kNone, moment2 = kNone;  ///< flat f32, the rank's shard
+  /// Flat f32, the rank's shard: AdamW's moments, or sgd's momentum and kNone.
+  TensorId moment1 = kNone, moment2 = kNone;
   TensorId update_gradients =
       kNone;                  ///< what the update reads: `gradients`, or the rank's shard of it
   std::int64_t decayed = 0;   ///< leading elements that decay

@@ -30,6 +30,28 @@ void update_run(const Update& u, const G* g, float* value, float* m, float* v, s
   }
 }
 
+// Calls `update(gradients, values, begin, end)` for runs of elements. Values are the weights, or
+// their masters, which are then rounded to the weights.
+template <class F>
+void update_weights(const Call& call, const View& master, F update) {
+  const View w = call.update[0];
+  float* value = master ? master.as<float>() : w.as<float>();
+  constexpr std::int64_t kRun = 4096;
+  const std::int64_t count = w.elements();
+  with_type(call.in[0].dtype(), [&]<class G>(G) {
+    const G* g = call.in[0].as<G>();
+#pragma omp parallel for schedule(static) num_threads(call.threads)
+    for (std::int64_t begin = 0; begin < count; begin += kRun) {
+      const std::int64_t end = std::min(count, begin + kRun);
+      update(g, value, begin, end);
+      if (!master) continue;
+      auto* rounded = w.as<Bf16>();
+#pragma omp simd
+      for (std::int64_t i = begin; i < end; ++i) narrow(value[i], rounded[i]);
+    }
+  });
+}
+
 }  // namespace
 
 void square_sum(Call& call) {
@@ -74,24 +96,30 @@ void adamw(Call& call) {
                  static_cast<float>(call.scalar(program::Scalar::kBiasCorrection1)),
                  static_cast<float>(std::sqrt(call.scalar(program::Scalar::kBiasCorrection2))),
                  *call.in[1].as<float>()};
-  const View g = call.in[0];
-  const View w = call.update[0];
-  const View master = call.update[3];
-  float* value = master ? master.as<float>() : w.as<float>();
-  constexpr std::int64_t kRun = 4096;
-  const std::int64_t count = w.elements();
-  with_type(g.dtype(), [&]<class G>(G) {
-#pragma omp parallel for schedule(static) num_threads(call.threads)
-    for (std::int64_t begin = 0; begin < count; begin += kRun) {
-      const std::int64_t end = std::min(count, begin + kRun);
-      update_run(u, g.as<G>(), value, call.update[1].as<float>(), call.update[2].as<float>(), begin,
-                 end);
-      if (!master) continue;
-      auto* rounded = w.as<Bf16>();
+  float* m = call.update[1].as<float>();
+  float* v = call.update[2].as<float>();
+  update_weights(call, call.update[3],
+                 [&](const auto* g, float* value, std::int64_t begin, std::int64_t end) {
+                   update_run(u, g, value, m, v, begin, end);
+                 });
+}
+
+void sgd(Call& call) {
+  const auto& a = call.attributes<program::SgdAttributes>();
+  const auto rate = static_cast<float>(call.scalar(program::Scalar::kLearningRate));
+  const auto decay = static_cast<float>(a.weight_decay);
+  const auto momentum = static_cast<float>(a.momentum);
+  const float coefficient = *call.in[1].as<float>();
+  float* m = a.momentum > 0 ? call.update[1].as<float>() : nullptr;
+  update_weights(call, call.update[m == nullptr ? 1 : 2],
+                 [&](const auto* g, float* value, std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) narrow(value[i], rounded[i]);
-    }
-  });
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     float change = widen(g[i]) * coefficient + decay * value[i];
+                     if (m != nullptr) change = m[i] = momentum * m[i] + change;
+                     value[i] -= rate * change;
+                   }
+                 });
 }
 
 }  // namespace ftplan::executor::FTPLAN_ISA

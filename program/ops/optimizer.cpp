@@ -5,6 +5,7 @@
 #include "core/dtype.h"
 #include "core/machine.h"
 #include "core/units.h"
+#include "program/attributes.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
 #include "program/step_program.h"
@@ -35,8 +36,20 @@ std::string check_adamw(const OpView& v) {
                "g, w, m, v and master must have one size, states f32, and 16-bit weights a master");
 }
 
+std::string check_sgd(const OpView& v) {
+  const Tensor& w = v.update(0);
+  const int states = (v.attributes<SgdAttributes>().momentum > 0 ? 1 : 0) +
+                     (w.dtype == DType::kF32 ? 0 : /*master=*/1);
+  bool agrees =
+      v.instruction.update.size() == 1 + states && v.in(0).shape.elements() == w.shape.elements();
+  for (int i = 1; i <= states && agrees; ++i) agrees = is_state_of(v.update(i), w);
+  return agree(agrees,
+               "g, w, momentum and master must have one size, states f32, 16-bit weights a master");
+}
+
 Flops flops_square_sum(const OpView& v) { return flops_per_element(v.in(0), 2); }
 Flops flops_adamw(const OpView& v) { return flops_per_element(v.update(0), 14); }
+Flops flops_sgd(const OpView& v) { return flops_per_element(v.update(0), 6); }
 
 Scratch scratch_square_sum(const OpView& v, const Machine&) {
   return {divide_up(v.in(0).shape.elements(), kReductionChunk) * size_of(DType::kF64)};
@@ -55,6 +68,9 @@ OpRow clip_row() {
 }
 OpRow adamw_row() {
   return {.name = "adamw", .check = check_adamw, .flops = flops_adamw, .scratch = no_scratch};
+}
+OpRow sgd_row() {
+  return {.name = "sgd", .check = check_sgd, .flops = flops_sgd, .scratch = no_scratch};
 }
 
 }  // namespace ftplan::program

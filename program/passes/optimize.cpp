@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/method.h"
 #include "core/result.h"
 #include "core/training.h"
 #include "program/attributes.h"
@@ -56,22 +57,30 @@ class Optimization {
 
   // The part of [begin, end) that this rank updates.
   void update(const TrainedUnit& unit, std::int64_t begin, std::int64_t end, double decay) {
-    const std::int64_t shard = low_.program.tensor(unit.moment1).shape.elements();
+    const std::int64_t shard = low_.program.tensor(unit.update_gradients).shape.elements();
     const std::int64_t origin = low_.shards() ? low_.request.rank * shard : 0;
     begin = std::max(begin, origin);
     end = std::min(end, origin + shard);
     if (begin >= end) return;
-    const TrainingOptions& training = low_.job.request.training;
-    Instruction instruction{.op = Op::kAdamw,
-                            .predicate = static_cast<std::uint8_t>(Scalar::kGradientsFinite),
-                            .attributes = emit_.attributes(AdamwAttributes{
-                                training.betas[0], training.betas[1], training.eps, decay}),
-                            .in = {{part(unit.update_gradients, origin, begin, end)}, coefficient_},
-                            .update = {{part(unit.weights, 0, begin, end)},
-                                       {part(unit.moment1, origin, begin, end)},
-                                       {part(unit.moment2, origin, begin, end)}}};
-    if (unit.master != kNone) instruction.update.push_back({part(unit.master, origin, begin, end)});
+    Instruction instruction = rule(decay);
+    instruction.predicate = static_cast<std::uint8_t>(Scalar::kGradientsFinite);
+    instruction.in = {{part(unit.update_gradients, origin, begin, end)}, coefficient_};
+    instruction.update = {{part(unit.weights, 0, begin, end)}};
+    for (const TensorId state : {unit.moment1, unit.moment2, unit.master}) {
+      if (state != kNone) instruction.update.push_back({part(state, origin, begin, end)});
+    }
     emit_.emit(instruction);
+  }
+
+  Instruction rule(double decay) {
+    const TrainingOptions& training = low_.job.request.training;
+    if (low_.job.request.method.optimizer == Optimizer::kSgd) {
+      return {.op = Op::kSgd,
+              .attributes = emit_.attributes(SgdAttributes{training.momentum, decay})};
+    }
+    return {.op = Op::kAdamw,
+            .attributes = emit_.attributes(
+                AdamwAttributes{training.betas[0], training.betas[1], training.eps, decay})};
   }
 
   Lowering& low_;

@@ -19,6 +19,7 @@ COMMON = ["--global-batch", 4, "--micro-batch", 2, "--steps", STEPS, "--learning
           "--eval-every", 7]
 MODES = {"full fp32": ["--method", "full"],
          "full bf16": ["--method", "full", "--precision", "bf16"],
+         "full bf16, sgd": ["--method", "full", "--precision", "bf16", "--optimizer", "sgd", "--momentum", 0.9],
          "lora fp32": ["--rank", 4, "--dropout", 0.1],
          "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"],
          "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}

@@ -152,7 +152,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{.validation = 0.25}, Setting{.method = Method::kLora, .validation = 0.25},
         Setting{.accumulation = 2, .threads = 2, .checkpointing = {.every = 1}, .validation = 0.25},
         Setting{.method = Method::kLora, .precision = Precision::kBf16, .tied = true},
-        Setting{.method = Method::kQlora, .validation = 0.25}));
+        Setting{.method = Method::kQlora, .validation = 0.25},
+        Setting{.optimizer = Optimizer::kSgd, .momentum = 0.9}));
 
 TEST_P(HighestByte, IsTheLastOfTheArena) {
   const World world(GetParam());

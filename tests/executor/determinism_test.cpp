@@ -58,6 +58,7 @@ INSTANTIATE_TEST_SUITE_P(
                 .threads = 2,
                 .tied = true,
                 .checkpointing = {.every = 1}},
+        Setting{.precision = Precision::kBf16, .optimizer = Optimizer::kSgd, .momentum = 0.9},
         Setting{.method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
         Setting{
             .method = Method::kLora, .precision = Precision::kBf16, .checkpointing = {.every = 2}},

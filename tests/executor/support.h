@@ -50,6 +50,8 @@ class TempFolder {
 struct Setting {
   Method method = Method::kFull;
   Precision precision = Precision::kFp32;
+  Optimizer optimizer = Optimizer::kAdamw;
+  double momentum = 0;
   std::int64_t ranks = 1;
   std::int64_t micro_batch = 2;
   std::int64_t accumulation = 1;

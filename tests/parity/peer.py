@@ -62,6 +62,8 @@ class Setting:
     dropout: float = 0.0
     learning_rate: float = 5e-3
     weight_decay: float = 0.1
+    optimizer: str = "adamw"
+    momentum: float = 0.0
     warmup_steps: int = 2
     schedule: str = "cosine"
     clip: float = 1.0
@@ -178,16 +180,23 @@ def batches_of(s, rows):
         yield [micro_batch_of(chunk[j:j + s.micro_batch], length) for j in range(0, len(chunk), s.micro_batch)]
 
 
+def make_optimizer(s, groups):
+    """The learning rate is set before each step."""
+    if s.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=1.0, momentum=s.momentum)
+    return torch.optim.AdamW(groups, lr=1.0)
+
+
 def train(s, model, batches, precision):
-    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, AdamW."""
+    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, update."""
     model.train()
     mixed = s.method == "full" and precision == "bf16"
     autocast = torch.autocast("cpu", dtype=torch.bfloat16) if mixed else nullcontext()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     decays = [p for n, p in trained if "norm" not in n and not n.endswith("bias")]
     others = [p for n, p in trained if "norm" in n or n.endswith("bias")]
-    optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": s.weight_decay},
-                                   {"params": others, "weight_decay": 0.0}], lr=1.0)
+    optimizer = make_optimizer(s, [{"params": decays, "weight_decay": s.weight_decay},
+                                   {"params": others, "weight_decay": 0.0}])
     losses, norms, gradients = [], [], None
     for step, micro_batches in enumerate(batches):
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
@@ -216,10 +225,11 @@ def request_of(s):
             "devices": {"gpus": "cpu" if s.ranks == 1 else f"{s.ranks}xcpu"},
             "method": {"method": s.method, "rank": s.rank, "alpha": s.alpha, "dropout": s.dropout,
                        "rslora": s.rslora, "targets": s.targets, "double_quantization": s.double_quantization,
-                       "precision": s.precision},
+                       "precision": s.precision, "optimizer": s.optimizer},
             "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,
                          "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip,
+                         "momentum": s.momentum,
                          "global_batch": per_step, "micro_batch": s.micro_batch, "accumulation": s.accumulation,
                          "eval_every": "none", "seed": s.seed},
             "layout": {"checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}}

@@ -47,6 +47,13 @@ F32 = {
     },
 }
 
+SGD = {"optimizer": "sgd", "learning_rate": 0.5}
+F32["sgd"] = {
+    "full, momentum": Setting(**SGD | {"momentum": 0.9, "learning_rate": 0.1}),
+    "lora": Setting(**SGD | {"method": "lora", "alpha": 16.0, "weight_decay": 0.01}),
+    "two ranks, momentum": Setting(**SGD | {"momentum": 0.5, "learning_rate": 0.2}, ranks=2, zero=1),
+}
+
 # Every family beside Llama: group -> name -> what differs from `Setting()`.
 LORA = {"method": "lora", "learning_rate": 2e-2}
 FAMILIES = {
@@ -136,6 +143,7 @@ MUTATIONS = {
     ("full", "bias accumulation"): ["accumulation overwrites"],
     ("lora", "lora"): ["wrong alpha", "no weight decay"],
     ("qlora", "qlora"): ["wrong alpha"],
+    ("sgd", "full, momentum"): ["half the momentum", "no weight decay", "decay on norms", "no clipping"],
     ("packing", "isolated full"): ["documents see each other", "targets cross documents"],
     ("mistral", "full"): ["window off by one", "no window"],
     ("mistral", "lora"): ["window off by one"],

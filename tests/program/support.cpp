@@ -114,6 +114,9 @@ Case random_case(std::uint64_t seed) {
   JobRequest request;
   request.method = random_method(draw, model.family);
   request.data.seq = 8 * draw.in(1, 12);
+  request.method.optimizer = draw.of({Optimizer::kAdamw, Optimizer::kSgd});
+  if (request.method.optimizer == Optimizer::kSgd)
+    request.training.momentum = draw.one_in(2) ? 0.9 : 0;
   request.training.decay = draw.one_in(2) ? Decay::kAll : Decay::kMatrices;
   Strategy strategy{.micro_batch = draw.in(1, 3), .accumulation = draw.in(1, 3)};
   const bool checkpointing = model.layers > 1 && !draw.one_in(3);
@@ -134,9 +137,10 @@ std::string describe(const Case& c) {
          " layers " + number(m.layers) + " heads " + number(m.heads) + "/" + number(m.kv_heads) +
          "x" + number(m.head_size) + " vocabulary " + number(m.vocabulary) +
          (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") + " " +
-         to_text(method.method) + " " + to_text(method.precision) + " targets " +
-         join(method.targets, ",") + " dropout " + format_number(method.dropout) + " sequence " +
-         number(c.job.sequence) + " micro-batch " + number(c.strategy.micro_batch) +
+         to_text(method.method) + " " + to_text(method.precision) + " " +
+         to_text(method.optimizer) + " momentum " + format_number(c.job.request.training.momentum) +
+         " targets " + join(method.targets, ",") + " dropout " + format_number(method.dropout) +
+         " sequence " + number(c.job.sequence) + " micro-batch " + number(c.strategy.micro_batch) +
          " accumulation " + number(c.strategy.accumulation) + " checkpointing " +
          to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " ranks " +
          number(c.job.ranks()) + " chunk " + number(c.strategy.loss_chunk);
