@@ -65,6 +65,7 @@ struct AdamwAttributes {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;
+  std::int64_t padding = 0;  ///< trailing elements that 8-bit states leave alone
 };
 
 struct SgdAttributes {

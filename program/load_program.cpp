@@ -52,8 +52,8 @@ void make_states(Lowering& low, Emitter& emit) {
     for (const TensorId gap : emit.gaps(unit, unit.weights)) {
       emit.emit({.op = Op::kZero, .out = {{gap}}});
     }
-    for (const TensorId moment : {unit.moment1, unit.moment2}) {
-      if (moment != kNone) emit.emit({.op = Op::kZero, .out = {{moment}}});
+    for (const TensorId state : {unit.moment1, unit.moment2, unit.scale1, unit.scale2}) {
+      if (state != kNone) emit.emit({.op = Op::kZero, .out = {{state}}});
     }
     if (unit.master != kNone) {
       const Tensor weights = low.program.tensor(unit.weights);

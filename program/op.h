@@ -38,6 +38,7 @@ enum class Op : std::uint8_t {
   kSquareSum,
   kClip,
   kAdamw,
+  kAdamw8bit,
   kSgd,
   kReduceScatter,
   kAllGather,
@@ -53,9 +54,11 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 46;
+inline constexpr int kOps = 47;
 
 /// Whether update[0] are weights that take their step, update[1...] states.
-constexpr bool is_update(Op op) { return op == Op::kAdamw || op == Op::kSgd; }
+constexpr bool is_update(Op op) {
+  return op == Op::kAdamw || op == Op::kAdamw8bit || op == Op::kSgd;
+}
 
 }  // namespace ftplan::program

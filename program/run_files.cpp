@@ -25,9 +25,10 @@
 namespace ftplan::program {
 namespace {
 
-constexpr std::array kParts = {std::pair{StatePart::kValues, "values"},
-                               std::pair{StatePart::kMoment1, "moment1"},
-                               std::pair{StatePart::kMoment2, "moment2"}};
+constexpr std::array kParts = {
+    std::pair{StatePart::kValues, "values"}, std::pair{StatePart::kMoment1, "moment1"},
+    std::pair{StatePart::kMoment2, "moment2"}, std::pair{StatePart::kScale1, "scale1"},
+    std::pair{StatePart::kScale2, "scale2"}};
 
 std::vector<models::TensorSpec> specs_of(const std::vector<StateTensor>& tensors) {
   std::vector<models::TensorSpec> specs;
@@ -44,6 +45,10 @@ TensorId tensor_of(const TrainedUnit& unit, StatePart part) {
       return unit.moment1;
     case StatePart::kMoment2:
       return unit.moment2;
+    case StatePart::kScale1:
+      return unit.scale1;
+    case StatePart::kScale2:
+      return unit.scale2;
     case StatePart::kValues:
       break;
   }

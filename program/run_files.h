@@ -16,7 +16,7 @@
 namespace ftplan::program {
 
 /// What one tensor of a checkpoint is a copy of.
-enum class StatePart : std::uint8_t { kValues, kMoment1, kMoment2 };
+enum class StatePart : std::uint8_t { kValues, kMoment1, kMoment2, kScale1, kScale2 };
 
 /// A tensor of a checkpoint: the flat, padded values of one unit of one layer. Values are the f32
 /// masters where there are any, else the weights; 16-bit weights come from their masters by

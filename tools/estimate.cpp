@@ -36,7 +36,7 @@ namespace ftplan::tools {
 namespace {
 
 constexpr const char* kNotBuilt =
-    "not built yet: int8-lora, fp16, 8-bit optimizers, ZeRO-2 and 3, offload, pipelines, "
+    "not built yet: int8-lora, fp16, paged optimizers, ZeRO-2 and 3, offload, pipelines, "
     "seconds and cost";
 
 constexpr const char* kOwnRuntime = "ftplan";

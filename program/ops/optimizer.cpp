@@ -1,10 +1,12 @@
 #include "program/ops/optimizer.h"
 
+#include <cstdint>
 #include <string>
 
 #include "core/dtype.h"
 #include "core/machine.h"
 #include "core/units.h"
+#include "models/dynamic_map.h"
 #include "program/attributes.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
@@ -36,6 +38,26 @@ std::string check_adamw(const OpView& v) {
                "g, w, m, v and master must have one size, states f32, and 16-bit weights a master");
 }
 
+std::string check_adamw8bit(const OpView& v) {
+  const Tensor& w = v.update(0);
+  const std::int64_t count = w.shape.elements();
+  const int states = v.instruction.update.size();
+  bool agrees = states == (w.dtype == DType::kF32 ? 5 : 6) && v.in(0).shape.elements() == count;
+  for (int i = 1; i <= 2 && agrees; ++i) {
+    const Tensor& codes = v.update(i);
+    const Tensor& scales = v.update(i + 2);
+    agrees = codes.dtype == DType::kU8 && codes.shape.elements() == count &&
+             scales.dtype == DType::kF32 &&
+             scales.shape.elements() == models::dynamic_blocks(count);
+  }
+  agrees = agrees && (states == 5 || is_state_of(v.update(5), w));
+  const std::int64_t padding = v.attributes<AdamwAttributes>().padding;
+  return agree(
+      agrees && padding >= 0 && padding <= count,
+      "g, w, codes and master must have one size, scales one f32 a block, 16-bit weights a "
+      "master");
+}
+
 std::string check_sgd(const OpView& v) {
   const Tensor& w = v.update(0);
   const int states = (v.attributes<SgdAttributes>().momentum > 0 ? 1 : 0) +
@@ -49,6 +71,7 @@ std::string check_sgd(const OpView& v) {
 
 Flops flops_square_sum(const OpView& v) { return flops_per_element(v.in(0), 2); }
 Flops flops_adamw(const OpView& v) { return flops_per_element(v.update(0), 14); }
+Flops flops_adamw8bit(const OpView& v) { return flops_per_element(v.update(0), 30); }
 Flops flops_sgd(const OpView& v) { return flops_per_element(v.update(0), 6); }
 
 Scratch scratch_square_sum(const OpView& v, const Machine&) {
@@ -68,6 +91,12 @@ OpRow clip_row() {
 }
 OpRow adamw_row() {
   return {.name = "adamw", .check = check_adamw, .flops = flops_adamw, .scratch = no_scratch};
+}
+OpRow adamw8bit_row() {
+  return {.name = "adamw8bit",
+          .check = check_adamw8bit,
+          .flops = flops_adamw8bit,
+          .scratch = no_scratch};
 }
 OpRow sgd_row() {
   return {.name = "sgd", .check = check_sgd, .flops = flops_sgd, .scratch = no_scratch};

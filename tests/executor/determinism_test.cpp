@@ -59,6 +59,10 @@ INSTANTIATE_TEST_SUITE_P(
                 .tied = true,
                 .checkpointing = {.every = 1}},
         Setting{.precision = Precision::kBf16, .optimizer = Optimizer::kSgd, .momentum = 0.9},
+        Setting{.precision = Precision::kBf16,
+                .optimizer = Optimizer::kAdamw8bit,
+                .threads = 2,
+                .hidden = 136},
         Setting{.method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
         Setting{
             .method = Method::kLora, .precision = Precision::kBf16, .checkpointing = {.every = 2}},

@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 warnings.filterwarnings("ignore")
+import bitsandbytes.optim
 import torch
 import torch.nn.functional as functional
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -180,23 +181,30 @@ def batches_of(s, rows):
         yield [micro_batch_of(chunk[j:j + s.micro_batch], length) for j in range(0, len(chunk), s.micro_batch)]
 
 
-def make_optimizer(s, groups):
+def make_optimizer(s, model, groups):
     """The learning rate is set before each step."""
     if s.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=1.0, momentum=s.momentum)
+    if s.optimizer == "adamw8bit":
+        # As HF Trainer has it: the embedding keeps f32 states.
+        bitsandbytes.optim.GlobalOptimManager.get_instance().register_module_override(
+            model.get_input_embeddings(), "weight", {"optim_bits": 32})
+        return bitsandbytes.optim.AdamW8bit(groups, lr=1.0)
     return torch.optim.AdamW(groups, lr=1.0)
 
 
-def train(s, model, batches, precision):
-    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, update."""
+def train(s, model, batches, precision, states=None):
+    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, update.
+
+    `states`: becomes the optimizer's of each parameter, by name."""
     model.train()
     mixed = s.method == "full" and precision == "bf16"
     autocast = torch.autocast("cpu", dtype=torch.bfloat16) if mixed else nullcontext()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     decays = [p for n, p in trained if "norm" not in n and not n.endswith("bias")]
     others = [p for n, p in trained if "norm" in n or n.endswith("bias")]
-    optimizer = make_optimizer(s, [{"params": decays, "weight_decay": s.weight_decay},
-                                   {"params": others, "weight_decay": 0.0}])
+    optimizer = make_optimizer(s, model, [{"params": decays, "weight_decay": s.weight_decay},
+                                          {"params": others, "weight_decay": 0.0}])
     losses, norms, gradients = [], [], None
     for step, micro_batches in enumerate(batches):
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
@@ -216,6 +224,8 @@ def train(s, model, batches, precision):
         optimizer.step()
         optimizer.zero_grad()
         losses.append(total)
+    if states is not None:
+        states |= {n: optimizer.state[p] for n, p in trained}
     return losses, norms, gradients
 
 

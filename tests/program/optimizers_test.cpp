@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/category.h"
 #include "core/method.h"
+#include "core/model_config.h"
+#include "program/attributes.h"
 #include "program/op.h"
 #include "program/run_files.h"
 #include "program/step_program.h"
@@ -85,6 +88,74 @@ TEST(Optimizers, EachWeightIsUpdatedByTheOpOfItsOptimizer) {
     }
     // Embedding; head and final norm; what decays of a layer, and its norms.
     EXPECT_EQ(updates, 1 + 2 + 2);
+  }
+}
+
+// hidden 70, intermediate 80: gate, up and down have 5,600 elements, the head 4,480.
+ModelConfig wide_model() {
+  ModelConfig model = toy_model();
+  model.hidden = 70;
+  model.intermediate = 80;
+  return model;
+}
+
+Case in_8_bits(std::int64_t ranks = 1, Precision precision = Precision::kFp32) {
+  JobRequest request = toy_request();
+  request.method.optimizer = Optimizer::kAdamw8bit;
+  request.method.precision = precision;
+  request.devices.gpus = ranks == 1 ? "cpu" : std::to_string(ranks) + "xcpu";
+  return make_case(request, wide_model(), {.zero = ranks > 1 ? 1 : 0});
+}
+
+TEST(Optimizers, EightBitStatesAreTwoBytesAndTwoScalesABlock) {
+  const std::int64_t large = /*head, 4,480 padded=*/4608 +
+                             /*layers=*/2 * /*gate, up, down, 5,600 padded=*/3 * 5632;
+  // Less than 4,096 elements, and the embedding: f32.
+  const std::int64_t small = /*embedding=*/4608 + /*final norm=*/256 +
+                             /*layers=*/2 * (/*q, o, 1,120 padded=*/2 * 1280 +
+                                             /*k, v, 560 padded=*/2 * 768 + /*norms=*/2 * 256);
+  EXPECT_EQ(state_bytes(in_8_bits()),
+            /*codes=*/2 * large + /*scales=*/2 * 4 * large / 256 + /*f32 moments=*/8 * small);
+  EXPECT_EQ(parts_of_head(in_8_bits()),
+            (std::vector<std::string>{"head.values", "head.moment1", "head.moment2", "head.scale1",
+                                      "head.scale2"}));
+}
+
+// Blocks of one unit that a rank updates, as first and last elements that are not padding.
+std::vector<std::pair<std::int64_t, std::int64_t>> blocks_of(const StepProgram& program,
+                                                             const char* name) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> blocks;
+  for (const TrainedUnit& unit : program.units) {
+    if (std::string(unit.name) != name) continue;
+    for (const Instruction& instruction : program.instructions) {
+      if (instruction.op != Op::kAdamw8bit) continue;
+      const Tensor& w = program.tensor(instruction.update[0]);
+      if (w.storage != program.tensor(unit.weights).storage) continue;
+      const std::int64_t first = w.offset.value / size_of(w.dtype).value;
+      const std::int64_t end =
+          first + w.shape.elements() - program.attributes_of<AdamwAttributes>(instruction).padding;
+      for (std::int64_t at = first; at < end; at += 256)
+        blocks.emplace_back(at, std::min(at + 256, end));
+    }
+  }
+  std::sort(blocks.begin(), blocks.end());
+  return blocks;
+}
+
+TEST(Optimizers, BlocksOf8BitStatesDoNotDependOnTheCut) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    const auto whole = blocks_of(lower_case(in_8_bits(1, precision)), "layer");
+    ASSERT_EQ(whole.size(), /*gate, up, down=*/3 * /*5,600 / 256=*/22U);
+    EXPECT_EQ(whole[21], std::pair(std::int64_t{21 * 256}, std::int64_t{5600}));
+    EXPECT_EQ(whole[22], std::pair(std::int64_t{5632}, std::int64_t{5632 + 256}));
+    for (const std::int64_t ranks : {2, 3, 8}) {
+      std::vector<std::pair<std::int64_t, std::int64_t>> cut;
+      for (std::int64_t rank = 0; rank < ranks; ++rank) {
+        const auto blocks = blocks_of(lower_case(in_8_bits(ranks, precision), rank), "layer");
+        cut.insert(cut.end(), blocks.begin(), blocks.end());
+      }
+      EXPECT_EQ(cut, whole) << ranks;
+    }
   }
 }
 

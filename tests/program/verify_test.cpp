@@ -42,6 +42,13 @@ std::vector<Case> layouts() {
   JobRequest sgd = full;
   sgd.method.optimizer = Optimizer::kSgd;
   sgd.training.momentum = 0.9;
+  // Of 70 values in a row, tensors of whole blocks and others, with 8-bit states and without.
+  ModelConfig wide = model;
+  wide.hidden = 70;
+  wide.intermediate = 80;
+  wide.layers = 2;
+  JobRequest in_8_bits = full_on_two;
+  in_8_bits.method.optimizer = Optimizer::kAdamw8bit;
   return {
       make_case(full, tied, {.accumulation = 2, .loss_chunk = 4}),
       make_case(full, tied, {.checkpointing = {.every = 1}}),
@@ -49,7 +56,8 @@ std::vector<Case> layouts() {
       make_case(full_on_two, model, {.accumulation = 3, .checkpointing = {.every = 1}, .zero = 1}),
       make_case(lora, model, {.accumulation = 2, .checkpointing = {.every = 2}}),
       make_case(lora_on_two, model, {.zero = 1}),
-      make_case(sgd, model, {})};
+      make_case(sgd, model, {}),
+      make_case(in_8_bits, wide, {.zero = 1})};
 }
 
 class Verify : public testing::TestWithParam<std::size_t> {
