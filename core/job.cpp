@@ -45,9 +45,6 @@ Result<void> check_method(const MethodOptions& method, const std::string& runtim
 Result<void> check_optimizer(const JobRequest& request) {
   const Optimizer optimizer = request.method.optimizer;
   const std::string name = to_text(optimizer);
-  if (optimizer == Optimizer::kPagedAdamw8bit) {
-    return bad_input("--optimizer", not_built(name, "use adamw8bit"));
-  }
   if (optimizer != Optimizer::kAdamw && request.runtime != "ftplan") {
     return bad_input("--optimizer",
                      not_built(name + " for --runtime " + request.runtime, "use adamw"));

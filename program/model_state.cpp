@@ -111,10 +111,11 @@ class StateBuilder {
   }
 
   StorageId persistent(const UnitSpec& spec, const char* name, Category category,
-                       std::int64_t elements, DType dtype) {
+                       std::int64_t elements, DType dtype, Place place = Place::kDevice) {
     const auto layers = static_cast<std::int32_t>(lowering_.layers());
     return emitter_.storage({.size = elements * size_of(dtype),
                              .category = category,
+                             .place = place,
                              .region = Region::kPersistent,
                              .copies = {.count = spec.per_layer ? layers : 1},
                              .name = name});
@@ -122,11 +123,13 @@ class StateBuilder {
 
   void add_states(const UnitSpec& spec, TrainedUnit& unit, bool in_8_bits) {
     const std::int64_t shard = unit.elements / (lowering_.shards() ? lowering_.job.ranks() : 1);
+    Place place = Place::kDevice;
     const auto state = [&](const char* name, std::int64_t elements, DType dtype) {
-      return emitter_.tensor(persistent(spec, name, Category::kOptimizer, elements, dtype),
+      return emitter_.tensor(persistent(spec, name, Category::kOptimizer, elements, dtype, place),
                              {elements}, dtype);
     };
     if (spec.dtype != DType::kF32) unit.master = state("master", shard, DType::kF32);
+    if (lowering_.job.pages_states()) place = Place::kHost;
     if (lowering_.job.request.method.optimizer == Optimizer::kSgd) {
       if (lowering_.job.request.training.momentum > 0)
         unit.moment1 = state("momentum", shard, DType::kF32);

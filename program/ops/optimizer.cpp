@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/category.h"
 #include "core/dtype.h"
 #include "core/machine.h"
 #include "core/units.h"
@@ -14,6 +15,9 @@
 
 namespace ftplan::program {
 namespace {
+
+// 2 MiB of 8-bit states, which a PCIe link moves in much more than its latency.
+constexpr std::int64_t kPageElements = 1 << 20;
 
 std::string check_square_sum(const OpView& v) {
   return agree(v.update(0).dtype == DType::kF64 && v.update(0).shape.elements() == 1,
@@ -78,6 +82,18 @@ Scratch scratch_square_sum(const OpView& v, const Machine&) {
   return {divide_up(v.in(0).shape.elements(), kReductionChunk) * size_of(DType::kF64)};
 }
 
+// On a GPU, pages of states that live on the host: one is updated while another travels.
+Scratch scratch_pages(const OpView& v, const Machine& machine) {
+  if (machine.backend != Backend::kCuda) return {};
+  Bytes paged;
+  for (int i = 1; i < v.instruction.update.size(); ++i) {
+    if (v.program.storage_of(v.instruction.update[i].tensor).place != Place::kDevice)
+      paged += v.update(i).extent();
+  }
+  const std::int64_t pages = divide_up(v.update(0).shape.elements(), kPageElements);
+  return {.bytes = {2 * divide_up(paged.value, pages)}, .exact = paged == Bytes{}};
+}
+
 }  // namespace
 
 OpRow square_sum_row() {
@@ -90,13 +106,13 @@ OpRow clip_row() {
   return {.name = "clip", .check = check_clip, .flops = no_flops, .scratch = no_scratch};
 }
 OpRow adamw_row() {
-  return {.name = "adamw", .check = check_adamw, .flops = flops_adamw, .scratch = no_scratch};
+  return {.name = "adamw", .check = check_adamw, .flops = flops_adamw, .scratch = scratch_pages};
 }
 OpRow adamw8bit_row() {
   return {.name = "adamw8bit",
           .check = check_adamw8bit,
           .flops = flops_adamw8bit,
-          .scratch = no_scratch};
+          .scratch = scratch_pages};
 }
 OpRow sgd_row() {
   return {.name = "sgd", .check = check_sgd, .flops = flops_sgd, .scratch = no_scratch};

@@ -5,7 +5,8 @@
 /// Gradient norm, clipping and updates, over flat runs of values.
 ///
 /// Shapes   g_N, w_N, master_N, m_N, v_N               N values, padded
-/// Scratch  8 bytes for every 32,768 values of the norm's partial sums, added in order
+/// Scratch  8 bytes for every 32,768 values of the norm's partial sums, added in order; on GPUs two
+///          pages of the states that live on the host
 /// @source  Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; 8-bit moments Dettmers
 /// et al. 2021, arXiv:2110.02861; clipping as
 /// torch.nn.utils.clip_grad_norm_; sgd as torch.optim.SGD without dampening and Nesterov

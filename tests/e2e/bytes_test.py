@@ -17,6 +17,7 @@ MODES = {
     "lora fp32, sgd without momentum": ["--rank", 4, "--optimizer", "sgd", "--save-every", 3],
     "full bf16, adamw8bit, validation, checkpoints": ["--method", "full", "--precision", "bf16", "--optimizer",
                                                       "adamw8bit", "--validation", 0.2, "--save-every", 3],
+    "full fp32, paged-adamw8bit, checkpoints": ["--method", "full", "--optimizer", "paged-adamw8bit", "--save-every", 3],
     "lora fp32, adamw8bit": ["--rank", 64, "--optimizer", "adamw8bit"],
     "lora fp32": ["--rank", 4],
     "lora fp32, dropout, validation, checkpoints": ["--rank", 4, "--dropout", 0.1, "--validation", 0.2,

@@ -21,11 +21,13 @@ MODES = {"full fp32": ["--method", "full"],
          "full bf16": ["--method", "full", "--precision", "bf16"],
          "full bf16, sgd": ["--method", "full", "--precision", "bf16", "--optimizer", "sgd", "--momentum", 0.9],
          "full bf16, adamw8bit": ["--method", "full", "--precision", "bf16", "--optimizer", "adamw8bit"],
+         "full fp32, paged-adamw8bit": ["--method", "full", "--optimizer", "paged-adamw8bit"],
          "lora fp32": ["--rank", 4, "--dropout", 0.1],
          "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"],
          "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}
 # What differs from the tiny model: matrices that are large enough for 8-bit states.
-MODELS = {"full bf16, adamw8bit": {"hidden_size": 64, "intermediate_size": 80}}
+WIDE = {"hidden_size": 64, "intermediate_size": 80}
+MODELS = {"full bf16, adamw8bit": WIDE, "full fp32, paged-adamw8bit": WIDE}
 KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss")
 
 

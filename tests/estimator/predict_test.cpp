@@ -144,6 +144,10 @@ TEST(PredictRank, Llama2Of7BillionIn8BitStatesHoldsTwoBytesForEachValueAndTwoSca
   EXPECT_EQ(p.device.optimizer.value, /*f32 masters=*/4 * (all - norms) +
                                           /*f32 moments=*/8 * embedding + /*codes=*/2 * in_8_bits +
                                           /*scales=*/2 * 4 * in_8_bits / 256);
+  request.method.optimizer = Optimizer::kPagedAdamw8bit;
+  const RankPrediction paged = predict(job_of(request, model), {.checkpointing = {1}});
+  EXPECT_EQ(paged.device.optimizer.value, /*f32 masters=*/4 * (all - norms));
+  EXPECT_EQ(paged.device.optimizer + paged.host.optimizer, p.device.optimizer);
 }
 
 // Of the linears of a layer: how many values, and bytes a value with and without double
@@ -262,7 +266,11 @@ TEST(Judge, OnAGpuAKnownHostMustHoldItsBytes) {
   gpu.backend = Backend::kCuda;
   gpu.device_memory = Bytes{100};
   gpu.host_memory = Bytes{40};
+  EXPECT_EQ(judge(with_bytes(60, 40, 0), gpu).fits, Fits::kYes);
   EXPECT_EQ(judge(with_bytes(60, 41, 0), gpu).fits, Fits::kNo);
+  EXPECT_EQ(judge(with_bytes(60, 41, 0), gpu).headroom, Bytes{-1});
+  EXPECT_EQ(judge(with_bytes(60, 20, 0), gpu, /*ranks_on_host=*/2).fits, Fits::kYes);
+  EXPECT_EQ(judge(with_bytes(60, 21, 0), gpu, /*ranks_on_host=*/2).fits, Fits::kNo);
 }
 
 }  // namespace

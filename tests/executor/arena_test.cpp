@@ -154,7 +154,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{.method = Method::kLora, .precision = Precision::kBf16, .tied = true},
         Setting{.method = Method::kQlora, .validation = 0.25},
         Setting{.optimizer = Optimizer::kSgd, .momentum = 0.9},
-        Setting{.optimizer = Optimizer::kAdamw8bit, .hidden = 136}));
+        Setting{.optimizer = Optimizer::kAdamw8bit, .hidden = 136},
+        Setting{.optimizer = Optimizer::kPagedAdamw8bit, .hidden = 136}));
 
 TEST_P(HighestByte, IsTheLastOfTheArena) {
   const World world(GetParam());

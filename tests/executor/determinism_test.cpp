@@ -77,6 +77,14 @@ TEST_P(Determinism, TwoRunsHaveTheSameBits) {
   EXPECT_EQ(train(world, std::byte{0}) == train(world, std::byte{0}), true);
 }
 
+TEST(PagedStates, GiveTheLossesAndValuesOfStatesOnTheDevice) {
+  Setting setting{.precision = Precision::kBf16, .optimizer = Optimizer::kAdamw8bit, .hidden = 136};
+  const World resident(setting);
+  setting.optimizer = Optimizer::kPagedAdamw8bit;
+  const World paged(setting);
+  EXPECT_EQ(train(resident, std::byte{0}) == train(paged, std::byte{0}), true);
+}
+
 TEST_P(Determinism, WhatMemoryHeldBeforeDoesNotMatter) {
   const World world(GetParam());
   const Bits clean = train(world, std::byte{0});

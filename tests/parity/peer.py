@@ -185,8 +185,8 @@ def make_optimizer(s, model, groups):
     """The learning rate is set before each step."""
     if s.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=1.0, momentum=s.momentum)
-    if s.optimizer == "adamw8bit":
-        # As HF Trainer has it: the embedding keeps f32 states.
+    if s.optimizer in ("adamw8bit", "paged-adamw8bit"):
+        # As HF Trainer has it: the embedding keeps f32 states. On CPUs bitsandbytes pages nothing.
         bitsandbytes.optim.GlobalOptimManager.get_instance().register_module_override(
             model.get_input_embeddings(), "weight", {"optim_bits": 32})
         return bitsandbytes.optim.AdamW8bit(groups, lr=1.0)

@@ -61,6 +61,7 @@ F32["adamw8bit"] = {
     "full": Setting(**BITS8),
     "tied accumulation": Setting(**BITS8, tied=True, accumulation=2, threads=2, checkpointing="full"),
     "two ranks": Setting(**BITS8, ranks=2, zero=1),
+    "paged, two ranks": Setting(**BITS8 | {"optimizer": "paged-adamw8bit"}, ranks=2, zero=1, accumulation=2, steps=12),
     "lora": Setting(**BITS8, method="lora", rank=64, alpha=64.0, targets=["q_proj", "down_proj"], learning_rate=5e-3),
 }
 STATES = {"states": {"adamw8bit": Setting(**BITS8, steps=3, intermediate=128)}}

@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "core/category.h"
+#include "core/machine.h"
 #include "core/method.h"
 #include "core/model_config.h"
 #include "program/attributes.h"
 #include "program/op.h"
+#include "program/op_table.h"
 #include "program/run_files.h"
 #include "program/step_program.h"
 #include "tests/program/support.h"
@@ -99,9 +101,10 @@ ModelConfig wide_model() {
   return model;
 }
 
-Case in_8_bits(std::int64_t ranks = 1, Precision precision = Precision::kFp32) {
+Case in_8_bits(std::int64_t ranks = 1, Precision precision = Precision::kFp32,
+               Optimizer optimizer = Optimizer::kAdamw8bit) {
   JobRequest request = toy_request();
-  request.method.optimizer = Optimizer::kAdamw8bit;
+  request.method.optimizer = optimizer;
   request.method.precision = precision;
   request.devices.gpus = ranks == 1 ? "cpu" : std::to_string(ranks) + "xcpu";
   return make_case(request, wide_model(), {.zero = ranks > 1 ? 1 : 0});
@@ -156,6 +159,47 @@ TEST(Optimizers, BlocksOf8BitStatesDoNotDependOnTheCut) {
       }
       EXPECT_EQ(cut, whole) << ranks;
     }
+  }
+}
+
+TEST(Optimizers, PagedStatesLiveOnTheHostAndMastersDoNot) {
+  const Case paged = in_8_bits(1, Precision::kBf16, Optimizer::kPagedAdamw8bit);
+  const Case whole = in_8_bits(1, Precision::kBf16);
+  EXPECT_EQ(state_bytes(paged), state_bytes(whole));
+  std::int64_t states = 0;
+  for (const Storage& storage : lower_case(paged).storages) {
+    if (storage.category != Category::kOptimizer) continue;
+    const bool master = std::string(storage.name) == "master";
+    EXPECT_EQ(storage.place, master ? Place::kDevice : Place::kHost) << storage.name;
+    states += master ? 0 : 1;
+  }
+  EXPECT_GT(states, 0);
+}
+
+TEST(Optimizers, OnAGpuPagedStatesTakeTwoPagesOfScratch) {
+  Case c = in_8_bits(1, Precision::kFp32, Optimizer::kPagedAdamw8bit);
+  c.machine.backend = Backend::kCuda;
+  const auto scratch_of = [](const StepProgram& program, const Instruction& instruction,
+                             const Machine& machine) {
+    return row_of(instruction.op).scratch({program, instruction}, machine).bytes.value;
+  };
+  StepProgram program = lower_case(c);
+  for (Instruction& instruction : program.instructions) {
+    if (instruction.op != Op::kAdamw8bit) continue;
+    Tensor& w = program.tensors[static_cast<std::size_t>(instruction.update[0].tensor)];
+    const std::int64_t count = w.shape.elements();
+    const std::int64_t states = /*codes=*/2 * count + /*scales=*/2 * 4 * count / 256;
+    EXPECT_EQ(scratch_of(program, instruction, c.machine), 2 * states) << "less than a page";
+    EXPECT_EQ(scratch_of(program, instruction, {}), 0) << "on a CPU";
+    w.shape = {3 << 20};  // as if the states were those of three pages
+    EXPECT_EQ(scratch_of(program, instruction, c.machine), 2 * ((states + 2) / 3));
+  }
+  Case whole = in_8_bits();
+  whole.machine.backend = Backend::kCuda;
+  const StepProgram resident = lower_case(whole);
+  for (const Instruction& instruction : resident.instructions) {
+    if (!is_update(instruction.op)) continue;
+    EXPECT_EQ(scratch_of(resident, instruction, whole.machine), 0);
   }
 }
 

@@ -114,7 +114,8 @@ Case random_case(std::uint64_t seed) {
   JobRequest request;
   request.method = random_method(draw, model.family);
   request.data.seq = 8 * draw.in(1, 12);
-  request.method.optimizer = draw.of({Optimizer::kAdamw, Optimizer::kAdamw8bit, Optimizer::kSgd});
+  request.method.optimizer = draw.of(
+      {Optimizer::kAdamw, Optimizer::kAdamw8bit, Optimizer::kPagedAdamw8bit, Optimizer::kSgd});
   if (request.method.optimizer == Optimizer::kSgd)
     request.training.momentum = draw.one_in(2) ? 0.9 : 0;
   request.training.decay = draw.one_in(2) ? Decay::kAll : Decay::kMatrices;
