@@ -39,8 +39,19 @@ Result<void> check_method(const MethodOptions& method, const std::string& runtim
   if (method.precision != Precision::kFp32 && method.precision != Precision::kBf16) {
     return bad_input("--precision", not_built(to_text(method.precision), "use bf16 or fp32"));
   }
-  if (method.optimizer != Optimizer::kAdamw) {
-    return bad_input("--optimizer", not_built(to_text(method.optimizer), "use adamw"));
+  return {};
+}
+
+Result<void> check_optimizer(const JobRequest& request) {
+  const Optimizer optimizer = request.method.optimizer;
+  const std::string name = to_text(optimizer);
+  if (optimizer != Optimizer::kAdamw && request.runtime != "ftplan") {
+    return bad_input("--optimizer",
+                     not_built(name + " for --runtime " + request.runtime, "use adamw"));
+  }
+  if (request.training.momentum > 0 && optimizer != Optimizer::kSgd) {
+    return bad_input("--momentum", "got " + format_number(request.training.momentum) + " with " +
+                                       name + ": only sgd has momentum, use --optimizer sgd");
   }
   return {};
 }
@@ -160,6 +171,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
     return bad_input("--runtime", "got \"" + request.runtime + "\", expected ftplan | hf");
   }
   if (auto ok = check_method(request.method, request.runtime); !ok) return ok.error();
+  if (auto ok = check_optimizer(request); !ok) return ok.error();
   if (auto ok = check_training(request.training); !ok) return ok.error();
   Job job{.request = request, .model = model};
   auto devices = parse_devices(request.devices.gpus);

@@ -82,6 +82,14 @@ struct Job {
   [[nodiscard]] bool lora() const { return request.method.method != Method::kFull; }
   /// The frozen linears of the layers are 4-bit.
   [[nodiscard]] bool quantized() const { return request.method.method == Method::kQlora; }
+  /// AdamW's moments are 8-bit.
+  [[nodiscard]] bool states_in_8_bits() const {
+    return request.method.optimizer == Optimizer::kAdamw8bit || pages_states();
+  }
+  /// The optimizer's states live on the host and come to the device by pages.
+  [[nodiscard]] bool pages_states() const {
+    return request.method.optimizer == Optimizer::kPagedAdamw8bit;
+  }
   [[nodiscard]] std::int64_t ranks() const { return devices.count(); }
 };
 

@@ -45,6 +45,7 @@ struct TrainingOptions {
   Decay decay = Decay::kMatrices;
   std::vector<double> betas = {0.9, 0.999};
   double eps = 1e-8;
+  double momentum = 0;
   double clip = 1;
   std::optional<std::int64_t> global_batch;
   std::optional<std::int64_t> micro_batch;
@@ -72,10 +73,12 @@ inline constexpr auto fields<TrainingOptions> = std::tuple{
     Field{"warmup_steps", &TrainingOptions::warmup_steps, "steps", Range{0, 1e9},
           "Steps in which the learning rate rises, instead of a share."},
     Field{"weight_decay", &TrainingOptions::weight_decay, "", Range{0, 10},
-          "Decoupled weight decay."},
+          "Weight decay: beside the gradient in AdamW, added to it in sgd."},
     Field{"decay", &TrainingOptions::decay, "Which trained weights decay."},
     Field{"betas", &TrainingOptions::betas, "", Range{0, 0.9999999}, "AdamW's two decay rates."},
     Field{"eps", &TrainingOptions::eps, "", Range{0, 1}, "AdamW's epsilon."},
+    Field{"momentum", &TrainingOptions::momentum, "", Range{0, 0.9999999},
+          "Momentum of sgd; 0 holds no state."},
     Field{"clip", &TrainingOptions::clip, "", Range{0, 1e9},
           "Largest gradient norm; 0 never clips."},
     Field{"global_batch", &TrainingOptions::global_batch, "sequences", Range{1, 1 << 24},

@@ -256,7 +256,8 @@ Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
   return timeline;
 }
 
-Judgement judge(const RankPrediction& prediction, const Machine& machine) {
+Judgement judge(const RankPrediction& prediction, const Machine& machine,
+                std::int64_t ranks_on_host) {
   const bool cpu = machine.backend == Backend::kCpu;
   const Bytes peak = prediction.device.peak + (cpu ? prediction.host.peak : Bytes{});
   Judgement judgement{.need = cpu ? peak : peak + prediction.uncertainty,
@@ -268,8 +269,15 @@ Judgement judge(const RankPrediction& prediction, const Machine& machine) {
   } else {
     judgement.fits = peak - prediction.uncertainty <= *judgement.limit ? Fits::kTight : Fits::kNo;
   }
-  if (!cpu && machine.host_memory && prediction.host.peak > *machine.host_memory)
-    judgement.fits = Fits::kNo;
+  const Bytes host = ranks_on_host * prediction.host.peak;
+  const bool short_of_host = !cpu && machine.host_memory && host > *machine.host_memory;
+  if (short_of_host && judgement.fits != Fits::kNo) {
+    judgement = {.fits = Fits::kNo,
+                 .place = Place::kHost,
+                 .need = host,
+                 .limit = machine.host_memory,
+                 .headroom = *machine.host_memory - host};
+  }
   return judgement;
 }
 

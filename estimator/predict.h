@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/category.h"
 #include "core/data_options.h"
 #include "core/job.h"
 #include "core/machine.h"
@@ -52,9 +53,10 @@ std::int64_t trainable_parameters(const Job& job);
 /// is what the device holds at most, the arena or the fullest instant.
 Timeline simulate(const program::StepProgram& program, std::int64_t rank);
 
-/// A prediction held against what a device has.
+/// A prediction held against what a device has, or against the host where that alone lacks memory.
 struct Judgement {
   Fits fits = Fits::kUnknown;
+  Place place = Place::kDevice;  ///< kHost: what it needs of the host is what does not fit
   Bytes need;  ///< the upper end; on `cpu` the peak itself, because scratch is a bound there
   std::optional<Bytes> limit;  ///< empty: not known
   /// What is left at the upper end; negative when it does not fit, 0 when the limit is not known.
@@ -62,7 +64,9 @@ struct Judgement {
 };
 
 /// On `cpu` device and host bytes share `Machine::device_memory`; on GPUs a known host memory must
-/// hold the host's. `tight` on `cpu`: measuring the scratch may make it fit.
-Judgement judge(const RankPrediction& prediction, const Machine& machine);
+/// hold the host bytes of all `ranks_on_host`. `tight` on `cpu`: measuring the scratch may make it
+/// fit.
+Judgement judge(const RankPrediction& prediction, const Machine& machine,
+                std::int64_t ranks_on_host = 1);
 
 }  // namespace ftplan::estimator

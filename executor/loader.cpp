@@ -22,6 +22,7 @@
 #include "models/adapter_config.h"
 #include "models/checkpoint.h"
 #include "models/convert.h"
+#include "models/dynamic_map.h"
 #include "models/family.h"
 #include "models/nf4.h"
 #include "models/safetensors.h"
@@ -79,7 +80,7 @@ void quantize_scales(std::span<const float> absmax, float offset, std::span<std:
     const std::int64_t size = std::min(kPiece, count - begin);
     models::quantize_absmax(
         part_of(absmax, begin, size), offset, part_of(codes, begin, size),
-        part_of(nested, begin / models::kNestedBlock, divide_up(size, models::kNestedBlock)));
+        part_of(nested, begin / models::kDynamicBlock, models::dynamic_blocks(size)));
   }
 }
 

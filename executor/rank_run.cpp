@@ -215,11 +215,7 @@ View RankRun::view_of(const program::StepProgram& program, program::TensorId id,
 
 std::span<std::byte> RankRun::state(const program::StateTensor& tensor) const {
   const program::TrainedUnit& unit = some_program().units[static_cast<std::size_t>(tensor.unit)];
-  const program::TensorId values = unit.master == program::kNone ? unit.weights : unit.master;
-  const program::TensorId id = tensor.part == program::StatePart::kValues    ? values
-                               : tensor.part == program::StatePart::kMoment1 ? unit.moment1
-                                                                             : unit.moment2;
-  const View bytes = view(id, tensor.layer);
+  const View bytes = view(program::tensor_of(unit, tensor.part), tensor.layer);
   return {bytes.data, static_cast<std::size_t>(tensor.spec.bytes().value)};
 }
 

@@ -7,24 +7,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "core/check.h"
+#include "models/dynamic_map.h"
 
 // Note [Same bits as bitsandbytes]
 // 4-bit codes count the midpoints below x * (1 / absmax), with midpoints rounded to f32. A block
 // that is not full divides by absmax instead, and keeps absmax at 1e-38 or more.
-//
-// 8-bit codes go through a grid: x / absmax in [-1, 1] is rounded to one of 65,536 points, and a
-// point has the code of the midpoints below it. So small values share codes that a search among
-// the midpoints themselves, as bitsandbytes does on GPUs, would tell apart; by less than 2e-5 of
-// the block's scale.
 
 namespace ftplan::models {
 namespace {
 
 constexpr float kLeastAbsmax = 1e-38F;
-constexpr std::int64_t kGrid = 65536;
 
 constexpr std::array<float, 15> kMidpoints = [] {
   std::array<float, 15> midpoints{};
@@ -51,60 +45,6 @@ float largest(std::span<const float> values) {
   for (const float value : values)
     most = std::max(most, std::bit_cast<std::int32_t>(value) & 0x7FFFFFFF);
   return std::bit_cast<float>(most);
-}
-
-// From both ends, a product is added to without rounding in between.
-// @source PyTorch 2.11 aten/src/ATen/native/cpu/RangeFactoriesKernel.cpp, linspace_kernel
-std::vector<float> linspace(float start, float end, std::int64_t steps) {
-  const double step = (end - start) / static_cast<float>(steps - 1);
-  std::vector<float> values;
-  for (std::int64_t i = 0; i < steps; ++i) {
-    values.push_back(static_cast<float>(i < steps / 2
-                                            ? start + step * static_cast<double>(i)
-                                            : end - step * static_cast<double>(steps - i - 1)));
-  }
-  return values;
-}
-
-std::array<float, 256> make_signed_map() {
-  std::vector<float> values = {0, 1};
-  for (int exponent = 0; exponent < 7; ++exponent) {
-    const std::vector<float> bounds = linspace(0.1F, 1.0F, (std::int64_t{1} << exponent) + 1);
-    const auto power = static_cast<float>(std::pow(10.0, exponent - 6));
-    for (std::size_t i = 0; i + 1 < bounds.size(); ++i) {
-      const float value = power * ((bounds[i] + bounds[i + 1]) / 2);
-      values.push_back(value);
-      values.push_back(-value);
-    }
-  }
-  std::sort(values.begin(), values.end());
-  std::array<float, 256> map{};
-  FTPLAN_CHECK(values.size() == map.size());
-  std::copy(values.begin(), values.end(), map.begin());
-  return map;
-}
-
-// By point of the grid: its code.
-const std::vector<std::uint8_t>& grid_codes() {
-  static const std::vector<std::uint8_t> codes = [] {
-    const auto& map = signed_dynamic_map();
-    std::vector<std::uint8_t> made(kGrid);
-    std::size_t code = 0;
-    for (std::int64_t i = 0; i < kGrid; ++i) {
-      const float point = -1.0F + 2.0F * static_cast<float>(i) / static_cast<float>(kGrid - 1);
-      while (code + 1 < map.size() && 0.5F * (map[code] + map[code + 1]) < point) ++code;
-      made[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(code);
-    }
-    return made;
-  }();
-  return codes;
-}
-
-// The nearest point of the grid. The product is added to without rounding in between.
-std::size_t grid_point(float value) {
-  const float half = (std::clamp(value, -1.0F, 1.0F) + 1.0F) * 0.5F;
-  const double exact = static_cast<double>(half) * (kGrid - 1) + 0.5;
-  return static_cast<std::size_t>(static_cast<float>(exact));
 }
 
 // ---- torch's sum ----
@@ -172,11 +112,6 @@ void dequantize_nf4(std::span<const std::uint8_t> packed, std::span<const float>
   }
 }
 
-const std::array<float, 256>& signed_dynamic_map() {
-  static const std::array<float, 256> map = make_signed_map();
-  return map;
-}
-
 float mean_of(std::span<const float> values) {
   // Vectors of 8, four of them side by side.
   constexpr std::size_t kVector = 8;
@@ -204,27 +139,25 @@ float mean_of(std::span<const float> values) {
 void quantize_absmax(std::span<const float> absmax, float offset, std::span<std::uint8_t> codes,
                      std::span<float> nested) {
   FTPLAN_CHECK(codes.size() == absmax.size());
-  constexpr auto kSize = static_cast<std::size_t>(kNestedBlock);
-  const std::vector<std::uint8_t>& code_of = grid_codes();
+  std::array<float, static_cast<std::size_t>(kDynamicBlock)> centred{};
   for (std::size_t block = 0; block < nested.size(); ++block) {
-    const std::size_t end = std::min((block + 1) * kSize, absmax.size());
-    float most = 0;
-    for (std::size_t i = block * kSize; i < end; ++i)
-      most = std::max(most, std::abs(absmax[i] - offset));
-    FTPLAN_CHECK(std::isfinite(most));
-    nested[block] = most;
-    const float inverse = 1.0F / most;
-    for (std::size_t i = block * kSize; i < end; ++i)
-      codes[i] = most == 0 ? std::uint8_t{0} : code_of[grid_point((absmax[i] - offset) * inverse)];
+    const std::size_t begin = block * centred.size();
+    const std::size_t count = std::min(centred.size(), absmax.size() - begin);
+    for (std::size_t i = 0; i < count; ++i) centred[i] = absmax[begin + i] - offset;
+    nested[block] = quantize_block(std::span(centred).first(count), signed_dynamic_map(),
+                                   codes.subspan(begin, count));
+    FTPLAN_CHECK(std::isfinite(nested[block]));
   }
 }
 
 void dequantize_absmax(std::span<const std::uint8_t> codes, std::span<const float> nested,
                        float offset, std::span<float> absmax) {
-  const auto& map = signed_dynamic_map();
-  for (std::size_t i = 0; i < absmax.size(); ++i) {
-    const float scaled = map[codes[i]] * nested[i / static_cast<std::size_t>(kNestedBlock)];
-    absmax[i] = scaled + offset;
+  for (std::size_t block = 0; block < nested.size(); ++block) {
+    const std::size_t begin = block * static_cast<std::size_t>(kDynamicBlock);
+    const auto part = codes.subspan(
+        begin, std::min(static_cast<std::size_t>(kDynamicBlock), codes.size() - begin));
+    dequantize_block(part, nested[block], signed_dynamic_map(), absmax.subspan(begin));
+    for (std::size_t i = 0; i < part.size(); ++i) absmax[begin + i] += offset;
   }
 }
 

@@ -5,19 +5,20 @@
 #include <cstdint>
 #include <span>
 
+#include "models/dynamic_map.h"
+
 /// 4-bit NormalFloat weights, bit for bit as bitsandbytes 0.50 makes and reads them on a CPU.
 ///
 /// The row-major values of a matrix are cut into blocks of 64. A value is stored as the number of
 /// the nearest of 16 fixed values, after division by the largest magnitude of its block, `absmax`.
 /// With double quantization the absmax of 256 blocks, less the mean of all, are stored the same
-/// way: an 8-bit number in a dynamic map, and one f32 for all of them.
+/// way: an 8-bit number in a dynamic map (`models/dynamic_map.h`), and one f32 for all of them.
 ///
 /// @source Dettmers et al. 2023, arXiv:2305.14314, section 3 and appendix E;
 ///   bitsandbytes 0.50.0 backends/default/ops.py, backends/cpu/ops.py and csrc/cpu_ops.cpp
 namespace ftplan::models {
 
 inline constexpr std::int64_t kNf4Block = 64;
-inline constexpr std::int64_t kNestedBlock = 256;
 
 /// @source bitsandbytes 0.50.0 functional.py, get_4bit_type("nf4")
 inline constexpr std::array<float, 16> kNf4Values = {
@@ -48,7 +49,7 @@ struct Nf4Counts {
 };
 constexpr Nf4Counts nf4_counts(std::int64_t elements) {
   const std::int64_t blocks = (elements + kNf4Block - 1) / kNf4Block;
-  return {(elements + 1) / 2, blocks, (blocks + kNestedBlock - 1) / kNestedBlock};
+  return {(elements + 1) / 2, blocks, dynamic_blocks(blocks)};
 }
 
 /// Packs `values`, which begin at a block and end at one or with the tensor. Of a block that has a
@@ -61,15 +62,11 @@ void quantize_nf4(std::span<const float> values, std::span<std::uint8_t> packed,
 void dequantize_nf4(std::span<const std::uint8_t> packed, std::span<const float> absmax,
                     std::span<float> values);
 
-/// The 256 values of 8-bit quantization, ascending; the least is -0.993.
-/// @source bitsandbytes 0.50.0 functional.py, create_dynamic_map; Dettmers 2015, arXiv:1511.04561
-const std::array<float, 256>& signed_dynamic_map();
-
 /// Mean of f32 values with the sums in torch's order on one thread.
 /// @source PyTorch 2.11 aten/src/ATen/native/cpu/SumKernel.cpp, the path for contiguous f32
 float mean_of(std::span<const float> values);
 
-/// Codes and scales of `absmax - offset`, a whole tensor or blocks of `kNestedBlock` of it.
+/// Codes and scales of `absmax - offset`, a whole tensor or blocks of `kDynamicBlock` of it.
 /// @pre all are finite
 void quantize_absmax(std::span<const float> absmax, float offset, std::span<std::uint8_t> codes,
                      std::span<float> nested);

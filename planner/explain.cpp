@@ -112,6 +112,11 @@ class Knobs {
       }
       add("--method full", "trains every weight").request.method.method = Method::kFull;
     }
+    // Of other trainers' optimizers only AdamW is known.
+    if (plan_.job.runtime == "ftplan" && m.optimizer == Optimizer::kAdamw) {
+      add("--optimizer adamw8bit", "keeps moments in 8 bits").request.method.optimizer =
+          Optimizer::kAdamw8bit;
+    }
     const Precision other = m.precision == Precision::kFp32 ? Precision::kBf16 : Precision::kFp32;
     add(std::string("--precision ") + to_text(other), "").request.method.precision = other;
   }

@@ -112,7 +112,9 @@ Result<std::string> smallest_change(const Setting& setting, const Evaluation& sm
     if (!fits) return fits.error();
     if (*fits) return change.flags;
   }
-  return "none of the flags is enough: take devices with " + format_bytes(smallest.judgement.need);
+  const bool on_host = smallest.judgement.place == Place::kHost;
+  return std::string("none of the flags is enough: take ") + (on_host ? "hosts" : "devices") +
+         " with " + format_bytes(smallest.judgement.need);
 }
 
 Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found) {
@@ -123,7 +125,8 @@ Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found)
                     best.prediction,
                     best.judgement.limit.value_or(Bytes{}),
                     Bytes{} - best.judgement.headroom,
-                    biggest_category(best.prediction.device),
+                    biggest_category(best.judgement.place == Place::kHost ? best.prediction.host
+                                                                          : best.prediction.device),
                     *std::move(change)};
 }
 

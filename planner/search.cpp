@@ -79,7 +79,8 @@ Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy) {
                                 count_steps(setting.job, setting.facts)};
   auto prediction = estimator::predict_rank(spec, 0);
   if (!prediction) return prediction.error();
-  const estimator::Judgement judgement = estimator::judge(*prediction, setting.machine);
+  const estimator::Judgement judgement =
+      estimator::judge(*prediction, setting.machine, setting.job.devices.per_node);
   return Evaluation{strategy, *std::move(prediction), judgement};
 }
 

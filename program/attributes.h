@@ -71,6 +71,12 @@ struct AdamwAttributes {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;
+  std::int64_t padding = 0;  ///< trailing elements that 8-bit states leave alone
+};
+
+struct SgdAttributes {
+  double momentum = 0;
+  double weight_decay = 0;
 };
 
 struct ClipAttributes {
@@ -142,7 +148,7 @@ struct NextTokenAttributes {
 using Attributes =
     std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
                  GroupAttributes, AttentionAttributes, LossAttributes, DropoutAttributes,
-                 AdamwAttributes, ClipAttributes, CollectiveAttributes, RopeAttributes,
-                 FileAttributes, EagerAttributes, NextTokenAttributes>;
+                 AdamwAttributes, SgdAttributes, ClipAttributes, CollectiveAttributes,
+                 RopeAttributes, FileAttributes, EagerAttributes, NextTokenAttributes>;
 
 }  // namespace ftplan::program

@@ -52,12 +52,8 @@ void make_states(Lowering& low, Emitter& emit) {
     for (const TensorId gap : emit.gaps(unit, unit.weights)) {
       emit.emit({.op = Op::kZero, .out = {{gap}}});
     }
-    if (unit.moment1 == kNone) {
-      emit.close_or_drop();
-      continue;
-    }
-    for (const TensorId moment : {unit.moment1, unit.moment2}) {
-      emit.emit({.op = Op::kZero, .out = {{moment}}});
+    for (const TensorId state : {unit.moment1, unit.moment2, unit.scale1, unit.scale2}) {
+      if (state != kNone) emit.emit({.op = Op::kZero, .out = {{state}}});
     }
     if (unit.master != kNone) {
       const Tensor weights = low.program.tensor(unit.weights);
@@ -67,7 +63,7 @@ void make_states(Lowering& low, Emitter& emit) {
           emit.tensor(weights.storage, {shard}, weights.dtype, begin * size_of(weights.dtype));
       emit.emit({.op = Op::kCast, .in = {{part}}, .out = {{unit.master}}});
     }
-    emit.close();
+    emit.close_or_drop();
   }
 }
 

@@ -13,6 +13,7 @@
 #include "core/shape.h"
 #include "core/training.h"
 #include "core/units.h"
+#include "models/dynamic_map.h"
 #include "models/family.h"
 #include "models/nf4.h"
 #include "program/emitter.h"
@@ -22,15 +23,21 @@
 namespace ftplan::program {
 namespace {
 
+// With 8-bit states, smaller tensors keep theirs in f32.
+// @source bitsandbytes 0.50.0 optim/optimizer.py, min_8bit_size
+constexpr std::int64_t kLeastElementsIn8Bits = 4096;
+
 // One tensor of a unit.
 struct Member {
   Shape shape;
   bool decays = true;
   TensorId* tensor = nullptr;  // where its id goes
+  bool f32_states = false;     // with an 8-bit optimizer too
 };
 
 struct UnitSpec {
   const char* name;
+  const char* apart;  // name of what keeps f32 states beside 8-bit ones
   bool per_layer;
   DType dtype;
   Category category;
@@ -43,7 +50,22 @@ class StateBuilder {
  public:
   explicit StateBuilder(Lowering& lowering) : lowering_(lowering), emitter_(lowering.program) {}
 
-  void add(UnitSpec spec) {
+  void add(const UnitSpec& spec) {
+    if (!spec.trained || !lowering_.job.states_in_8_bits()) return add_unit(spec, false);
+    UnitSpec large = spec;
+    UnitSpec small = spec;
+    small.name = spec.apart;
+    const auto keeps_f32 = [](const Member& member) {
+      return member.f32_states || member.shape.elements() < kLeastElementsIn8Bits;
+    };
+    std::erase_if(large.members, keeps_f32);
+    std::erase_if(small.members, [&](const Member& member) { return !keeps_f32(member); });
+    if (!large.members.empty()) add_unit(std::move(large), true);
+    if (!small.members.empty()) add_unit(std::move(small), false);
+  }
+
+ private:
+  void add_unit(UnitSpec spec, bool in_8_bits) {
     // What decays stands first, so that two instructions update a unit.
     std::stable_partition(spec.members.begin(), spec.members.end(),
                           [](const Member& member) { return member.decays; });
@@ -53,7 +75,11 @@ class StateBuilder {
     std::vector<Gap> gaps;
     const auto align = [&](std::int64_t multiple) {
       const std::int64_t aligned = round_up(elements, multiple);
-      if (aligned > elements) gaps.push_back({elements, aligned});
+      if (aligned > elements && !gaps.empty() && gaps.back().end == elements) {
+        gaps.back().end = aligned;
+      } else if (aligned > elements) {
+        gaps.push_back({elements, aligned});
+      }
       elements = aligned;
     };
     // Frozen values are never cut, so the alignment of storages is enough for them.
@@ -79,31 +105,42 @@ class StateBuilder {
                      .decayed = decayed,
                      .elements = elements,
                      .gaps = gaps};
-    if (lowering_.request.training_state) add_states(spec, unit);
+    if (lowering_.request.training_state) add_states(spec, unit, in_8_bits);
     if (lowering_.trains()) add_gradients(spec, unit, begins);
     lowering_.program.units.push_back(unit);
   }
 
- private:
   StorageId persistent(const UnitSpec& spec, const char* name, Category category,
-                       std::int64_t elements, DType dtype) {
+                       std::int64_t elements, DType dtype, Place place = Place::kDevice) {
     const auto layers = static_cast<std::int32_t>(lowering_.layers());
     return emitter_.storage({.size = elements * size_of(dtype),
                              .category = category,
+                             .place = place,
                              .region = Region::kPersistent,
                              .copies = {.count = spec.per_layer ? layers : 1},
                              .name = name});
   }
 
-  void add_states(const UnitSpec& spec, TrainedUnit& unit) {
+  void add_states(const UnitSpec& spec, TrainedUnit& unit, bool in_8_bits) {
     const std::int64_t shard = unit.elements / (lowering_.shards() ? lowering_.job.ranks() : 1);
-    const auto state = [&](const char* name) {
-      return emitter_.tensor(persistent(spec, name, Category::kOptimizer, shard, DType::kF32),
-                             {shard}, DType::kF32);
+    Place place = Place::kDevice;
+    const auto state = [&](const char* name, std::int64_t elements, DType dtype) {
+      return emitter_.tensor(persistent(spec, name, Category::kOptimizer, elements, dtype, place),
+                             {elements}, dtype);
     };
-    if (spec.dtype != DType::kF32) unit.master = state("master");
-    unit.moment1 = state("first moment");
-    unit.moment2 = state("second moment");
+    if (spec.dtype != DType::kF32) unit.master = state("master", shard, DType::kF32);
+    if (lowering_.job.pages_states()) place = Place::kHost;
+    if (lowering_.job.request.method.optimizer == Optimizer::kSgd) {
+      if (lowering_.job.request.training.momentum > 0)
+        unit.moment1 = state("momentum", shard, DType::kF32);
+      return;
+    }
+    const DType dtype = in_8_bits ? DType::kU8 : DType::kF32;
+    unit.moment1 = state("first moment", shard, dtype);
+    unit.moment2 = state("second moment", shard, dtype);
+    if (!in_8_bits) return;
+    unit.scale1 = state("first scales", models::dynamic_blocks(shard), DType::kF32);
+    unit.scale2 = state("second scales", models::dynamic_blocks(shard), DType::kF32);
   }
 
   void add_gradients(const UnitSpec& spec, TrainedUnit& unit,
@@ -225,8 +262,10 @@ DType norm_dtype(const Lowering& lowering, bool trained) {
 
 void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
   const DType norms = norm_dtype(lowering, trained);
-  UnitSpec matrices{"layer", true, lowering.compute, Category::kWeights, trained, false, {}};
-  UnitSpec apart{"layer norms", true, norms, Category::kWeights, trained, false, {}};
+  UnitSpec matrices{
+      "layer", "small of layer", true, lowering.compute, Category::kWeights, trained, false, {}};
+  UnitSpec apart{
+      "layer norms", "small layer norms", true, norms, Category::kWeights, trained, false, {}};
   for (std::size_t i = 0; i < lowering.blueprint.layer.size(); ++i) {
     const models::Weight& weight = lowering.blueprint.layer[i];
     if (is_quantized(lowering, weight)) continue;
@@ -240,7 +279,8 @@ void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
 }
 
 UnitSpec adapter_unit(Lowering& lowering) {
-  UnitSpec spec{"adapters", true, DType::kF32, Category::kAdapters, true, false, {}};
+  UnitSpec spec{"adapters", "small adapters", true, DType::kF32, Category::kAdapters, true, false,
+                {}};
   lowering.tensors.adapters.resize(lowering.job.adapted.size());
   const std::int64_t rank = lowering.job.request.method.rank;
   for (const models::Weight& weight : lowering.blueprint.layer) {
@@ -258,16 +298,26 @@ void add_edges(Lowering& lowering, StateBuilder& builder, bool trained) {
   ModelTensors& t = lowering.tensors;
   const models::Blueprint& b = lowering.blueprint;
   const bool tied = lowering.job.model.tied_embeddings;
+  // As HF Trainer has it, the embedding keeps f32 states.
+  // @source transformers 5.23 trainer.py, create_optimizer: register_module_override
   builder.add({"embedding",
+               "embedding",
                false,
                lowering.compute,
                Category::kWeights,
                trained,
                tied,
-               {{b.embedding.shape, true, &t.embedding}}});
-  UnitSpec head{"head", false, lowering.compute, Category::kWeights, trained, !tied, {}};
-  UnitSpec apart{"final norm", false, norm_dtype(lowering, trained), Category::kWeights, trained,
-                 false,        {}};
+               {{b.embedding.shape, true, &t.embedding, true}}});
+  UnitSpec head{"head",  "small head", false, lowering.compute, Category::kWeights,
+                trained, !tied,        {}};
+  UnitSpec apart{"final norm",
+                 "small final norm",
+                 false,
+                 norm_dtype(lowering, trained),
+                 Category::kWeights,
+                 trained,
+                 false,
+                 {}};
   if (!tied) head.members.push_back({b.head.shape, true, &t.head});
   UnitSpec& norm = apart.dtype == head.dtype ? head : apart;
   const bool norm_decays = decays(lowering, b.final_norm.kind);
@@ -339,8 +389,8 @@ void declare_state(Lowering& lowering) {
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});
   add_layer(lowering, builder, full);
   if (lowering.job.quantized()) add_quantized_layer(lowering);
-  UnitSpec adapters = adapter_unit(lowering);
-  if (!adapters.members.empty()) builder.add(std::move(adapters));
+  const UnitSpec adapters = adapter_unit(lowering);
+  if (!adapters.members.empty()) builder.add(adapters);
   lowering.tensors.gradients.resize(lowering.program.tensors.size(), kNone);
   add_rope_table(lowering);
   add_sums(lowering);

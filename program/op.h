@@ -45,6 +45,8 @@ enum class Op : std::uint8_t {
   kSquareSum,
   kClip,
   kAdamw,
+  kAdamw8bit,
+  kSgd,
   kReduceScatter,
   kAllGather,
   kAllReduce,
@@ -59,6 +61,11 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 52;
+inline constexpr int kOps = 54;
+
+/// Whether update[0] are weights that take their step, update[1...] states.
+constexpr bool is_update(Op op) {
+  return op == Op::kAdamw || op == Op::kAdamw8bit || op == Op::kSgd;
+}
 
 }  // namespace ftplan::program

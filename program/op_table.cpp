@@ -74,6 +74,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kSquareSum, square_sum_row());
   set(Op::kClip, clip_row());
   set(Op::kAdamw, adamw_row());
+  set(Op::kAdamw8bit, adamw8bit_row());
+  set(Op::kSgd, sgd_row());
   set(Op::kReduceScatter, reduce_scatter_row());
   set(Op::kAllGather, all_gather_row());
   set(Op::kAllReduce, all_reduce_row());

@@ -74,7 +74,11 @@ struct AttributePrinter {
   }
   std::string operator()(const AdamwAttributes& a) const {
     return "betas=" + format_number(a.beta1) + "," + format_number(a.beta2) +
-           " eps=" + format_number(a.epsilon) + " decay=" + format_number(a.weight_decay);
+           " eps=" + format_number(a.epsilon) + " decay=" + format_number(a.weight_decay) +
+           (a.padding > 0 ? " padding=" + std::to_string(a.padding) : "");
+  }
+  std::string operator()(const SgdAttributes& a) const {
+    return "momentum=" + format_number(a.momentum) + " decay=" + format_number(a.weight_decay);
   }
   std::string operator()(const ClipAttributes& a) const {
     return "limit=" + format_number(a.limit);

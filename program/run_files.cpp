@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/category.h"
@@ -24,17 +25,10 @@
 namespace ftplan::program {
 namespace {
 
-struct PartOf {
-  StatePart part;
-  const char* name;
-  TensorId tensor;
-};
-
-std::array<PartOf, 3> parts_of(const TrainedUnit& unit) {
-  return {PartOf{StatePart::kValues, "values", unit.master == kNone ? unit.weights : unit.master},
-          PartOf{StatePart::kMoment1, "moment1", unit.moment1},
-          PartOf{StatePart::kMoment2, "moment2", unit.moment2}};
-}
+constexpr std::array kParts = {
+    std::pair{StatePart::kValues, "values"}, std::pair{StatePart::kMoment1, "moment1"},
+    std::pair{StatePart::kMoment2, "moment2"}, std::pair{StatePart::kScale1, "scale1"},
+    std::pair{StatePart::kScale2, "scale2"}};
 
 std::vector<models::TensorSpec> specs_of(const std::vector<StateTensor>& tensors) {
   std::vector<models::TensorSpec> specs;
@@ -45,6 +39,22 @@ std::vector<models::TensorSpec> specs_of(const std::vector<StateTensor>& tensors
 
 }  // namespace
 
+TensorId tensor_of(const TrainedUnit& unit, StatePart part) {
+  switch (part) {
+    case StatePart::kMoment1:
+      return unit.moment1;
+    case StatePart::kMoment2:
+      return unit.moment2;
+    case StatePart::kScale1:
+      return unit.scale1;
+    case StatePart::kScale2:
+      return unit.scale2;
+    case StatePart::kValues:
+      break;
+  }
+  return unit.master == kNone ? unit.weights : unit.master;
+}
+
 std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
   std::vector<StateTensor> tensors;
   for (std::size_t u = 0; u < train.units.size(); ++u) {
@@ -52,13 +62,14 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
     for (std::int32_t layer = 0; layer < unit.layers; ++layer) {
       const std::string place =
           unit.per_layer ? std::string(unit.name) + "." + std::to_string(layer) : unit.name;
-      for (const PartOf& part : parts_of(unit)) {
-        FTPLAN_CHECK(part.tensor != kNone);
-        const Tensor& tensor = train.tensor(part.tensor);
+      for (const auto& [part, name] : kParts) {
+        const TensorId id = tensor_of(unit, part);
+        if (id == kNone) continue;
+        const Tensor& tensor = train.tensor(id);
         tensors.push_back({static_cast<std::int32_t>(u),
                            layer,
-                           part.part,
-                           {place + "." + part.name, tensor.dtype, tensor.shape}});
+                           part,
+                           {place + "." + name, tensor.dtype, tensor.shape}});
       }
     }
   }

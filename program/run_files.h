@@ -16,7 +16,7 @@
 namespace ftplan::program {
 
 /// What one tensor of a checkpoint is a copy of.
-enum class StatePart : std::uint8_t { kValues, kMoment1, kMoment2 };
+enum class StatePart : std::uint8_t { kValues, kMoment1, kMoment2, kScale1, kScale2 };
 
 /// A tensor of a checkpoint: the flat, padded values of one unit of one layer. Values are the f32
 /// masters where there are any, else the weights; 16-bit weights come from their masters by
@@ -27,6 +27,9 @@ struct StateTensor {
   StatePart part = StatePart::kValues;
   models::TensorSpec spec;
 };
+
+/// Where a part of a unit is; kNone where the optimizer has no such state.
+TensorId tensor_of(const TrainedUnit& unit, StatePart part);
 
 /// All that a resumed run needs beside plan and model. @pre a training program
 std::vector<StateTensor> checkpoint_tensors(const StepProgram& train);

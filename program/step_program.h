@@ -243,7 +243,11 @@ struct TrainedUnit {
   TensorId weights = kNone;    ///< flat, padded
   TensorId gradients = kNone;  ///< flat, padded
   TensorId master = kNone;     ///< flat f32, the rank's shard; kNone when the weights are f32
-  TensorId moment1 = kNone, moment2 = kNone;  ///< flat f32, the rank's shard
+  /// Flat f32, the rank's shard: AdamW's moments, or sgd's momentum and kNone.
+  TensorId moment1 = kNone, moment2 = kNone;
+  /// Set where the moments are 8-bit codes (u8): f32, the largest magnitude of each block of them,
+  /// see `models/dynamic_map.h`.
+  TensorId scale1 = kNone, scale2 = kNone;
   TensorId update_gradients =
       kNone;                  ///< what the update reads: `gradients`, or the rank's shard of it
   std::int64_t decayed = 0;   ///< leading elements that decay

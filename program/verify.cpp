@@ -269,8 +269,7 @@ class Verifier {
         work.reductions.push_back(at);
         continue;
       }
-      if (instruction.op == Op::kAdamw &&
-          program_.tensor(instruction.update[0]).storage == weights) {
+      if (is_update(instruction.op) && program_.tensor(instruction.update[0]).storage == weights) {
         work.updated.push_back(elements_of(program_.tensor(instruction.update[0])));
       }
       if (instruction.op == Op::kSquareSum && program_.tensor(instruction.in[0]).storage ==
@@ -310,7 +309,7 @@ class Verifier {
       if (sharded && problem_.empty() && work.reductions[0] < work.last_contribution) {
         problem_ = "the gradient of " + name + " is reduced before it is complete";
       }
-      const std::int64_t elements = program_.tensor(unit.moment1).shape.elements();
+      const std::int64_t elements = program_.tensor(unit.update_gradients).shape.elements();
       if (work.summed.size() != 1 || work.summed[0].second - work.summed[0].first != elements) {
         problem_ = "the gradient norm does not count all of " + name + " once";
       }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -36,7 +37,7 @@ namespace ftplan::tools {
 namespace {
 
 constexpr const char* kNotBuilt =
-    "not built yet: int8-lora, fp16, 8-bit optimizers, ZeRO-2 and 3, offload, pipelines, "
+    "not built yet: int8-lora, fp16, ZeRO-2 and 3, offload, pipelines, "
     "seconds and cost";
 
 constexpr const char* kOwnRuntime = "ftplan";
@@ -289,6 +290,9 @@ class Estimate : public Command {
                          "grads", "optim", "activations", "scratch", "other", "peak", "interval",
                          limit ? "fits " + unit.show(*limit) + "?" : "fits"},
                 .left = 3};
+    constexpr std::ptrdiff_t kOptimizerColumn = 5;
+    const bool paged = rows.front().job.pages_states();
+    if (paged) table.head.insert(table.head.begin() + kOptimizerColumn + 1, "on host");
     for (const Row& row : rows) {
       const PlaceBytes& d = row.device();
       table.rows.push_back(
@@ -298,6 +302,10 @@ class Estimate : public Command {
            unit.show(d.gathered + d.buckets + d.inputs + d.runtime + d.unused), unit.show(d.peak),
            interval_text(row, resolved.machine.backend, unit),
            fits_text(row.evaluation.judgement, unit)});
+      if (!paged) continue;
+      auto& cells = table.rows.back();
+      cells.insert(cells.begin() + kOptimizerColumn + 1,
+                   unit.show(row.evaluation.prediction.host.optimizer));
     }
     return render_table(table);
   }
@@ -344,9 +352,10 @@ class Estimate : public Command {
     for (const Row& other : rows) {
       if (other.evaluation.judgement.need < least->evaluation.judgement.need) least = &other;
     }
-    const std::string need = format_bytes(least->evaluation.judgement.need) + " a device (" +
-                             title(least->job) + ", checkpointing " +
-                             to_text(least->strategy().checkpointing) + ")";
+    const bool on_host = least->evaluation.judgement.place == Place::kHost;
+    const std::string need = format_bytes(least->evaluation.judgement.need) +
+                             (on_host ? " a host (" : " a device (") + title(least->job) +
+                             ", checkpointing " + to_text(least->strategy().checkpointing) + ")";
     if (!least->evaluation.judgement.limit)
       return "Not judged: the memory is not known. The least is " + need + ".\n";
     return "No: nothing that is built fits. The least is " + need + ".\n";

@@ -52,6 +52,8 @@ Kernels make_kernels() {
   set(Op::kSquareSum, square_sum);
   set(Op::kClip, clip);
   set(Op::kAdamw, adamw);
+  set(Op::kAdamw8bit, adamw8bit);
+  set(Op::kSgd, sgd);
   set(Op::kAppendCache, append_cache);
   set(Op::kTakeLast, take_last);
   set(Op::kNextToken, next_token);

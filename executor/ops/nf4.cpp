@@ -10,6 +10,7 @@
 #include "executor/call.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
+#include "models/dynamic_map.h"
 #include "models/nf4.h"
 
 // This file is compiled without contraction of products and sums: scales have the bits that
@@ -31,7 +32,7 @@ constexpr std::array<Pair, 256> kPairs = [] {
 
 float scale_of(const Nf4Matrix& from, const float* map, std::int64_t block) {
   if (from.absmax != nullptr) return from.absmax[block];
-  return map[from.codes[block]] * from.nested[block / models::kNestedBlock] + from.offset;
+  return map[from.codes[block]] * from.nested[block / models::kDynamicBlock] + from.offset;
 }
 
 void scale(float* values, std::int64_t count, float by, bool to_bf16) {
@@ -81,7 +82,7 @@ Nf4Matrix packed_matrix(const Call& call, std::int64_t rows, std::int64_t column
 
 void dequantize_block(const Nf4Matrix& from, std::int64_t row, std::int64_t rows,
                       std::int64_t column, std::int64_t columns, float* to) {
-  const float* map = models::signed_dynamic_map().data();
+  const float* map = models::signed_dynamic_map().values.data();
   for (std::int64_t r = 0; r < rows; ++r) {
     std::int64_t at = (row + r) * from.columns + column;
     const std::int64_t end = at + columns;

@@ -170,6 +170,8 @@ void linear_loss(Call& call);
 void square_sum(Call& call);
 void clip(Call& call);
 void adamw(Call& call);
+void adamw8bit(Call& call);
+void sgd(Call& call);
 void append_cache(Call& call);
 void take_last(Call& call);
 void next_token(Call& call);

@@ -55,12 +55,16 @@ class Scheduler {
       if (node.is_segment) {
         issue(node.id);
       } else if (is_collective(at(node.id).op)) {
-        nodes.push_back(signaller(nodes));
-        if (nodes.size() > 1 && nodes[nodes.size() - 2] == nodes.back()) nodes.pop_back();
-        const EventId before = at(nodes.back().id).signals;
+        // Right behind another, all that stands before it was waited for.
+        const bool waits = nodes.empty() || nodes.back().is_segment ||
+                           at(nodes.back().id).stream == Stream::kCompute;
+        if (waits) {
+          nodes.push_back(signaller(nodes));
+          if (nodes.size() > 1 && nodes[nodes.size() - 2] == nodes.back()) nodes.pop_back();
+          at(node.id).waits.push_back({at(nodes.back().id).signals, 0});
+        }
         Instruction& collective = at(node.id);
         collective.stream = Stream::kCommunication;
-        collective.waits.push_back({before, 0});
         collective.signals = event_of(collective);
         issued_.push_back({node.id, collective.signals, collective.in, collective.out});
         for (const Operand& both : collective.update) issued_.back().writes.push_back(both);

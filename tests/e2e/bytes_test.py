@@ -12,6 +12,13 @@ MODES = {
                                            "--eval-batch", 3],
     "full fp32, recomputed": ["--method", "full", "--checkpointing", "full", "--loss-chunk", 16],
     "full bf16": ["--method", "full", "--precision", "bf16", "--save-every", 3],
+    "full bf16, sgd, checkpoints": ["--method", "full", "--precision", "bf16", "--optimizer", "sgd",
+                                    "--momentum", 0.9, "--save-every", 3],
+    "lora fp32, sgd without momentum": ["--rank", 4, "--optimizer", "sgd", "--save-every", 3],
+    "full bf16, adamw8bit, validation, checkpoints": ["--method", "full", "--precision", "bf16", "--optimizer",
+                                                      "adamw8bit", "--validation", 0.2, "--save-every", 3],
+    "full fp32, paged-adamw8bit, checkpoints": ["--method", "full", "--optimizer", "paged-adamw8bit", "--save-every", 3],
+    "lora fp32, adamw8bit": ["--rank", 64, "--optimizer", "adamw8bit"],
     "lora fp32": ["--rank", 4],
     "lora fp32, dropout, validation, checkpoints": ["--rank", 4, "--dropout", 0.1, "--validation", 0.2,
                                                     "--save-every", 3],
@@ -62,7 +69,9 @@ class Bytes(Case):
         for number, (mode, flags) in enumerate(MODES.items()):
             with self.subTest(mode):
                 self.folder = self.folder.parent / f"mode-{number}"
-                make_model(self.folder / "model", tie_word_embeddings=number % 2 == 1)
+                # Matrices that are large enough for 8-bit states.
+                wide = {"hidden_size": 64, "intermediate_size": 80} if "8bit" in mode else {}
+                make_model(self.folder / "model", tie_word_embeddings=number % 2 == 1, **wide)
                 make_rows(self.folder / "rows.json", seed=number)
                 self.assert_equal_bytes(*self.run_mode(flags))
 

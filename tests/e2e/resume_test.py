@@ -19,9 +19,15 @@ COMMON = ["--global-batch", 4, "--micro-batch", 2, "--steps", STEPS, "--learning
           "--eval-every", 7]
 MODES = {"full fp32": ["--method", "full"],
          "full bf16": ["--method", "full", "--precision", "bf16"],
+         "full bf16, sgd": ["--method", "full", "--precision", "bf16", "--optimizer", "sgd", "--momentum", 0.9],
+         "full bf16, adamw8bit": ["--method", "full", "--precision", "bf16", "--optimizer", "adamw8bit"],
+         "full fp32, paged-adamw8bit": ["--method", "full", "--optimizer", "paged-adamw8bit"],
          "lora fp32": ["--rank", 4, "--dropout", 0.1],
          "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"],
          "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}
+# What differs from the tiny model: matrices that are large enough for 8-bit states.
+WIDE = {"hidden_size": 64, "intermediate_size": 80}
+MODELS = {"full bf16, adamw8bit": WIDE, "full fp32, paged-adamw8bit": WIDE}
 KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss")
 
 
@@ -30,8 +36,8 @@ class Resume(Case):
         super().setUp()
         self.make_inputs()
 
-    def make_inputs(self):
-        make_model(self.folder / "model")
+    def make_inputs(self, **changes):
+        make_model(self.folder / "model", **changes)
         make_rows(self.folder / "rows.json")
 
     def prepare(self, *flags):
@@ -66,7 +72,7 @@ class Resume(Case):
         for number, (mode, flags) in enumerate(MODES.items()):
             with self.subTest(mode):
                 self.folder = self.folder.parent / f"mode-{number}"
-                self.make_inputs()
+                self.make_inputs(**MODELS.get(mode, {}))
                 self.prepare(*flags)
                 first = self.stop_at(10)
                 second = self.stop_at(35)

@@ -130,6 +130,26 @@ TEST(PredictRank, Llama2Of7BillionHoldsItsWeightsInTwoBytesEach) {
   EXPECT_EQ(p.device.optimizer.value, /*two f32 moments=*/8 * trained);
 }
 
+TEST(PredictRank, Llama2Of7BillionIn8BitStatesHoldsTwoBytesForEachValueAndTwoScalesForEachBlock) {
+  JobRequest request;
+  request.method.method = Method::kFull;
+  request.method.optimizer = Optimizer::kAdamw8bit;
+  request.training.global_batch = 1;
+  const ModelConfig& model = models::find_preset("llama2-7b")->config;
+  const RankPrediction p = predict(job_of(request, model), {.checkpointing = {1}});
+  const std::int64_t all = 6'738'415'616;
+  const std::int64_t embedding = std::int64_t{32000} * 4096;
+  const std::int64_t norms = (2 * 32 + 1) * 4096;
+  const std::int64_t in_8_bits = all - embedding;
+  EXPECT_EQ(p.device.optimizer.value, /*f32 masters=*/4 * (all - norms) +
+                                          /*f32 moments=*/8 * embedding + /*codes=*/2 * in_8_bits +
+                                          /*scales=*/2 * 4 * in_8_bits / 256);
+  request.method.optimizer = Optimizer::kPagedAdamw8bit;
+  const RankPrediction paged = predict(job_of(request, model), {.checkpointing = {1}});
+  EXPECT_EQ(paged.device.optimizer.value, /*f32 masters=*/4 * (all - norms));
+  EXPECT_EQ(paged.device.optimizer + paged.host.optimizer, p.device.optimizer);
+}
+
 // Of the linears of a layer: how many values, and bytes a value with and without double
 // quantization.
 constexpr std::int64_t kLinearsOf70B =
@@ -246,7 +266,11 @@ TEST(Judge, OnAGpuAKnownHostMustHoldItsBytes) {
   gpu.backend = Backend::kCuda;
   gpu.device_memory = Bytes{100};
   gpu.host_memory = Bytes{40};
+  EXPECT_EQ(judge(with_bytes(60, 40, 0), gpu).fits, Fits::kYes);
   EXPECT_EQ(judge(with_bytes(60, 41, 0), gpu).fits, Fits::kNo);
+  EXPECT_EQ(judge(with_bytes(60, 41, 0), gpu).headroom, Bytes{-1});
+  EXPECT_EQ(judge(with_bytes(60, 20, 0), gpu, /*ranks_on_host=*/2).fits, Fits::kYes);
+  EXPECT_EQ(judge(with_bytes(60, 21, 0), gpu, /*ranks_on_host=*/2).fits, Fits::kNo);
 }
 
 }  // namespace

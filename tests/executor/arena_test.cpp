@@ -152,7 +152,10 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{.validation = 0.25}, Setting{.method = Method::kLora, .validation = 0.25},
         Setting{.accumulation = 2, .threads = 2, .checkpointing = {.every = 1}, .validation = 0.25},
         Setting{.method = Method::kLora, .precision = Precision::kBf16, .tied = true},
-        Setting{.method = Method::kQlora, .validation = 0.25}));
+        Setting{.method = Method::kQlora, .validation = 0.25},
+        Setting{.optimizer = Optimizer::kSgd, .momentum = 0.9},
+        Setting{.optimizer = Optimizer::kAdamw8bit, .hidden = 136},
+        Setting{.optimizer = Optimizer::kPagedAdamw8bit, .hidden = 136}));
 
 TEST_P(HighestByte, IsTheLastOfTheArena) {
   const World world(GetParam());

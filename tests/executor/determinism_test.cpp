@@ -58,6 +58,11 @@ INSTANTIATE_TEST_SUITE_P(
                 .threads = 2,
                 .tied = true,
                 .checkpointing = {.every = 1}},
+        Setting{.precision = Precision::kBf16, .optimizer = Optimizer::kSgd, .momentum = 0.9},
+        Setting{.precision = Precision::kBf16,
+                .optimizer = Optimizer::kAdamw8bit,
+                .threads = 2,
+                .hidden = 136},
         Setting{.method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
         Setting{
             .method = Method::kLora, .precision = Precision::kBf16, .checkpointing = {.every = 2}},
@@ -70,6 +75,14 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(Determinism, TwoRunsHaveTheSameBits) {
   const World world(GetParam());
   EXPECT_EQ(train(world, std::byte{0}) == train(world, std::byte{0}), true);
+}
+
+TEST(PagedStates, GiveTheLossesAndValuesOfStatesOnTheDevice) {
+  Setting setting{.precision = Precision::kBf16, .optimizer = Optimizer::kAdamw8bit, .hidden = 136};
+  const World resident(setting);
+  setting.optimizer = Optimizer::kPagedAdamw8bit;
+  const World paged(setting);
+  EXPECT_EQ(train(resident, std::byte{0}) == train(paged, std::byte{0}), true);
 }
 
 TEST_P(Determinism, WhatMemoryHeldBeforeDoesNotMatter) {

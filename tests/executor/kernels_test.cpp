@@ -57,6 +57,8 @@ const Check kChecks[] = {{"rms_norm", check_rms_norm},
                          {"linear_loss", check_linear_loss},
                          {"square_sum", check_square_sum},
                          {"adamw", check_adamw},
+                         {"adamw8bit", check_adamw8bit},
+                         {"sgd", check_sgd},
                          {"generation", check_generation},
                          {"dropout", check_dropout}};
 

@@ -18,7 +18,7 @@
 #include "program/step_program.h"
 #include "tests/executor/kernel_case.h"
 
-// Embedding, products, loss, optimizer and generation.
+// Embedding, products, loss, gradient norm and generation.
 
 namespace ftplan::executor {
 namespace {
@@ -301,53 +301,6 @@ Values check_square_sum(const std::string& isa, DType dtype) {
     EXPECT_EQ(got, first) << "the sum depends on the number of threads";
   }
   return {first};
-}
-
-Values check_adamw(const std::string& isa, DType dtype) {
-  constexpr std::int64_t kCount = 4096 + 77;
-  constexpr double kRate = 0.01;
-  constexpr double kStep = 3;
-  const program::AdamwAttributes a{
-      .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1};
-  KernelCase c(Op::kAdamw, isa);
-  const bool has_master = dtype == DType::kBf16;
-  const auto g = c.random(dtype, {kCount});
-  const auto coefficient = c.tensor(DType::kF32, {1}, {0.5});
-  const auto w = c.random(dtype, {kCount});
-  const auto m = c.random(DType::kF32, {kCount});
-  Values squares = random_values(kCount, 77);
-  for (double& value : squares) value *= value;
-  squares[5] = 0;
-  const auto v = c.tensor(DType::kF32, {kCount}, squares);
-  const auto master = c.random(DType::kF32, {kCount});
-  const auto value = has_master ? master : w;
-  const double correction1 = 1 - std::pow(a.beta1, kStep);
-  const double correction2 = 1 - std::pow(a.beta2, kStep);
-  const Values gs = c.values(g);
-  Values ms = c.values(m);
-  Values vs = c.values(v);
-  Values want = c.values(value);
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    const double gradient = gs[i] * 0.5;
-    ms[i] = a.beta1 * ms[i] + (1 - a.beta1) * gradient;
-    vs[i] = a.beta2 * vs[i] + (1 - a.beta2) * gradient * gradient;
-    want[i] -= kRate * a.weight_decay * want[i];
-    want[i] -= kRate * (ms[i] / correction1) / (std::sqrt(vs[i] / correction2) + a.epsilon);
-  }
-  c.in({g, coefficient}).attributes(a);
-  has_master ? c.update({w, m, v, master}) : c.update({w, m, v});
-  c.scalar(Scalar::kLearningRate, kRate).scalar(Scalar::kBiasCorrection1, correction1);
-  c.scalar(Scalar::kBiasCorrection2, correction2).run();
-  expect_close(c.values(m), ms, DType::kF32, "m");
-  expect_close(c.values(v), vs, DType::kF32, "v");
-  expect_close(c.values(value), want, DType::kF32, "w");
-  if (has_master) {
-    Values rounded = c.values(master);
-    for (double& each : rounded)
-      each = models::bf16_to_f32(models::f32_to_bf16(static_cast<float>(each)));
-    EXPECT_EQ(c.values(w), rounded);
-  }
-  return c.values(value);
 }
 
 namespace {

@@ -98,6 +98,8 @@ JobRequest request_of(const Setting& setting, const Strategy& strategy, const st
   request.devices.gpus = setting.ranks == 1 ? "cpu" : std::to_string(setting.ranks) + "xcpu";
   request.method.method = setting.method;
   request.method.precision = setting.precision;
+  request.method.optimizer = setting.optimizer;
+  request.training.momentum = setting.momentum;
   request.method.double_quantization = setting.double_quantization;
   request.method.rank = 3;
   request.method.alpha = 6;
@@ -190,9 +192,10 @@ void need(const Result<void>& result) {
 }
 
 std::ostream& operator<<(std::ostream& out, const Setting& setting) {
-  return out << to_text(setting.method) << " " << to_text(setting.precision) << " ranks "
-             << setting.ranks << " accumulation " << setting.accumulation << " threads "
-             << setting.threads << " checkpointing " << to_text(setting.checkpointing);
+  return out << to_text(setting.method) << " " << to_text(setting.precision) << " "
+             << to_text(setting.optimizer) << " ranks " << setting.ranks << " accumulation "
+             << setting.accumulation << " threads " << setting.threads << " checkpointing "
+             << to_text(setting.checkpointing);
 }
 
 TempFolder::TempFolder() {

@@ -55,6 +55,8 @@ void write_weights(const std::string& path, const ModelConfig& model, DType dtyp
 struct Setting {
   Method method = Method::kFull;
   Precision precision = Precision::kFp32;
+  Optimizer optimizer = Optimizer::kAdamw;
+  double momentum = 0;
   std::int64_t ranks = 1;
   std::int64_t micro_batch = 2;
   std::int64_t accumulation = 1;

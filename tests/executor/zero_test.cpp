@@ -27,14 +27,17 @@ Setting on_one_rank(Setting setting) {
 class TwoRanks : public testing::TestWithParam<Setting> {};
 INSTANTIATE_TEST_SUITE_P(
     F32, TwoRanks,
-    testing::Values(Setting{.ranks = 2}, Setting{.ranks = 2, .accumulation = 2},
-                    Setting{.ranks = 2, .threads = 2, .tied = true, .checkpointing = {.every = 1}},
-                    Setting{.method = Method::kLora, .ranks = 2, .dropout = 0.1},
-                    Setting{.method = Method::kQlora, .ranks = 2},
-                    Setting{.method = Method::kLora,
-                            .ranks = 2,
-                            .accumulation = 2,
-                            .checkpointing = {.every = 2}}));
+    testing::Values(
+        Setting{.ranks = 2}, Setting{.ranks = 2, .accumulation = 2},
+        Setting{.ranks = 2, .threads = 2, .tied = true, .checkpointing = {.every = 1}},
+        Setting{.method = Method::kLora, .ranks = 2, .dropout = 0.1},
+        Setting{.method = Method::kQlora, .ranks = 2},
+        Setting{.optimizer = Optimizer::kSgd, .momentum = 0.9, .ranks = 2, .learning_rate = 0.1},
+        Setting{.optimizer = Optimizer::kSgd, .ranks = 2, .learning_rate = 0.1},
+        Setting{.method = Method::kLora,
+                .ranks = 2,
+                .accumulation = 2,
+                .checkpointing = {.every = 2}}));
 
 TEST_P(TwoRanks, EqualOneRank) {
   const Trained two = train_ranks(World(GetParam()), kSteps);

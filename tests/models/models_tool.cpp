@@ -20,6 +20,7 @@
 #include "models/checkpoint.h"
 #include "models/config_reader.h"
 #include "models/convert.h"
+#include "models/dynamic_map.h"
 #include "models/family.h"
 #include "models/files.h"
 #include "models/load.h"
@@ -165,11 +166,24 @@ std::vector<NamedBytes> quantized(const TensorView& tensor, DType dtype) {
   return all;
 }
 
+Result<Json> write_all(const std::string& path, const std::vector<NamedBytes>& all) {
+  std::vector<TensorSpec> specs;
+  specs.reserve(all.size());
+  for (const NamedBytes& part : all) specs.push_back(part.spec);
+  auto writer = SafetensorsWriter::create(path, specs);
+  if (!writer) return writer.error();
+  for (const NamedBytes& part : all) {
+    if (auto written = writer->write(part.spec.name, part.bytes); !written) return written.error();
+  }
+  if (auto finished = writer->finish(); !finished) return finished.error();
+  return Json{{"tensors", all.size()}};
+}
+
 // nf4 FROM TO: the tensors of a file as NF4
 Result<Json> quantize(const Arguments& arguments) {
   const auto file = SafetensorsFile::open(arguments.at(0));
   if (!file) return file.error();
-  const auto& map = signed_dynamic_map();
+  const auto& map = signed_dynamic_map().values;
   std::vector<NamedBytes> all = {
       named("map", DType::kF32, std::vector<float>(map.begin(), map.end()))};
   for (const TensorView& tensor : file->tensors()) {
@@ -177,16 +191,37 @@ Result<Json> quantize(const Arguments& arguments) {
     if (!dtype) return dtype.error();
     for (NamedBytes& part : quantized(tensor, *dtype)) all.push_back(std::move(part));
   }
-  std::vector<TensorSpec> specs;
-  specs.reserve(all.size());
-  for (const NamedBytes& part : all) specs.push_back(part.spec);
-  auto writer = SafetensorsWriter::create(arguments.at(1), specs);
-  if (!writer) return writer.error();
-  for (const NamedBytes& part : all) {
-    if (auto written = writer->write(part.spec.name, part.bytes); !written) return written.error();
+  return write_all(arguments.at(1), all);
+}
+
+// dynamic FROM TO: the tensors of a file in blocks of 8-bit codes, by the name of the map
+Result<Json> quantize_dynamic(const Arguments& arguments) {
+  const auto file = SafetensorsFile::open(arguments.at(0));
+  if (!file) return file.error();
+  std::vector<NamedBytes> all;
+  for (const auto& [map_name, map] : {std::pair{"signed", &signed_dynamic_map()},
+                                      std::pair{"unsigned", &unsigned_dynamic_map()}}) {
+    all.push_back(
+        named(map_name, DType::kF32, std::vector<float>(map->values.begin(), map->values.end())));
+    for (const TensorView& tensor : file->tensors()) {
+      std::vector<float> values(tensor.bytes.size() / sizeof(float));
+      to_f32(tensor.bytes, DType::kF32, values);
+      std::vector<std::uint8_t> codes(values.size());
+      std::vector<float> absmax;
+      std::vector<float> again(values.size());
+      for (std::size_t at = 0; at < values.size(); at += kDynamicBlock) {
+        const std::size_t size = std::min<std::size_t>(kDynamicBlock, values.size() - at);
+        const std::span block(codes.data() + at, size);
+        absmax.push_back(quantize_block({values.data() + at, size}, *map, block));
+        dequantize_block(block, absmax.back(), *map, {again.data() + at, size});
+      }
+      const std::string name = tensor.name + "." + map_name;
+      all.push_back(named(name + ".codes", DType::kU8, codes));
+      all.push_back(named(name + ".absmax", DType::kF32, absmax));
+      all.push_back(named(name + ".values", DType::kF32, again));
+    }
   }
-  if (auto finished = writer->finish(); !finished) return finished.error();
-  return Json{{"tensors", all.size()}};
+  return write_all(arguments.at(1), all);
 }
 
 // reshard FROM TO BYTES ORDER: a model folder through the sharded writer, in the order of a JSON
@@ -289,6 +324,7 @@ Result<Json> run(const std::string& command, const Arguments& arguments) {
   if (command == "merge") return merge(arguments);
   if (command == "convert") return convert(arguments);
   if (command == "nf4") return quantize(arguments);
+  if (command == "dynamic") return quantize_dynamic(arguments);
   return bad_input(command, "unknown command");
 }
 

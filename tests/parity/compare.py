@@ -1,5 +1,7 @@
 """What must agree between two trainers, and how closely."""
 
+import torch
+
 
 class Mismatch(Exception):
     pass
@@ -54,3 +56,34 @@ def nothing_outside(ours):
 
 def root_mean_square(a, b):
     return (sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)) ** 0.5
+
+
+def eight_bit_units(theirs):
+    """The peer's states in the order of our units: `layer.N` and `head`, whose tensors are whole blocks or the last."""
+    units = {}
+    for name, state in theirs.items():
+        if "qmap1" in state:
+            layer = name.split(".")[2] if ".layers." in name else ""
+            units.setdefault(f"layer.{layer}" if layer else "head", []).append(state)
+    return units
+
+
+def states(ours, theirs):
+    """Scales within rounding; codes equal, or neighbours where one in a thousand may differ."""
+    units, codes, different = eight_bit_units(theirs), 0, 0
+    if len(units) < 2 or len(units) == len(theirs):
+        raise Mismatch(f"8-bit states in {sorted(units)}")
+    for unit, tensors in units.items():
+        for moment, scale, number in (("moment1", "scale1", "1"), ("moment2", "scale2", "2")):
+            mine = ours[f"{unit}.{scale}"]
+            want = torch.cat([state[f"absmax{number}"] for state in tensors])
+            if len(mine) != len(want) or not torch.allclose(mine, want, rtol=1e-4, atol=0):
+                raise Mismatch(f"{unit}.{scale}: {mine[:4].tolist()} beside {want[:4].tolist()}")
+            want = torch.cat([state[f"state{number}"].flatten() for state in tensors]).int()
+            distance = (ours[f"{unit}.{moment}"][:len(want)].int() - want).abs()
+            if distance.max() > 1:
+                raise Mismatch(f"{unit}.{moment}: codes differ by {int(distance.max())}")
+            codes, different = codes + len(want), different + int(distance.sum())
+    if different > codes / 1000:
+        raise Mismatch(f"{different} of {codes} codes differ")
+    return f"{different} of {codes} codes differ, by one"

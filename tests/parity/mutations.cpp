@@ -27,6 +27,13 @@ void change(program::StepProgram& program, F f) {
   }
 }
 
+// Of either optimizer.
+template <class F>
+void change_decay(program::StepProgram& program, F f) {
+  change<program::AdamwAttributes>(program, [&](auto& a) { f(a.weight_decay); });
+  change<program::SgdAttributes>(program, [&](auto& a) { f(a.weight_decay); });
+}
+
 template <class F>
 void change_ops(program::StepProgram& program, program::Op op, F f) {
   for (program::Instruction& instruction : program.instructions) {
@@ -83,13 +90,13 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   using namespace program;
   if (name == "adamw epsilon") change<AdamwAttributes>(program, [](auto& a) { a.epsilon *= 1e4; });
   if (name == "adamw beta2") change<AdamwAttributes>(program, [](auto& a) { a.beta2 = 0.99; });
-  if (name == "no weight decay")
-    change<AdamwAttributes>(program, [](auto& a) { a.weight_decay = 0; });
+  if (name == "half the momentum")
+    change<SgdAttributes>(program, [](auto& a) { a.momentum *= 0.5; });
+  if (name == "no weight decay") change_decay(program, [](double& decay) { decay = 0; });
   if (name == "decay on norms") {
-    double decay = 0;
-    change<AdamwAttributes>(program,
-                            [&](auto& a) { decay = a.weight_decay > 0 ? a.weight_decay : decay; });
-    change<AdamwAttributes>(program, [&](auto& a) { a.weight_decay = decay; });
+    double largest = 0;
+    change_decay(program, [&](double& decay) { largest = std::max(largest, decay); });
+    change_decay(program, [&](double& decay) { decay = largest; });
   }
   if (name == "norm epsilon") change<NormAttributes>(program, [](auto& a) { a.epsilon *= 100; });
   if (name == "rope base") change<RopeAttributes>(program, [](auto& a) { a.theta *= 2; });

@@ -145,6 +145,16 @@ def run_bitsandbytes(binary, s, folder):
     return f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
 
 
+def run_states(binary, s, folder):
+    """After a few steps the 8-bit states are bitsandbytes', but for codes between which rounding decides."""
+    pair = Pair(binary, s, folder)
+    ours = pair.probe(states=os.path.join(folder, "states"), print_rows=True)
+    states = {}
+    peer.train(s, pair.model, peer.batches_of(s, rows_of(ours)), "fp32", states)
+    file, = os.listdir(os.path.join(folder, "states"))
+    return compare.states(load_file(os.path.join(folder, "states", file)), states)
+
+
 def check_masks(s, ours):
     """Each value is kept with probability 1 - p and scaled; masks differ by site, layer, row and step alone."""
     masks = ours["masks"]
@@ -202,6 +212,8 @@ def entries():
             found.setdefault(group, []).append((f"bf16 {name}", run_bf16, s))
     for group, cases in settings.BITSANDBYTES.items():
         found[group] = [(name, run_bitsandbytes, s) for name, s in cases.items()]
+    for group, cases in settings.STATES.items():
+        found[group] = [(name, run_states, s) for name, s in cases.items()]
     for group, cases in settings.DROPOUT.items():
         found[group] = [(name, run_dropout, s) for name, s in cases.items()]
     return found

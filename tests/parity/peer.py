@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 warnings.filterwarnings("ignore")
+import bitsandbytes.optim
 import torch
 import torch.nn.functional as functional
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -72,6 +73,8 @@ class Setting:
     dropout: float = 0.0
     learning_rate: float = 5e-3
     weight_decay: float = 0.1
+    optimizer: str = "adamw"
+    momentum: float = 0.0
     warmup_steps: int = 2
     schedule: str = "cosine"
     clip: float = 1.0
@@ -197,16 +200,30 @@ def batches_of(s, rows):
         yield [micro_batch_of(s.family, part, length) for part in parts]
 
 
-def train(s, model, batches, precision):
-    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, AdamW."""
+def make_optimizer(s, model, groups):
+    """The learning rate is set before each step."""
+    if s.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=1.0, momentum=s.momentum)
+    if s.optimizer in ("adamw8bit", "paged-adamw8bit"):
+        # As HF Trainer has it: the embedding keeps f32 states. On CPUs bitsandbytes pages nothing.
+        bitsandbytes.optim.GlobalOptimManager.get_instance().register_module_override(
+            model.get_input_embeddings(), "weight", {"optim_bits": 32})
+        return bitsandbytes.optim.AdamW8bit(groups, lr=1.0)
+    return torch.optim.AdamW(groups, lr=1.0)
+
+
+def train(s, model, batches, precision, states=None):
+    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, update.
+
+    `states`: becomes the optimizer's of each parameter, by name."""
     model.train()
     mixed = s.method == "full" and precision == "bf16"
     autocast = torch.autocast("cpu", dtype=torch.bfloat16) if mixed else nullcontext()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     decays = [p for n, p in trained if not is_norm(n) and not n.endswith("bias")]
     others = [p for n, p in trained if is_norm(n) or n.endswith("bias")]
-    optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": s.weight_decay},
-                                   {"params": others, "weight_decay": 0.0}], lr=1.0)
+    optimizer = make_optimizer(s, model, [{"params": decays, "weight_decay": s.weight_decay},
+                                          {"params": others, "weight_decay": 0.0}])
     losses, norms, gradients = [], [], None
     for step, micro_batches in enumerate(batches):
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
@@ -226,6 +243,8 @@ def train(s, model, batches, precision):
         optimizer.step()
         optimizer.zero_grad()
         losses.append(total)
+    if states is not None:
+        states |= {n: optimizer.state[p] for n, p in trained}
     return losses, norms, gradients
 
 
@@ -235,10 +254,11 @@ def request_of(s):
             "devices": {"gpus": "cpu" if s.ranks == 1 else f"{s.ranks}xcpu"},
             "method": {"method": s.method, "rank": s.rank, "alpha": s.alpha, "dropout": s.dropout,
                        "rslora": s.rslora, "targets": s.targets, "double_quantization": s.double_quantization,
-                       "precision": s.precision},
+                       "precision": s.precision, "optimizer": s.optimizer},
             "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,
                          "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip,
+                         "momentum": s.momentum,
                          "global_batch": per_step, "micro_batch": s.micro_batch, "accumulation": s.accumulation,
                          "eval_every": "none", "seed": s.seed},
             "layout": {"checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}}

@@ -47,6 +47,25 @@ F32 = {
     },
 }
 
+SGD = {"optimizer": "sgd", "learning_rate": 0.5}
+F32["sgd"] = {
+    "full, momentum": Setting(**SGD | {"momentum": 0.9, "learning_rate": 0.1}),
+    "lora": Setting(**SGD | {"method": "lora", "alpha": 16.0, "weight_decay": 0.01}),
+    "two ranks, momentum": Setting(**SGD | {"momentum": 0.5, "learning_rate": 0.2}, ranks=2, zero=1),
+}
+
+# Matrices of a layer, but those of keys and values, have 4,096 values or more and 8-bit states. The head ends within a
+# block.
+BITS8 = {"optimizer": "adamw8bit", "changes": {"vocab_size": 161}}
+F32["adamw8bit"] = {
+    "full": Setting(**BITS8),
+    "tied accumulation": Setting(**BITS8, tied=True, accumulation=2, threads=2, checkpointing="full"),
+    "two ranks": Setting(**BITS8, ranks=2, zero=1),
+    "paged, two ranks": Setting(**BITS8 | {"optimizer": "paged-adamw8bit"}, ranks=2, zero=1, accumulation=2, steps=12),
+    "lora": Setting(**BITS8, method="lora", rank=64, alpha=64.0, targets=["q_proj", "down_proj"], learning_rate=5e-3),
+}
+STATES = {"states": {"adamw8bit": Setting(**BITS8, steps=3, intermediate=128)}}
+
 # Every family beside Llama: group -> name -> what differs from `Setting()`.
 LORA = {"method": "lora", "learning_rate": 2e-2}
 FAMILIES = {
@@ -152,6 +171,8 @@ MUTATIONS = {
     ("full", "bias accumulation"): ["accumulation overwrites"],
     ("lora", "lora"): ["wrong alpha", "no weight decay"],
     ("qlora", "qlora"): ["wrong alpha"],
+    ("adamw8bit", "full"): ["adamw epsilon", "no weight decay", "adamw beta2"],
+    ("sgd", "full, momentum"): ["half the momentum", "no weight decay", "decay on norms", "no clipping"],
     ("packing", "isolated full"): ["documents see each other", "targets cross documents"],
     ("mistral", "full"): ["window off by one", "no window"],
     ("mistral", "lora"): ["window off by one"],

@@ -4,7 +4,8 @@
 // step_probe CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "",
 // "data": tokens file, "steps", "ranks", "threads", "mutation": name or "", "gradients":
 // safetensors file to write, or "", "native_bf16": products are the library's, "calibrate": scratch
-// is measured first, "print_rows": the packed rows are reported, "masks": so is dropout}
+// is measured first, "print_rows": the packed rows are reported, "masks": so is dropout,
+// "states": folder for a checkpoint after the last step, or ""}
 
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +30,7 @@
 #include "data/data_set.h"
 #include "estimator/predict.h"
 #include "executor/calibrate.h"
+#include "executor/checkpointing.h"
 #include "executor/communicator.h"
 #include "executor/feeding.h"
 #include "executor/kernels.h"
@@ -51,7 +53,7 @@ namespace {
 struct Case {
   JobRequest request;
   Strategy strategy;
-  std::string model, adapter, data, mutation, gradients;
+  std::string model, adapter, data, mutation, gradients, states;
   std::int64_t steps = 1;
   std::int64_t threads = 2;
   bool calibrate = false;
@@ -71,6 +73,7 @@ inline constexpr auto fields<Case> =
                Field{"data", &Case::data, ""},
                Field{"mutation", &Case::mutation, ""},
                Field{"gradients", &Case::gradients, ""},
+               Field{"states", &Case::states, ""},
                Field{"steps", &Case::steps, "", Range{1, 1e6}, ""},
                Field{"threads", &Case::threads, "", Range{1, 64}, ""},
                Field{"calibrate", &Case::calibrate, ""},
@@ -253,6 +256,8 @@ RankReport run_rank(const Case& c, const Job& job, const Machine& machine,
     report.losses.push_back(output.loss);
     report.norms.push_back(output.gradient_norm);
   }
+  if (!c.states.empty())
+    need(executor::save_checkpoint(*run, c.states, c.steps, std::string(16, '0')));
   report.measured = run->measured();
   report.prediction =
       need(estimator::predict_rank({job, c.strategy, machine, data.facts, c.steps}, rank));

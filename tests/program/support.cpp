@@ -120,6 +120,10 @@ Case random_case(std::uint64_t seed) {
   JobRequest request;
   request.method = random_method(draw, model.family);
   request.data.seq = 8 * draw.in(1, 12);
+  request.method.optimizer = draw.of(
+      {Optimizer::kAdamw, Optimizer::kAdamw8bit, Optimizer::kPagedAdamw8bit, Optimizer::kSgd});
+  if (request.method.optimizer == Optimizer::kSgd)
+    request.training.momentum = draw.one_in(2) ? 0.9 : 0;
   request.training.decay = draw.one_in(2) ? Decay::kAll : Decay::kMatrices;
   Strategy strategy{.micro_batch = draw.in(1, 3), .accumulation = draw.in(1, 3)};
   const bool checkpointing = model.layers > 1 && !draw.one_in(3);
@@ -142,11 +146,12 @@ std::string describe(const Case& c) {
          (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") +
          (m.alibi ? " alibi" : "") + (m.parallel ? " parallel" : "") +
          (m.shared_norm ? " shared norm" : "") + " " + to_text(method.method) + " " +
-         to_text(method.precision) + " targets " + join(method.targets, ",") + " dropout " +
-         format_number(method.dropout) + " sequence " + number(c.job.sequence) + " micro-batch " +
-         number(c.strategy.micro_batch) + " accumulation " + number(c.strategy.accumulation) +
-         " checkpointing " + to_text(c.strategy.checkpointing) + " zero " +
-         number(c.strategy.zero) + " ranks " + number(c.job.ranks()) + " chunk " +
+         to_text(method.precision) + " " + to_text(method.optimizer) + " momentum " +
+         format_number(c.job.request.training.momentum) + " targets " + join(method.targets, ",") +
+         " dropout " + format_number(method.dropout) + " sequence " + number(c.job.sequence) +
+         " micro-batch " + number(c.strategy.micro_batch) + " accumulation " +
+         number(c.strategy.accumulation) + " checkpointing " + to_text(c.strategy.checkpointing) +
+         " zero " + number(c.strategy.zero) + " ranks " + number(c.job.ranks()) + " chunk " +
          number(c.strategy.loss_chunk);
 }
 

@@ -39,13 +39,25 @@ std::vector<Case> layouts() {
   tied.tied_embeddings = true;
   tied.attention_bias = true;
   full.method.precision = Precision::kBf16;
+  JobRequest sgd = full;
+  sgd.method.optimizer = Optimizer::kSgd;
+  sgd.training.momentum = 0.9;
+  // Of 70 values in a row, tensors of whole blocks and others, with 8-bit states and without.
+  ModelConfig wide = model;
+  wide.hidden = 70;
+  wide.intermediate = 80;
+  wide.layers = 2;
+  JobRequest in_8_bits = full_on_two;
+  in_8_bits.method.optimizer = Optimizer::kAdamw8bit;
   return {
       make_case(full, tied, {.accumulation = 2, .loss_chunk = 4}),
       make_case(full, tied, {.checkpointing = {.every = 1}}),
       make_case(full_on_two, tied, {.zero = 1}),
       make_case(full_on_two, model, {.accumulation = 3, .checkpointing = {.every = 1}, .zero = 1}),
       make_case(lora, model, {.accumulation = 2, .checkpointing = {.every = 2}}),
-      make_case(lora_on_two, model, {.zero = 1})};
+      make_case(lora_on_two, model, {.zero = 1}),
+      make_case(sgd, model, {}),
+      make_case(in_8_bits, wide, {.zero = 1})};
 }
 
 class Verify : public testing::TestWithParam<std::size_t> {
@@ -87,7 +99,7 @@ class Verify : public testing::TestWithParam<std::size_t> {
   StepProgram good_;
   int broken_ = 0;
 };
-INSTANTIATE_TEST_SUITE_P(Layouts, Verify, testing::Range(std::size_t{0}, std::size_t{6}));
+INSTANTIATE_TEST_SUITE_P(Layouts, Verify, testing::Range(std::size_t{0}, layouts().size()));
 
 TEST_P(Verify, ReportsEachRemovedWait) {
   for (const std::size_t id : running()) {
@@ -181,7 +193,7 @@ TEST_P(Verify, ReportsEachContributionThatReplacesAnother) {
 
 TEST_P(Verify, ReportsEachUpdateThatIsDoneTwiceOrNotAtAll) {
   for (const std::size_t id : running()) {
-    if (good_.instructions[id].op != Op::kAdamw) continue;
+    if (!is_update(good_.instructions[id].op)) continue;
     expect_report("twice: " + text(id), [&](StepProgram& program) {
       for (Segment& segment : program.segments) {
         const Node node{static_cast<std::int32_t>(id), false};

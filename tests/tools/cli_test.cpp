@@ -92,6 +92,28 @@ TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
             std::string::npos);
 }
 
+TEST_F(Cli, PagedStatesAreShownOnTheHost) {
+  const std::string command =
+      "estimate --model llama2-7b --gpus 1xA100-80GB --method full --checkpointing full "
+      "--optimizer ";
+  const auto row = [&](const char* optimizer, const char* more = "") {
+    return json_of(command + optimizer + more + " --json")["rows"][0];
+  };
+  const auto bytes = [](const Json& of) { return of["optimizer"].get<std::int64_t>(); };
+  const Json paged = row("paged-adamw8bit");
+  const Json whole = row("adamw8bit");
+  EXPECT_EQ(bytes(paged["device"]) + bytes(paged["host"]),
+            bytes(whole["device"]) + bytes(whole["host"]));
+  EXPECT_EQ(bytes(whole["host"]), 0);
+  EXPECT_GT(bytes(paged["host"]), std::int64_t{13} << 30);
+  EXPECT_NE(run(command + "paged-adamw8bit").out.find("on host"), std::string::npos);
+  EXPECT_EQ(run(command + "adamw8bit").out.find("on host"), std::string::npos);
+  // A host that is known to be too small.
+  EXPECT_EQ(row("paged-adamw8bit", " --host-memory 8")["fits"], "no");
+  EXPECT_NE(run(command + "paged-adamw8bit --host-memory 8").out.find(" a host ("),
+            std::string::npos);
+}
+
 TEST_F(Cli, TwoRanksAreEstimatedWithAndWithoutSharding) {
   const Json json =
       json_of("estimate --model model --gpus 2xcpu --method full --checkpointing none --json");
@@ -235,6 +257,10 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"plan --model model --method int8-lora", "int8-lora is not built yet"},
         Wrong{"plan --model model --method qlora --runtime hf",
               "qlora for --runtime hf is not built yet"},
+        Wrong{"plan --model model --optimizer sgd --runtime hf",
+              "--optimizer: sgd for --runtime hf is not built yet: use adamw"},
+        Wrong{"plan --model model --momentum 0.9",
+              "--momentum: got 0.9 with adamw: only sgd has momentum, use --optimizer sgd"},
         Wrong{"plan --model model --seq 4096", "has 128 positions"},
         Wrong{"plan --model model --adapter nowhere", "nowhere/adapter_config.json"},
         Wrong{"plan --job missing.json", "ftplan: missing.json: cannot be read"},
