@@ -23,6 +23,8 @@
 namespace ftplan::executor {
 namespace {
 
+constexpr const char* kLines = "/metrics.jsonl";
+
 Error disk_full(const std::string& path) {
   return run_failed(path, "cannot be written: is the disk full?");
 }
@@ -129,19 +131,18 @@ Result<void> EventFile::append(const std::string& event) {
 
 Result<MetricsFiles> MetricsFiles::open(const std::string& folder, std::int64_t step) {
   MetricsFiles files;
-  files.path_ = folder + "/metrics.jsonl";
+  files.folder_ = folder;
+  files.step_ = step;
+  const std::string path = folder + kLines;
   std::string kept;
-  std::ifstream before(files.path_);
+  std::ifstream before(path);
   for (std::string line; std::getline(before, line);) {
-    const auto json = parse_json(line, files.path_);
+    const auto json = parse_json(line, path);
     if (!json || !json->is_object() || json->value("step", std::int64_t{0}) > step) break;
     kept += line + "\n";
   }
-  if (auto ok = models::write_text_file(files.path_, kept); !ok) return ok.error();
-  files.lines_.open(files.path_, std::ios::app);
-  auto events = EventFile::create(folder, step, seconds_now());
-  if (!events) return events.error();
-  files.events_ = std::move(*events);
+  if (auto ok = models::write_text_file(path, kept); !ok) return ok.error();
+  files.lines_.open(path, std::ios::app);
   return files;
 }
 
@@ -157,8 +158,13 @@ Result<void> MetricsFiles::write(const StepMetrics& metrics) {
     ++it;
   }
   lines_ << json.dump() << "\n" << std::flush;
-  if (!lines_) return disk_full(path_);
-  return events_.write(metrics.step, seconds_now(), values);
+  if (!lines_) return disk_full(folder_ + kLines);
+  if (!events_) {
+    auto events = EventFile::create(folder_, step_, seconds_now());
+    if (!events) return events.error();
+    events_ = *std::move(events);
+  }
+  return events_->write(metrics.step, seconds_now(), values);
 }
 
 }  // namespace ftplan::executor

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,16 +36,18 @@ class EventFile {
 /// `metrics.jsonl` and the event file beside it.
 class MetricsFiles {
  public:
-  /// Continues after `step`: lines of later steps are dropped.
+  /// Continues after `step`: lines of later steps are dropped. An event file is made when there is
+  /// something to write, so that a finished run is left as it is.
   static Result<MetricsFiles> open(const std::string& folder, std::int64_t step);
 
   /// @error run failed: the disk is full
   Result<void> write(const StepMetrics& metrics);
 
  private:
-  std::string path_;
+  std::string folder_;
+  std::int64_t step_ = 0;
   std::ofstream lines_;
-  EventFile events_;
+  std::optional<EventFile> events_;
 };
 
 }  // namespace ftplan::executor
