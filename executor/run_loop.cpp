@@ -191,7 +191,7 @@ class RunLoop {
         note_disk();
       }
       if (stops && !last) {
-        (void)write_measured();
+        (void)write_measured(measured());
         return Error{ErrorCode::kInterrupted, "interrupted",
                      "after step " + std::to_string(step_) + " of " + std::to_string(steps_) +
                          ", the state is saved: the same command continues"};
@@ -292,11 +292,11 @@ class RunLoop {
     return result;
   }
 
-  Result<void> write_measured() {
+  Result<void> write_measured(const RunResult& result) const {
     // A finished run that is started again has nothing to say.
     const std::string path = options_.output + "/measured.json";
     if (steps_done_ == 0 && models::is_file(path)) return {};
-    return models::write_text_file(path, render_json(to_json(measured())) + "\n");
+    return models::write_text_file(path, render_json(to_json(result)) + "\n");
   }
 
   Result<RunOutcome> finish() {
@@ -306,8 +306,10 @@ class RunLoop {
     const PlaceBytes kept = checkpoint_disk_bytes(
         checkpoints(), job_.lora() ? Category::kAdapters : Category::kWeights);
     keep_larger(sum_of(kept, result_disk_bytes(*run_, options_.output)));
-    if (auto ok = write_measured(); !ok) return ok.error();
-    return RunOutcome{measured(), *folder, step_, last_loss_};
+    // Once: the process may have grown by a page when it is asked again.
+    RunResult result = measured();
+    if (auto ok = write_measured(result); !ok) return ok.error();
+    return RunOutcome{std::move(result), *folder, step_, last_loss_};
   }
 
   const Plan& plan_;
