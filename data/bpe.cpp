@@ -19,7 +19,6 @@ namespace {
 
 // Up to this many symbols a scan for the lowest rank is faster than a heap.
 constexpr std::size_t kShortPiece = 48;
-constexpr std::string_view kMeta = "\xE2\x96\x81";  // U+2581, which stands for a space
 
 std::uint64_t pair_of(std::int32_t left, std::int32_t right) {
   return (std::uint64_t{static_cast<std::uint32_t>(left)} << 32U) |

@@ -35,8 +35,6 @@
 namespace ftplan::data {
 namespace {
 
-constexpr std::string_view kMeta = "\xE2\x96\x81";
-
 // `<0xNN>` as its byte.
 std::optional<char> byte_of(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return std::nullopt;

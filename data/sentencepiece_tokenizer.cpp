@@ -35,8 +35,6 @@
 namespace ftplan::data {
 namespace {
 
-constexpr std::string_view kMeta = "\xE2\x96\x81";
-
 // The library's model, once as it is and once without a space in front of the text.
 struct Processors {
   sentencepiece::SentencePieceProcessor with_prefix;

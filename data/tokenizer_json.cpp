@@ -16,6 +16,7 @@
 #include "data/json_scan.h"
 #include "data/mapped_file.h"
 #include "data/regex.h"
+#include "data/utf8.h"
 
 namespace ftplan::data {
 namespace {
@@ -33,7 +34,6 @@ constexpr std::string_view kPunctuation =
     R"(\x{11A9A}-\x{11A9C}\x{11A9E}-\x{11AA2}\x{11C41}-\x{11C45}\x{11C70}-\x{11C71}\x{11EF7}-\x{11EF8})"
     R"(\x{11FFF}\x{12FF1}-\x{12FF2}\x{16E97}-\x{16E9A}\x{16FE2}\x{1E95E}-\x{1E95F}])"
     R"()[!-\/:-@\[-`{-~\p{P}\x{166D}\x{111C9}]))";
-constexpr std::string_view kMeta = "\xE2\x96\x81";
 
 // Tables have an entry for each id up to the largest; no vocabulary has so many.
 constexpr std::uint64_t kMostIds = std::uint64_t{1} << 24U;

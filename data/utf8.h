@@ -8,6 +8,9 @@
 /// space.
 namespace ftplan::data {
 
+/// U+2581, which stands for a space in the pieces of SentencePiece and of those who follow it.
+inline constexpr std::string_view kMeta = "\xE2\x96\x81";
+
 /// One step through bytes that may be malformed.
 struct Utf8Step {
   char32_t character = 0;  ///< U+FFFD when not valid
