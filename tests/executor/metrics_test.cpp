@@ -29,7 +29,7 @@ class Metrics : public testing::Test {
   std::string folder_;
 };
 
-// What TensorFlow's own writer leaves for these calls: lengths, masked CRC-32C, protobuf.
+// Lengths, the masked CRC-32C of a length, and protobuf as TensorFlow's own writer lays it out.
 TEST_F(Metrics, EventsAreRecordsOfTensorBoard) {
   auto file = EventFile::create(folder_, 4, 1.5);
   ASSERT_TRUE(file.ok()) << file.error().text();

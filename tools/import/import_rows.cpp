@@ -134,7 +134,7 @@ constexpr auto kTrainingRows = std::to_array<ImportRow>({
     {"/fsdp", nullptr, only_off},
     {"/torch_compile", nullptr, only_off},
     {"/use_liger_kernel", nullptr, only_off},
-    {"/neftune_noise_alpha", nullptr, nothing},
+    {"/neftune_noise_alpha", nullptr, only_off},
     {"/optim_target_modules", nullptr, only_off},
     {"/torch_empty_cache_steps", nullptr, nothing},
 });
@@ -333,18 +333,19 @@ constexpr auto kDeepSpeedTells = std::to_array<const char*>(
     {"zero_optimization", "train_micro_batch_size_per_gpu", "train_batch_size"});
 constexpr auto kAxolotlTells = std::to_array<const char*>({"base_model"});
 
+// @source PEFT 0.21.2 `tuners/lora/config.py`; transformers 5.23 `training_args.py`, and TRL's
+// SFTConfig for max_length and packing; DeepSpeed's configuration JSON; axolotl
+// `utils/schemas/config.py`
 constexpr auto kJsonTrainers = std::to_array<Trainer>({
-    {"PEFT", "PEFT 0.21.2, tuners/lora/config.py", kAdapterTells,
-     R"({"method": {"rank": 8, "alpha": 8}})", kAdapterRows},
-    {"TrainingArguments",
-     "transformers 5.23, training_args.py; max_length and packing: TRL's SFTConfig", kTrainingTells,
+    {"PEFT", kAdapterTells, R"({"method": {"rank": 8, "alpha": 8}})", kAdapterRows},
+    {"TrainingArguments", kTrainingTells,
      R"({"training": {"micro_batch": 8, "accumulation": 1}, "layout": {"checkpointing": "none"}})",
      kTrainingRows},
-    {"DeepSpeed", "DeepSpeed's configuration JSON", kDeepSpeedTells, R"({})", kDeepSpeedRows},
+    {"DeepSpeed", kDeepSpeedTells, R"({})", kDeepSpeedRows},
 });
 
 constexpr Trainer kAxolotl{
-    "axolotl", "axolotl, utils/schemas/config.py", kAxolotlTells,
+    "axolotl", kAxolotlTells,
     R"({"method": {"method": "full"}, "data": {"seq": 512}, "layout": {"checkpointing": "none"}})",
     kAxolotlRows};
 

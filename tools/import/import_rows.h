@@ -21,7 +21,6 @@ struct ImportRow {
 
 struct Trainer {
   const char* name;
-  const char* source;                  ///< of its keys and defaults
   std::span<const char* const> tells;  ///< one of these keys is in every such file
   const char* defaults;  ///< JSON of a `JobRequest`: what it does where a key is missing
   std::span<const ImportRow> rows;
