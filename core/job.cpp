@@ -4,13 +4,17 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/data_options.h"
 #include "core/devices.h"
 #include "core/enums.h"
+#include "core/fields.h"
+#include "core/linear_value.h"
 #include "core/method.h"
 #include "core/model_config.h"
 #include "core/result.h"
@@ -56,26 +60,65 @@ Result<void> check_optimizer(const JobRequest& request) {
   return {};
 }
 
-Result<std::vector<bool>> resolve_targets(const MethodOptions& method, Family family) {
-  const std::vector<std::string>& known = linear_names(family);
-  std::vector<bool> adapted(known.size(), false);
-  if (method.method == Method::kFull) return adapted;
-  for (const std::string& target : method.targets) {
-    if (target == "all-linear") {
-      adapted.assign(known.size(), true);
-      continue;
+Result<std::size_t> linear_of(const std::string& name, const std::vector<std::string>& known,
+                              const char* flag, const char* also) {
+  const auto found = std::find(known.begin(), known.end(), name);
+  if (found != known.end()) return static_cast<std::size_t>(found - known.begin());
+  return bad_input(flag, "got \"" + name + "\", expected " + also + "some of " + join(known, ","));
+}
+
+// The value of each linear: the one of the pattern where it has one.
+Result<std::vector<double>> resolve_pattern(const std::vector<LinearValue>& pattern, double value,
+                                            Range range, const std::vector<std::string>& known,
+                                            const char* flag) {
+  std::vector<double> values(known.size(), value);
+  for (const LinearValue& entry : pattern) {
+    const auto linear = linear_of(entry.linear, known, flag, "");
+    if (!linear) return linear.error();
+    if (entry.value < range.low || entry.value > range.high) {
+      return bad_input(flag, "got " + to_text(entry) + ", expected " + format_number(range.low) +
+                                 ".." + format_number(range.high));
     }
-    const auto found = std::find(known.begin(), known.end(), target);
-    if (found == known.end()) {
-      return bad_input("--targets", "got \"" + target + "\", expected all-linear or some of " +
-                                        join(known, ","));
-    }
-    adapted[static_cast<std::size_t>(found - known.begin())] = true;
+    values[*linear] = entry.value;
   }
-  if (std::find(adapted.begin(), adapted.end(), true) == adapted.end()) {
+  return values;
+}
+
+Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Family family) {
+  const std::vector<std::string>& known = linear_names(family);
+  std::vector<LoraShape> adapters(known.size());
+  if (method.method == Method::kFull) return adapters;
+  const auto ranks = resolve_pattern(method.rank_pattern, static_cast<double>(method.rank),
+                                     {1, 1 << 14}, known, "--rank-pattern");
+  if (!ranks) return ranks.error();
+  const auto alphas =
+      resolve_pattern(method.alpha_pattern, method.alpha, {0, 1e6}, known, "--alpha-pattern");
+  if (!alphas) return alphas.error();
+  for (std::size_t linear = 0; linear < known.size(); ++linear) {
+    const double rank = (*ranks)[linear];
+    if (rank != std::floor(rank)) {
+      return bad_input("--rank-pattern",
+                       "got " + format_number(rank) + ", expected a whole number");
+    }
+  }
+  for (const std::string& target : method.targets) {
+    std::vector<std::size_t> named(known.size());
+    std::iota(named.begin(), named.end(), std::size_t{0});
+    if (target != "all-linear") {
+      const auto linear = linear_of(target, known, "--targets", "all-linear or ");
+      if (!linear) return linear.error();
+      named = {*linear};
+    }
+    for (const std::size_t linear : named) {
+      const double rank = (*ranks)[linear];
+      adapters[linear] = {static_cast<std::int64_t>(rank),
+                          (*alphas)[linear] / (method.rslora ? std::sqrt(rank) : rank)};
+    }
+  }
+  if (method.targets.empty()) {
     return bad_input("--targets", "nothing to adapt: name at least one linear or all-linear");
   }
-  return adapted;
+  return adapters;
 }
 
 Result<std::int64_t> resolve_sequence(const DataOptions& data, const ModelConfig& model,
@@ -177,16 +220,14 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();
   job.devices = *devices;
-  auto adapted = resolve_targets(request.method, model.family);
-  if (!adapted) return adapted.error();
-  job.adapted = *adapted;
+  auto adapters = resolve_adapters(request.method, model.family);
+  if (!adapters) return adapters.error();
+  job.adapters = *std::move(adapters);
   auto sequence = resolve_sequence(request.data, model, facts);
   if (!sequence) return sequence.error();
   job.sequence = *sequence;
   if (auto ok = resolve_batch(request.training, job); !ok) return ok.error();
   if (auto ok = resolve_layout(request.layout, job); !ok) return ok.error();
-  const auto rank = static_cast<double>(request.method.rank);
-  job.adapter_scale = request.method.alpha / (request.method.rslora ? std::sqrt(rank) : rank);
   job.learning_rate = request.training.learning_rate.value_or(job.lora() ? 2e-4 : 2e-5);
   return job;
 }

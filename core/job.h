@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -64,15 +65,20 @@ inline constexpr auto fields<JobRequest> =
 /// The linears of a decoder layer that adapters can name, in forward order.
 const std::vector<std::string>& linear_names(Family family);
 
+/// LoRA matrices of one linear.
+struct LoraShape {
+  std::int64_t rank = 0;  ///< 0: the linear is not adapted
+  double scale = 0;       ///< alpha / rank, or alpha / sqrt(rank)
+};
+
 /// A valid request for a known model: every choice that is the user's is made, every other is a
 /// non-empty list.
 struct Job {
   JobRequest request;
   ModelConfig model;
   DeviceLayout devices;
-  std::vector<bool> adapted;  ///< per linear of `linear_names`: has LoRA matrices
-  double adapter_scale = 0;   ///< alpha / rank, or alpha / sqrt(rank)
-  std::int64_t sequence = 0;  ///< tokens of the longest padded row
+  std::vector<LoraShape> adapters;  ///< per linear of `linear_names`
+  std::int64_t sequence = 0;        ///< tokens of the longest padded row
   std::int64_t global_batch = 0;
   double learning_rate = 0;
   std::vector<std::int64_t> micro_batch_choices;  ///< divide `global_batch / ranks`, descending
@@ -80,6 +86,9 @@ struct Job {
   std::vector<std::int64_t> zero_choices;
 
   [[nodiscard]] bool lora() const { return request.method.method != Method::kFull; }
+  [[nodiscard]] const LoraShape& adapter(int linear) const {
+    return adapters[static_cast<std::size_t>(linear)];
+  }
   /// The frozen linears of the layers are 4-bit.
   [[nodiscard]] bool quantized() const { return request.method.method == Method::kQlora; }
   /// AdamW's moments are 8-bit.

@@ -6,6 +6,7 @@
 
 #include "core/enums.h"
 #include "core/fields.h"
+#include "core/linear_value.h"
 
 namespace ftplan {
 
@@ -41,6 +42,7 @@ struct MethodOptions {
   double dropout = 0;
   bool rslora = false;
   std::vector<std::string> targets = {"all-linear"};
+  std::vector<LinearValue> rank_pattern, alpha_pattern;  ///< for linears that differ
   bool double_quantization = true;
   Precision precision = Precision::kBf16;
   Optimizer optimizer = Optimizer::kAdamw;
@@ -60,6 +62,10 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
     Field{"rslora", &MethodOptions::rslora, "Scale adapters by alpha / sqrt(rank)."},
     Field{"targets", &MethodOptions::targets,
           "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head)."},
+    Field{"rank_pattern", &MethodOptions::rank_pattern,
+          "Ranks of linears that differ, such as q_proj=8."},
+    Field{"alpha_pattern", &MethodOptions::alpha_pattern,
+          "Alphas of linears that differ, such as q_proj=16."},
     Field{"double_quantization", &MethodOptions::double_quantization,
           "Whether qlora quantizes the scales of its 4-bit blocks too."},
     Field{"precision", &MethodOptions::precision, "Element type of weights and compute."},

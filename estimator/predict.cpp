@@ -230,8 +230,7 @@ std::int64_t trainable_parameters(const Job& job) {
   std::int64_t of_a_layer = 0;
   for (const models::Weight& weight : models::make_blueprint(job.model).layer) {
     if (weight.linear < 0 || weight.kind != models::WeightKind::kMatrix) continue;
-    if (!job.adapted[static_cast<std::size_t>(weight.linear)]) continue;
-    of_a_layer += job.request.method.rank * (weight.shape[0] + weight.shape[1]);
+    of_a_layer += job.adapter(weight.linear).rank * (weight.shape[0] + weight.shape[1]);
   }
   return of_a_layer * job.model.layers;
 }

@@ -16,6 +16,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/result.h"
+#include "core/text.h"
 #include "core/units.h"
 #include "executor/call.h"
 #include "models/adapter.h"
@@ -26,7 +27,6 @@
 #include "models/family.h"
 #include "models/nf4.h"
 #include "models/safetensors.h"
-#include "program/run_files.h"
 #include "program/step_program.h"
 
 namespace ftplan::executor {
@@ -108,25 +108,23 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
   if (!adapter.empty()) {
     auto from = models::Adapter::open(adapter, job.model);
     if (!from) return from.error();
-    const models::AdapterConfig wanted = program::adapter_config_of(job);
-    const models::AdapterConfig& found = from->config();
-    if (found.rank != wanted.rank || std::abs(found.scaling() - wanted.scaling()) > 1e-12) {
-      return bad_input(adapter, "has rank " + std::to_string(found.rank) + " and scaling " +
-                                    std::to_string(found.scaling()) + ", but the plan has rank " +
-                                    std::to_string(wanted.rank) + " and scaling " +
-                                    std::to_string(wanted.scaling()) +
-                                    ": plan again with --adapter");
-    }
     std::size_t modules = 0;
-    for (const bool is_adapted : job.adapted)
-      modules += is_adapted ? static_cast<std::size_t>(job.model.layers) : 0;
+    for (const LoraShape& wanted : job.adapters)
+      modules += wanted.rank > 0 ? static_cast<std::size_t>(job.model.layers) : 0;
     for (const models::AdapterModule& module : from->modules()) {
-      if (job.adapted[static_cast<std::size_t>(module.linear.linear)]) continue;
+      const LoraShape& wanted = job.adapter(module.linear.linear);
+      const double scale = module.linear.scaling(from->config().rslora);
+      if (wanted.rank == module.linear.rank && std::abs(wanted.scale - scale) <= 1e-12) continue;
+      const auto shape = [](std::int64_t rank, double of) {
+        return "rank " + std::to_string(rank) + " and scaling " + format_number(of);
+      };
       return bad_input(
           adapter,
           "adapts " +
               linear_names(job.model.family)[static_cast<std::size_t>(module.linear.linear)] +
-              ", which the plan does not: plan again with --adapter");
+              " with " + shape(module.linear.rank, scale) + ", the plan " +
+              (wanted.rank > 0 ? "with " + shape(wanted.rank, wanted.scale) : "does not") +
+              ": plan again with --adapter");
     }
     if (from->modules().size() != modules) {
       return bad_input(adapter, "adapts fewer linears than the plan: plan again with --adapter");

@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::int64_t kLine = program::kAlignment.value;
 
-// Lines [from, to) that hold a value from step `begin` to step `end`.
+// Bytes [from, to) that hold a value from step `begin` to step `end`.
 struct Held {
   std::int32_t begin = 0;
   std::int32_t end = 0;
@@ -25,14 +25,15 @@ struct Held {
   std::int64_t to = 0;
 };
 
-// Lines that the ranges cover together.
+// Bytes of the lines that the ranges touch together.
 std::int64_t covered(std::vector<Held>::iterator first, std::vector<Held>::iterator last) {
   std::sort(first, last, [](const Held& a, const Held& b) { return a.from < b.from; });
   std::int64_t sum = 0;
   std::int64_t end = 0;
   for (auto held = first; held != last; ++held) {
-    sum += std::max<std::int64_t>(0, held->to - std::max(held->from, end));
-    end = std::max(end, held->to);
+    const std::int64_t to = round_up(held->to, kLine);
+    sum += std::max<std::int64_t>(0, to - std::max(held->from / kLine * kLine, end));
+    end = std::max(end, to);
   }
   return sum;
 }
@@ -45,8 +46,7 @@ void Trace::touch(std::int32_t begin, std::int32_t end, program::StorageId stora
   const std::lock_guard lock(mutex_);
   const Place place = program_.storages[static_cast<std::size_t>(storage)].place;
   const std::int64_t from = data - arenas_.of(place).base();
-  events_[{storage, copy}].push_back(
-      {begin, end, from / kLine * kLine, round_up(from + size.value, kLine), access});
+  events_[{storage, copy}].push_back({begin, end, from, from + size.value, access});
   last_ = std::max(last_, end);
 }
 
@@ -137,7 +137,8 @@ Bytes Trace::highest(Place place) const {
   Bytes most;
   for (const auto& [owner, events] : events_) {
     if (program_.storages[static_cast<std::size_t>(owner.first)].place != place) continue;
-    for (const Event& event : events) most = std::max(most, Bytes{event.to});
+    for (const Event& event : events)
+      most = std::max(most, round_up(Bytes{event.to}, program::kAlignment));
   }
   return most;
 }

@@ -46,7 +46,7 @@ Shape matrix_shape(const Weight& weight, std::int64_t rank, LoraMatrix matrix) {
   return matrix == LoraMatrix::kA ? Shape{rank, weight.shape[1]} : Shape{weight.shape[0], rank};
 }
 
-std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted, std::int64_t rank,
+std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted,
                                  const ModelConfig& model, DType dtype) {
   const Blueprint blueprint = make_blueprint(model);
   std::vector<TensorSpec> specs;
@@ -54,7 +54,7 @@ std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted, std:
     const Weight& weight = matrix_of(blueprint, linear.linear);
     for (const LoraMatrix matrix : {LoraMatrix::kA, LoraMatrix::kB}) {
       specs.push_back({tensor_name(blueprint, weight, linear.layer, matrix), dtype,
-                       matrix_shape(weight, rank, matrix)});
+                       matrix_shape(weight, linear.rank, matrix)});
     }
   }
   return specs;
@@ -116,7 +116,7 @@ std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelCo
                                       DType dtype) {
   const auto adapted = adapted_linears(config, model, kAdapterConfigFile);
   FTPLAN_CHECK(adapted.ok());
-  return specs_of(*adapted, config.rank, model, dtype);
+  return specs_of(*adapted, model, dtype);
 }
 
 Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model, DType dtype) {
@@ -137,7 +137,7 @@ Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& mode
   if (!file) return file.error();
 
   Adapter adapter(*std::move(config), *std::move(file));
-  const auto specs = specs_of(*adapted, adapter.config_.rank, model, DType::kF32);
+  const auto specs = specs_of(*adapted, model, DType::kF32);
   for (std::size_t i = 0; i < adapted->size(); ++i) {
     const auto a = find_matrix(adapter.file_, specs[2 * i], adapter.config_.base_model);
     if (!a) return a.error();

@@ -6,11 +6,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "core/fields.h"
 #include "core/job.h"
 #include "core/json.h"
 #include "core/model_config.h"
@@ -24,13 +26,13 @@ namespace ftplan::models {
 namespace {
 
 // Keys that change nothing about what a stored adapter computes, whatever their value.
-constexpr std::array kWithoutEffect = {"auto_mapping", "base_model_name_or_path", "revision",
-                                       "inference_mode", "peft_version", "layers_pattern",
-                                       "eva_config", "loftq_config", "qalora_group_size",
-                                       "megatron_core", "runtime_config", "ensure_weight_tying",
-                                       // Read elsewhere in this file.
-                                       "peft_type", "task_type", "r", "lora_alpha", "lora_dropout",
-                                       "use_rslora", "bias", "init_lora_weights", "target_modules"};
+constexpr std::array kWithoutEffect = {
+    "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
+    "layers_pattern", "eva_config", "loftq_config", "qalora_group_size", "megatron_core",
+    "runtime_config", "ensure_weight_tying",
+    // Read elsewhere in this file.
+    "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "bias",
+    "init_lora_weights", "target_modules", "rank_pattern", "alpha_pattern"};
 
 // Reasons for what users meet; every other key must be off.
 struct Refusal {
@@ -41,8 +43,6 @@ constexpr std::array kRefusals = {
     Refusal{"use_dora", "DoRA's magnitudes are not built yet"},
     Refusal{"lora_bias", "biases on LoRA matrices are not built yet"},
     Refusal{"modules_to_save", "modules trained in full beside the adapter are not built yet"},
-    Refusal{"rank_pattern", "ranks that differ between modules are not built yet"},
-    Refusal{"alpha_pattern", "alphas that differ between modules are not built yet"},
     Refusal{"layers_to_transform",
             "use full module names in target_modules to adapt some layers only"},
     Refusal{"exclude_modules", "list in target_modules what is adapted instead"},
@@ -127,6 +127,36 @@ Result<std::vector<std::string>> read_targets(const Json& json, const std::strin
                        ": not built yet, expected a list of module names, or \"all-linear\"");
 }
 
+// PEFT reads the keys as regular expressions; here they are names, whose dots stand for themselves.
+template <class Value>
+Result<std::vector<std::pair<std::string, Value>>> read_pattern(const Json& json,
+                                                                const std::string& where,
+                                                                const char* key, Range range) {
+  std::vector<std::pair<std::string, Value>> pattern;
+  if (!is_set(json, key)) return pattern;
+  const std::string place = json_detail::child(where, key);
+  if (!json.at(key).is_object()) return json_detail::wrong(place, json.at(key), "an object");
+  for (const auto& entry : json.at(key).items()) {
+    const std::string& name = entry.key();
+    if (name.find_first_of("\\^$*+?()[]{}|") != std::string::npos) {
+      return bad_input(place, "got the regular expression " + in_quotes(name) +
+                                  ": not built yet, expected ends of module names");
+    }
+    const auto value = read_value<Value>(entry.value(), json_detail::child(place, name),
+                                         Missing::kKeepDefault, range);
+    if (!value) return value.error();
+    pattern.emplace_back(name, *value);
+  }
+  return pattern;
+}
+
+template <class Value>
+Json render_pattern(const std::vector<std::pair<std::string, Value>>& pattern) {
+  Json json = Json::object();
+  for (const auto& [name, value] : pattern) json[name] = value;
+  return json;
+}
+
 Result<void> check_options(const Json& json, const std::string& where) {
   auto is_lora = check_word(json, where, "peft_type", "LORA", "other methods are not built yet");
   if (!is_lora) return is_lora;
@@ -150,9 +180,17 @@ bool names(const std::string& target, const std::string& module) {
   return module == target || module.ends_with("." + target);
 }
 
+template <class Value>
+Value value_for(const std::string& module, Value value,
+                const std::vector<std::pair<std::string, Value>>& pattern) {
+  const auto found = std::find_if(pattern.begin(), pattern.end(),
+                                  [&](const auto& entry) { return names(entry.first, module); });
+  return found == pattern.end() ? value : found->second;
+}
+
 }  // namespace
 
-double AdapterConfig::scaling() const {
+double AdaptedLinear::scaling(bool rslora) const {
   const auto r = static_cast<double>(rank);
   return rslora ? alpha / std::sqrt(r) : alpha / r;
 }
@@ -179,11 +217,23 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
   if (!base) return base.error();
   auto targets = read_targets(*json, where);
   if (!targets) return targets.error();
-  return AdapterConfig{*base, *rank, *alpha, *dropout, *rslora, *std::move(targets)};
+  auto ranks = read_pattern<std::int64_t>(*json, where, "rank_pattern", {1, 1 << 14});
+  if (!ranks) return ranks.error();
+  auto alphas = read_pattern<double>(*json, where, "alpha_pattern", {0, 1e6});
+  if (!alphas) return alphas.error();
+  return AdapterConfig{*base,
+                       *rank,
+                       *alpha,
+                       *dropout,
+                       *rslora,
+                       *std::move(targets),
+                       *std::move(ranks),
+                       *std::move(alphas)};
 }
 
 std::string render_adapter_config(const AdapterConfig& config, Family family) {
   Json json;
+  if (!config.alpha_pattern.empty()) json["alpha_pattern"] = render_pattern(config.alpha_pattern);
   json["base_model_name_or_path"] = config.base_model;
   json["bias"] = "none";
   json["fan_in_fan_out"] = false;
@@ -199,6 +249,7 @@ std::string render_adapter_config(const AdapterConfig& config, Family family) {
   json["modules_to_save"] = nullptr;
   json["peft_type"] = "LORA";
   json["r"] = config.rank;
+  if (!config.rank_pattern.empty()) json["rank_pattern"] = render_pattern(config.rank_pattern);
   // The linears by name, since old versions of PEFT do not know `all-linear`.
   const bool all = config.targets == std::vector<std::string>{kAllLinear};
   json["target_modules"] = all ? linear_names(family) : config.targets;
@@ -227,7 +278,9 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
       const bool named =
           std::any_of(config.targets.begin(), config.targets.end(),
                       [&](const std::string& target) { return names(target, module); });
-      if (all || named) adapted.push_back({layer, weight.linear});
+      if (!all && !named) continue;
+      adapted.push_back({layer, weight.linear, value_for(module, config.rank, config.rank_pattern),
+                         value_for(module, config.alpha, config.alpha_pattern)});
     }
   }
   if (!adapted.empty()) return adapted;
@@ -235,21 +288,28 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
       place, "names no linear of this model, which has " + join(linear_names(model.family), ", "));
 }
 
-Result<std::vector<bool>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
-                                             const ModelConfig& model, const std::string& where) {
+Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
+                                                      const ModelConfig& model,
+                                                      const std::string& where) {
   const std::vector<std::string>& linears = linear_names(model.family);
-  std::vector<std::int64_t> layers(linears.size(), 0);
-  for (const AdaptedLinear& linear : adapted) ++layers[static_cast<std::size_t>(linear.linear)];
-  std::vector<bool> same;
-  for (std::size_t linear = 0; linear < layers.size(); ++linear) {
-    if (layers[linear] != 0 && layers[linear] != model.layers) {
-      return bad_input(
-          json_detail::child(where, "target_modules"),
-          linears[linear] + " is adapted in " + std::to_string(layers[linear]) + " of " +
-              std::to_string(model.layers) +
-              " layers: training adapters that differ between layers is not built yet");
+  constexpr const char* kNotBuilt =
+      " layers: training adapters that differ between layers is not built yet";
+  std::vector<AdaptedLinear> same;
+  for (std::size_t linear = 0; linear < linears.size(); ++linear) {
+    std::vector<AdaptedLinear> layers;
+    std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(layers),
+                 [&](const AdaptedLinear& a) { return a.linear == static_cast<int>(linear); });
+    if (layers.empty()) continue;
+    const AdaptedLinear& first = layers.front();
+    const auto alike = std::count_if(layers.begin(), layers.end(), [&](const AdaptedLinear& a) {
+      return a.rank == first.rank && a.alpha == first.alpha;
+    });
+    if (alike != model.layers) {
+      return bad_input(json_detail::child(where, "target_modules"),
+                       linears[linear] + " is adapted alike in " + std::to_string(alike) + " of " +
+                           std::to_string(model.layers) + kNotBuilt);
     }
-    same.push_back(layers[linear] != 0);
+    same.push_back(first);
   }
   return same;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/model_config.h"
@@ -23,9 +24,10 @@ struct AdapterConfig {
   double dropout = 0;
   bool rslora = false;
   std::vector<std::string> targets;  ///< ends of module names, whole ones, or only `all-linear`
+  /// Ranks and alphas of modules that differ, by ends of module names; the first that fits holds.
+  std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
 
-  /// What the product of the matrices is multiplied with: alpha / rank, or alpha / sqrt(rank).
-  [[nodiscard]] double scaling() const;
   friend bool operator==(const AdapterConfig&, const AdapterConfig&) = default;
 };
 
@@ -41,6 +43,11 @@ std::string render_adapter_config(const AdapterConfig& config, Family family);
 struct AdaptedLinear {
   std::int64_t layer = 0;
   int linear = 0;
+  std::int64_t rank = 0;
+  double alpha = 0;
+
+  /// What the product of the matrices is multiplied with: alpha / rank, or alpha / sqrt(rank).
+  [[nodiscard]] double scaling(bool rslora) const;
   friend bool operator==(const AdaptedLinear&, const AdaptedLinear&) = default;
 };
 
@@ -50,9 +57,10 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const ModelConfig& model,
                                                    const std::string& where);
 
-/// Per linear of `linear_names`, whether it is adapted.
+/// The adapted linears of a layer, when they are those of every layer.
 /// @error layers that differ from each other
-Result<std::vector<bool>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
-                                             const ModelConfig& model, const std::string& where);
+Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
+                                                      const ModelConfig& model,
+                                                      const std::string& where);
 
 }  // namespace ftplan::models

@@ -186,11 +186,12 @@ class Merger {
     const Shape shape = *tensor.shape();
     const std::vector<float> a = values_of(*module.a);
     const std::vector<float> b = values_of(*module.b);
-    const LoraProduct product{.a = a,
-                              .b = b,
-                              .rank = static_cast<std::size_t>(adapter_.config().rank),
-                              .width = static_cast<std::size_t>(shape[1]),
-                              .scale = static_cast<float>(adapter_.config().scaling())};
+    const LoraProduct product{
+        .a = a,
+        .b = b,
+        .rank = static_cast<std::size_t>(module.linear.rank),
+        .width = static_cast<std::size_t>(shape[1]),
+        .scale = static_cast<float>(module.linear.scaling(adapter_.config().rslora))};
     const auto row_bytes = static_cast<std::size_t>((shape[1] * size_of(dtype)).value);
     const auto rows = static_cast<std::size_t>(shape[0]);
     const std::size_t rows_per_thread =

@@ -78,7 +78,8 @@ std::vector<Edit> edits_of(const Job& job) {
   const bool fused = std::find(names.begin(), names.end(), "q_proj") == names.end();
   const std::vector<std::string> few = fused ? std::vector<std::string>{names.front()}
                                              : std::vector<std::string>{"q_proj", "v_proj"};
-  const auto adapted = std::count(job.adapted.begin(), job.adapted.end(), true);
+  const auto adapted = std::count_if(job.adapters.begin(), job.adapters.end(),
+                                     [](const LoraShape& adapter) { return adapter.rank > 0; });
   if (job.lora() && adapted > static_cast<std::ptrdiff_t>(few.size())) {
     edits.push_back(
         {"--targets", join(few, ","), [few](Change& c) { c.request.method.targets = few; }});

@@ -281,13 +281,12 @@ void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
 UnitSpec adapter_unit(Lowering& lowering) {
   UnitSpec spec{"adapters", "small adapters", true, DType::kF32, Category::kAdapters, true, false,
                 {}};
-  lowering.tensors.adapters.resize(lowering.job.adapted.size());
-  const std::int64_t rank = lowering.job.request.method.rank;
+  lowering.tensors.adapters.resize(lowering.job.adapters.size());
   for (const models::Weight& weight : lowering.blueprint.layer) {
     if (weight.kind != models::WeightKind::kMatrix) continue;
-    const auto linear = static_cast<std::size_t>(weight.linear);
-    if (!lowering.job.adapted[linear]) continue;
-    LoraPair& pair = lowering.tensors.adapters[linear];
+    const std::int64_t rank = lowering.job.adapter(weight.linear).rank;
+    if (rank == 0) continue;
+    LoraPair& pair = lowering.tensors.adapters[static_cast<std::size_t>(weight.linear)];
     spec.members.push_back({{rank, weight.shape[1]}, true, &pair.a});
     spec.members.push_back({{weight.shape[0], rank}, true, &pair.b});
   }

@@ -12,6 +12,7 @@
 #include "core/check.h"
 #include "core/dtype.h"
 #include "core/job.h"
+#include "core/linear_value.h"
 #include "core/method.h"
 #include "core/training.h"
 #include "core/units.h"
@@ -101,8 +102,12 @@ models::AdapterConfig adapter_config_of(const Job& job) {
                                .rslora = method.rslora};
   const std::vector<std::string>& linears = linear_names(job.model.family);
   for (std::size_t linear = 0; linear < linears.size(); ++linear) {
-    if (job.adapted[linear]) config.targets.push_back(linears[linear]);
+    if (job.adapters[linear].rank > 0) config.targets.push_back(linears[linear]);
   }
+  for (const LinearValue& entry : method.rank_pattern)
+    config.rank_pattern.emplace_back(entry.linear, static_cast<std::int64_t>(entry.value));
+  for (const LinearValue& entry : method.alpha_pattern)
+    config.alpha_pattern.emplace_back(entry.linear, entry.value);
   return config;
 }
 

@@ -10,6 +10,7 @@
 #include "core/data_options.h"
 #include "core/enums.h"
 #include "core/job.h"
+#include "core/linear_value.h"
 #include "core/machine.h"
 #include "core/method.h"
 #include "core/model_config.h"
@@ -67,12 +68,20 @@ std::string model_words(const ModelConfig& model) {
          text + ".";
 }
 
+// `, rank q_proj=8, k_proj=2`
+std::string pattern_words(const char* what, const std::vector<LinearValue>& pattern) {
+  std::vector<std::string> entries;
+  for (const LinearValue& entry : pattern) entries.push_back(to_text(entry));
+  return entries.empty() ? "" : std::string(", ") + what + " " + join(entries, ", ");
+}
+
 std::string method_words(const MethodOptions& method) {
   std::string text = method_name(method.method);
   if (method.method != Method::kFull) {
     text += " of rank " + std::to_string(method.rank) + ", alpha " + format_number(method.alpha) +
             (method.rslora ? " over the root of the rank" : "") + ", on " +
-            join(method.targets, ", ");
+            join(method.targets, ", ") + pattern_words("rank", method.rank_pattern) +
+            pattern_words("alpha", method.alpha_pattern);
     if (method.dropout > 0) text += ", dropout " + format_number(method.dropout);
     if (method.method == Method::kQlora) {
       text += method.double_quantization ? ", the base in NF4 with double quantization"

@@ -12,6 +12,7 @@
 #include "core/enums.h"
 #include "core/job.h"
 #include "core/json.h"
+#include "core/linear_value.h"
 #include "core/machine.h"
 #include "core/method.h"
 #include "core/plan.h"
@@ -244,8 +245,9 @@ class Estimate : public Command {
             to_text(job.request.method.precision) + ", " + to_text(job.request.method.optimizer);
     for (const Row& row : rows) {
       if (!row.job.lora()) continue;
-      text += ", LoRA r=" + std::to_string(job.request.method.rank) + " " +
-              join(job.request.method.targets, ",") + " (" +
+      text += ", LoRA r=" + std::to_string(job.request.method.rank);
+      for (const LinearValue& entry : job.request.method.rank_pattern) text += "," + to_text(entry);
+      text += " " + join(job.request.method.targets, ",") + " (" +
               format_count(estimator::trainable_parameters(row.job)) + ")";
       break;
     }

@@ -44,9 +44,14 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   request.method.alpha = config->alpha;
   request.method.rslora = config->rslora;
   request.method.targets.clear();
-  const std::vector<std::string>& names = linear_names(model.family);
-  for (std::size_t linear = 0; linear < names.size(); ++linear) {
-    if ((*adapted)[linear]) request.method.targets.push_back(names[linear]);
+  request.method.rank_pattern.clear();
+  request.method.alpha_pattern.clear();
+  for (const models::AdaptedLinear& linear : *adapted) {
+    const std::string& name = linear_names(model.family)[static_cast<std::size_t>(linear.linear)];
+    request.method.targets.push_back(name);
+    if (linear.rank != config->rank)
+      request.method.rank_pattern.push_back({name, static_cast<double>(linear.rank)});
+    if (linear.alpha != config->alpha) request.method.alpha_pattern.push_back({name, linear.alpha});
   }
   return {};
 }

@@ -246,7 +246,7 @@ class ForwardBuilder {
           {.op = Op::kLinear, .in = {x, {weight(op.weight)}, {weight(op.bias)}}, .out = {y}});
     }
     const int linear = low_.blueprint.layer[static_cast<std::size_t>(op.weight)].linear;
-    if (low_.job.adapted[static_cast<std::size_t>(linear)]) add_adapter(linear, x, y);
+    if (low_.job.adapter(linear).rank > 0) add_adapter(linear, x, y);
     values_[at(op.out)] = y;
   }
 
@@ -272,12 +272,12 @@ class ForwardBuilder {
                   .out = {dropped}});
     }
     const Operand a = in_compute_type(pair.a);
-    const std::int64_t rank = low_.job.request.method.rank;
-    const Operand inner{in_layer("adapter inner", {tokens_, rank}, low_.compute)};
+    const LoraShape& shape = low_.job.adapter(linear);
+    const Operand inner{in_layer("adapter inner", {tokens_, shape.rank}, low_.compute)};
     emit_.emit({.op = Op::kLinear, .in = {dropped, a, {}}, .out = {inner}});
     const Operand b = in_compute_type(pair.b);
     emit_.emit({.op = Op::kLinearAccumulate,
-                .attributes = emit_.attributes(LinearAttributes{low_.job.adapter_scale}),
+                .attributes = emit_.attributes(LinearAttributes{shape.scale}),
                 .in = {inner, b},
                 .update = {y}});
   }

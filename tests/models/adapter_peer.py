@@ -37,7 +37,9 @@ def make_adapter(base, path, dtype=torch.float32, **options):
 def adapters_of_peft_are_read_and_written_again():
     cases = [{}, {"target_modules": ["q_proj", "v_proj"], "r": 1}, {"target_modules": "all-linear"},
              {"use_rslora": True, "lora_dropout": 0.1}, {"lora_alpha": 12.5}, {"init_lora_weights": "gaussian"},
-             {"target_modules": ["model.layers.1.mlp.up_proj", "self_attn.o_proj"]}]
+             {"target_modules": ["model.layers.1.mlp.up_proj", "self_attn.o_proj"]},
+             {"rank_pattern": {"q_proj": 2, "mlp.up_proj": 9}, "alpha_pattern": {"layers.1.self_attn.q_proj": 3},
+              "use_rslora": True}]
     for options in cases:
         for dtype in NAMES:
             with folder() as path:
@@ -52,17 +54,17 @@ def adapters_of_peft_are_read_and_written_again():
                 check(same[0] == same[1], f"{what}: adapter_model.safetensors differs")
                 size = sum(os.path.getsize(f"{path}/ours/{name}") for name in os.listdir(f"{path}/ours"))
                 equal(answer["predicted"], size, f"{what}: predicted bytes on disk")
-                compare_loaded(path, answer["scaling"], what)
+                compare_loaded(path, set(answer["scalings"]), what)
 
 
-def compare_loaded(path, scaling, what):
+def compare_loaded(path, scalings, what):
     """PEFT makes the same model of our folder as of its own."""
     outputs = []
     for who in ("theirs", "ours"):
         base = AutoModelForCausalLM.from_pretrained(f"{path}/base")
         model = PeftModel.from_pretrained(base, f"{path}/{who}").eval()
-        scalings = {module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")}
-        equal(scalings, {scaling}, f"{what}: scaling of {who}")
+        theirs = {module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")}
+        equal(theirs, scalings, f"{what}: scalings of {who}")
         outputs.append(model(IDS).logits)
     check(torch.equal(*outputs), f"{what}: logits differ")
 
@@ -137,7 +139,7 @@ def merging_rounds_once_in_16_bit():
 
 def options_that_change_an_adapter_are_refused():
     cases = {"use_dora": {"use_dora": True}, "bias": {"bias": "all"}, "modules_to_save": {"modules_to_save": ["lm_head"]},
-             "rank_pattern": {"rank_pattern": {"q_proj": 2}}, "alpha_pattern": {"alpha_pattern": {"q_proj": 2}},
+             "rank_pattern": {"rank_pattern": {"^model.*q_proj": 2}}, "alpha_pattern": {"alpha_pattern": {"[qk]_proj": 2}},
              "layers_to_transform": {"layers_to_transform": [1]}, "target_modules": {"target_modules": r".*\.q_proj"},
              "exclude_modules": {"exclude_modules": ["q_proj"]}, "lora_bias": {"lora_bias": True},
              "trainable_token_indices": {"trainable_token_indices": [1, 2]}}

@@ -43,6 +43,9 @@ AdapterConfig toy_adapter(std::vector<std::string> targets) {
   return {.base_model = "toy", .rank = 3, .alpha = 6, .targets = std::move(targets)};
 }
 
+// Of a toy adapter.
+AdaptedLinear linear_at(std::int64_t layer, int linear) { return {layer, linear, 3, 6}; }
+
 void put_adapter(const std::string& folder, const AdapterConfig& config, const ModelConfig& model,
                  DType dtype = DType::kF32) {
   put(folder + "/adapter_config.json", render_adapter_config(config, Family::kLlama));
@@ -53,17 +56,33 @@ TEST(AdapterConfig, ReadsTheMinimum) {
   const auto config = read_adapter_config(kMinimal, "a.json");
   ASSERT_EQ(error_text(config), "ok");
   EXPECT_EQ(*config, (AdapterConfig{.rank = 4, .alpha = 8, .targets = {"q_proj"}}));
-  EXPECT_EQ(config->scaling(), 8.0 / 4);
 }
 
-TEST(AdapterConfig, RankStabilizedAdaptersScaleByTheRoot) {
-  EXPECT_EQ(config_with("use_rslora", "true").scaling(), 8 / std::sqrt(4.0));
+TEST(AdaptedLinear, ScalesByTheRankOrItsRoot) {
+  const AdaptedLinear linear{.rank = 4, .alpha = 8};
+  EXPECT_EQ(linear.scaling(/*rslora=*/false), 8.0 / 4);
+  EXPECT_EQ(linear.scaling(/*rslora=*/true), 8 / std::sqrt(4.0));
+}
+
+TEST(AdapterConfig, TheFirstPatternThatFitsHolds) {
+  AdapterConfig config =
+      config_with("rank_pattern", R"({"layers.1.self_attn.q_proj": 2, "q_proj": 3})");
+  config.alpha_pattern = {{"v_proj", 5}};
+  config.targets = {"q_proj", "v_proj"};
+  const auto linears = adapted_linears(config, toy_model(), "a.json");
+  ASSERT_EQ(error_text(linears), "ok");
+  EXPECT_EQ(*linears,
+            (std::vector<AdaptedLinear>{{0, 0, 3, 8}, {0, 2, 4, 5}, {1, 0, 2, 8}, {1, 2, 4, 5}}));
+  EXPECT_EQ(error_text(same_in_all_layers(*linears, toy_model(), "a.json")),
+            "a.json#/target_modules: q_proj is adapted alike in 1 of 2 layers: training adapters "
+            "that differ between layers is not built yet");
 }
 
 TEST(AdapterConfig, SurvivesTheWayThroughItsFile) {
   for (const AdapterConfig& config :
        {AdapterConfig{"base", 16, 32, 0.05, false, {"q_proj", "v_proj"}},
-        AdapterConfig{"", 8, 12.5, 0, true, {"model.layers.0.self_attn.q_proj"}}}) {
+        AdapterConfig{"", 8, 12.5, 0, true, {"model.layers.0.self_attn.q_proj"}},
+        AdapterConfig{"", 8, 16, 0, false, {"q_proj"}, {{"q_proj", 2}}, {{"q_proj", 0.5}}}}) {
     const auto back = read_adapter_config(render_adapter_config(config, Family::kLlama), "a.json");
     ASSERT_EQ(error_text(back), "ok");
     EXPECT_EQ(*back, config);
@@ -126,13 +145,13 @@ INSTANTIATE_TEST_SUITE_P(
                 "modules_to_save: got a list, expected it off: modules trained in full beside the "
                 "adapter are not "
                 "built yet"},
-        Refused{"rank_pattern", "{\"q_proj\": 2}",
-                "rank_pattern: got an object, expected it off: ranks that differ between modules "
-                "are not built yet"},
-        Refused{"alpha_pattern", "{\"q_proj\": 2}",
-                "alpha_pattern: got an object, expected it off: alphas that differ between modules "
-                "are not built "
-                "yet"},
+        Refused{
+            "rank_pattern", "{\"^q_proj\": 2}",
+            "rank_pattern: got the regular expression \"^q_proj\": not built yet, expected ends "
+            "of module names"},
+        Refused{"rank_pattern", "{\"q_proj\": 2.5}",
+                "rank_pattern/q_proj: got 2.5, expected 1..16384"},
+        Refused{"alpha_pattern", "[2]", "alpha_pattern: got a list, expected an object"},
         Refused{"layers_to_transform", "[1]",
                 "layers_to_transform: got a list, expected it off: use full module names in "
                 "target_modules to adapt "
@@ -166,11 +185,13 @@ TEST(AdaptedLinears, AreFoundByNameByEndAndAllAtOnce) {
     return adapted ? *adapted : std::vector<AdaptedLinear>{};
   };
   // q_proj 0, k 1, v 2, o 3, gate 4, up 5, down 6
-  EXPECT_EQ(find({"q_proj"}), (std::vector<AdaptedLinear>{{0, 0}, {1, 0}}));
+  EXPECT_EQ(find({"q_proj"}), (std::vector<AdaptedLinear>{linear_at(0, 0), linear_at(1, 0)}));
   EXPECT_EQ(find({"v_proj", "q_proj"}),
-            (std::vector<AdaptedLinear>{{0, 0}, {0, 2}, {1, 0}, {1, 2}}));
-  EXPECT_EQ(find({"model.layers.1.mlp.up_proj"}), (std::vector<AdaptedLinear>{{1, 5}}));
-  EXPECT_EQ(find({"self_attn.o_proj", "c_attn"}), (std::vector<AdaptedLinear>{{0, 3}, {1, 3}}));
+            (std::vector<AdaptedLinear>{linear_at(0, 0), linear_at(0, 2), linear_at(1, 0),
+                                        linear_at(1, 2)}));
+  EXPECT_EQ(find({"model.layers.1.mlp.up_proj"}), (std::vector<AdaptedLinear>{linear_at(1, 5)}));
+  EXPECT_EQ(find({"self_attn.o_proj", "c_attn"}),
+            (std::vector<AdaptedLinear>{linear_at(0, 3), linear_at(1, 3)}));
   EXPECT_EQ(find({"all-linear"}).size(), 2U * 7U);
 }
 
@@ -192,12 +213,14 @@ TEST(AdaptedLinears, OtherModulesAreRefused) {
 
 TEST(AdaptedLinears, OneSetForAllLayersIsWhatTrainingNeeds) {
   const ModelConfig model = toy_model();
-  EXPECT_EQ(*same_in_all_layers({{0, 0}, {0, 6}, {1, 0}, {1, 6}}, model, "a.json"),
-            (std::vector<bool>{true, false, false, false, false, false, true}));
-  EXPECT_EQ(error_text(same_in_all_layers({{1, 5}}, model, "a.json")),
-            "a.json#/target_modules: up_proj is adapted in 1 of 2 layers: training adapters that "
-            "differ between "
-            "layers is not built yet");
+  const AdaptedLinear q{0, 0, 2, 4}, down{0, 6, 3, 4}, q_again{1, 0, 2, 4}, down_again{1, 6, 3, 4};
+  EXPECT_EQ(*same_in_all_layers({q, down, q_again, down_again}, model, "a.json"),
+            (std::vector<AdaptedLinear>{q, down}));
+  EXPECT_EQ(
+      error_text(same_in_all_layers({{1, 5}}, model, "a.json")),
+      "a.json#/target_modules: up_proj is adapted alike in 1 of 2 layers: training adapters that "
+      "differ between "
+      "layers is not built yet");
 }
 
 TEST(Adapter, HasPeftsNamesAndShapes) {
@@ -240,7 +263,7 @@ TEST(Adapter, WhatIsWrittenIsReadAndHasThePredictedSize) {
   EXPECT_EQ(adapter->config(), config);
   ASSERT_EQ(adapter->modules().size(), 4U);
   const AdapterModule& last = adapter->modules()[3];
-  EXPECT_EQ(last.linear, (AdaptedLinear{1, 2}));
+  EXPECT_EQ(last.linear, linear_at(1, 2));
   EXPECT_EQ(values_of(*last.b), toy_values({last.b->name, DType::kF16, {4, 3}}));
 }
 

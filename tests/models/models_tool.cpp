@@ -277,7 +277,10 @@ Result<Json> copy_adapter(const Arguments& arguments) {
     }
   }
   if (auto finished = writer->finish(); !finished) return finished.error();
-  return Json{{"scaling", adapter->config().scaling()},
+  Json scalings = Json::array();
+  for (const AdapterModule& module : adapter->modules())
+    scalings.push_back(module.linear.scaling(adapter->config().rslora));
+  return Json{{"scalings", scalings},
               {"modules", adapter->modules().size()},
               {"predicted", adapter_disk_bytes(adapter->config(), source->config, dtype).value}};
 }

@@ -69,6 +69,8 @@ class Setting:
     rank: int = 4
     alpha: float = 8.0
     rslora: bool = False
+    rank_pattern: dict = field(default_factory=dict)
+    alpha_pattern: dict = field(default_factory=dict)
     double_quantization: bool = True
     dropout: float = 0.0
     learning_rate: float = 5e-3
@@ -144,7 +146,8 @@ def make_model(s, folder):
 
 def add_adapter(s, model, folder):
     config = LoraConfig(r=s.rank, lora_alpha=s.alpha, lora_dropout=s.dropout, target_modules=s.targets,
-                        use_rslora=s.rslora, task_type="CAUSAL_LM")
+                        use_rslora=s.rslora, rank_pattern=s.rank_pattern, alpha_pattern=s.alpha_pattern,
+                        task_type="CAUSAL_LM")
     adapted = get_peft_model(model, config)
     torch.manual_seed(s.seed + 1)
     with torch.no_grad():
@@ -254,6 +257,8 @@ def request_of(s):
             "devices": {"gpus": "cpu" if s.ranks == 1 else f"{s.ranks}xcpu"},
             "method": {"method": s.method, "rank": s.rank, "alpha": s.alpha, "dropout": s.dropout,
                        "rslora": s.rslora, "targets": s.targets, "double_quantization": s.double_quantization,
+                       "rank_pattern": [f"{name}={value}" for name, value in s.rank_pattern.items()],
+                       "alpha_pattern": [f"{name}={value}" for name, value in s.alpha_pattern.items()],
                        "precision": s.precision, "optimizer": s.optimizer},
             "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,

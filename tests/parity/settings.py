@@ -26,6 +26,8 @@ F32 = {
                                              threads=2),
         "every-2 accumulation": Setting(method="lora", checkpointing="every-2", accumulation=2, layers=5,
                                         learning_rate=2e-2, steps=12),
+        "patterns": Setting(method="lora", rank_pattern={"q_proj": 2, "down_proj": 7}, alpha_pattern={"v_proj": 3},
+                            learning_rate=2e-2),
         "one layer tied": Setting(method="lora", layers=1, tied=True, learning_rate=3e-2),
         "two ranks": Setting(method="lora", ranks=2, zero=1, learning_rate=2e-2),
     },

@@ -77,6 +77,8 @@ MethodOptions random_method(Draw& draw, Family family) {
     if (draw.one_in(2)) method.targets.push_back(linear);
   }
   if (method.targets.empty()) method.targets.emplace_back("all-linear");
+  if (draw.one_in(3))
+    method.rank_pattern = {{linear_names(family).front(), static_cast<double>(draw.in(1, 9))}};
   return method;
 }
 

@@ -15,6 +15,9 @@
 namespace ftplan::tools {
 namespace {
 
+constexpr const char* kNameCharacters =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+
 using Found = std::optional<Json>;
 
 Found same(const Json& value) { return value; }
@@ -72,6 +75,19 @@ Found targets(const Json& value) {
   return value == "all-linear" ? Found(Json::array({"all-linear"})) : std::nullopt;
 }
 
+// Of names; what is more is left out, as its ranks cannot be told.
+Found pattern(const Json& value) {
+  if (!value.is_object()) return only_off(value);
+  Json entries = Json::array();
+  for (const auto& entry : value.items()) {
+    if (!entry.value().is_number() ||
+        entry.key().find_first_not_of(kNameCharacters) != std::string::npos)
+      return std::nullopt;
+    entries.push_back(entry.key() + "=" + entry.value().dump());
+  }
+  return entries;
+}
+
 Found adapter_method(const Json& value) {
   return word(value, {{"lora", "lora"}, {"qlora", "qlora"}, {"", "full"}});
 }
@@ -100,6 +116,8 @@ constexpr auto kAdapterRows = std::to_array<ImportRow>({
     {"/lora_alpha", "/method/alpha", same},
     {"/lora_dropout", "/method/dropout", same},
     {"/use_rslora", "/method/rslora", same},
+    {"/rank_pattern", "/method/rank_pattern", pattern},
+    {"/alpha_pattern", "/method/alpha_pattern", pattern},
     {"/target_modules", "/method/targets", targets},
     {"/bias", nullptr, only_no_bias},
     {"/task_type", nullptr, only_causal},

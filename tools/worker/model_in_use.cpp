@@ -1,6 +1,5 @@
 #include "tools/worker/model_in_use.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "core/job.h"
@@ -30,10 +29,8 @@ Result<ModelInUse> open_model(const JobRequest& given) {
   without_data.data.data.clear();
   auto resolved = resolve(without_data);
   if (!resolved) return resolved.error();
-  if (request.adapter.empty()) {
-    auto& adapted = resolved->job.adapted;
-    std::fill(adapted.begin(), adapted.end(), false);
-  }
+  if (request.adapter.empty())
+    resolved->job.adapters.assign(resolved->job.adapters.size(), LoraShape{});
   auto machine = worker_machine();
   if (!machine) return machine.error();
   auto loader = executor::Loader::open(resolved->job, source->folder, request.adapter);
