@@ -223,6 +223,7 @@ std::string loss(const ReportInput& input) {
   if (chart.empty()) return "";
   return section("loss", "Loss",
                  paragraph("lead", describe_loss(input.metrics)) +
+                     paragraph("note", describe_result(input)) +
                      tag("figure", {}, tag("div", {{"class", "chart"}}, chart)));
 }
 

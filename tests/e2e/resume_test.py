@@ -23,6 +23,8 @@ MODES = {"full fp32": ["--method", "full"],
          "full bf16, adamw8bit": ["--method", "full", "--precision", "bf16", "--optimizer", "adamw8bit"],
          "full fp32, paged-adamw8bit": ["--method", "full", "--optimizer", "paged-adamw8bit"],
          "lora fp32": ["--rank", 4, "--dropout", 0.1],
+         "lora fp32, best and newest 3": ["--rank", 4, "--save-every", 9, "--save-total-limit", 3,
+                                          "--load-best-model-at-end", "--early-stopping-patience", 1000],
          "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"],
          "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}
 # What differs from the tiny model: matrices that are large enough for 8-bit states.
@@ -87,7 +89,7 @@ class Resume(Case):
         wanted = int(os.environ.get("FTPLAN_KILLS", KILLS))
         print(f"FTPLAN_SEED={seed}")
         chance = random.Random(seed)
-        self.prepare("--method", "full", "--save-every", 2)
+        self.prepare("--method", "full", "--save-every", 2, "--save-total-limit", 3, "--load-best-model-at-end")
         began = time.monotonic()
         self.ftplan("run", "plan.json", "-o", "timed")
         seconds = time.monotonic() - began
