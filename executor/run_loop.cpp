@@ -120,7 +120,15 @@ class RunLoop {
   [[nodiscard]] Result<void> open_folder() const {
     std::error_code error;
     fs::create_directories(options_.output, error);
-    if (error) return bad_input(options_.output, "cannot be made: " + error.message());
+    if (error) {
+      // A path that cannot be is the user's; a disk that is full or protected is the machine's.
+      const bool impossible = error == std::errc::not_a_directory ||
+                              error == std::errc::file_exists ||
+                              error == std::errc::filename_too_long;
+      const std::string message = "cannot be made: " + error.message();
+      return impossible ? bad_input(options_.output, message)
+                        : run_failed(options_.output, message);
+    }
     return models::write_text_file(options_.output + "/plan.json", render_plan(plan_));
   }
 
@@ -190,6 +198,9 @@ class RunLoop {
 
   // The newest checkpoint beside those that are kept is one of the fullest instants.
   Result<void> save() {
+    if (!models::is_folder(options_.output)) {
+      return run_failed(options_.output, "is gone: it was removed while the run went on");
+    }
     if (auto ok = checkpoints_.save(*run_, state()); !ok) return ok.error();
     note_disk();
     checkpoints_.prune(job_.request.training.save_total_limit,
