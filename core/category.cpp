@@ -31,4 +31,12 @@ Bytes PlaceBytes::live() const {
   return sum;
 }
 
+PlaceBytes operator+(PlaceBytes a, const PlaceBytes& b) {
+  for (const auto member : kMembers) a.*member += b.*member;
+  a.runtime += b.runtime;
+  a.unused += b.unused;
+  a.peak += b.peak;
+  return a;
+}
+
 }  // namespace ftplan

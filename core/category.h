@@ -60,6 +60,8 @@ struct PlaceBytes {
 
   friend bool operator==(const PlaceBytes&, const PlaceBytes&) = default;
 };
+/// Line by line: what lies beside each other.
+PlaceBytes operator+(PlaceBytes a, const PlaceBytes& b);
 
 template <>
 inline constexpr auto fields<PlaceBytes> = std::tuple{

@@ -1,6 +1,7 @@
 #include "core/job.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -143,6 +144,39 @@ Result<void> check_training(const TrainingOptions& training) {
   if (!training.steps && training.epochs <= 0) {
     return bad_input("--epochs", "got 0 and no --steps: nothing to do");
   }
+  if (training.early_stopping_threshold > 0 && !training.early_stopping_patience) {
+    return bad_input("--early-stopping-threshold",
+                     "nothing stops early without --early-stopping-patience: give both");
+  }
+  if (training.save_total_limit > 1 && training.save_every == Cadence{}) {
+    return bad_input("--save-total-limit", "got " + std::to_string(training.save_total_limit) +
+                                               ", but only the end is saved: give --save-every");
+  }
+  return {};
+}
+
+// What is done with evaluations needs some, and these need rows.
+Result<void> check_evaluation(const JobRequest& request, const std::optional<DataFacts>& facts) {
+  const TrainingOptions& training = request.training;
+  const std::array<std::pair<bool, const char*>, 4> uses = {
+      {{training.load_best_model_at_end, "--load-best-model-at-end"},
+       {training.early_stopping_patience.has_value(), "--early-stopping-patience"},
+       {training.eval_delay > 0, "--eval-delay"},
+       {training.eval_every.steps > 0, "--eval-every"}}};
+  for (const auto& [asked, flag] : uses) {
+    if (!asked) continue;
+    if (training.eval_every == Cadence{}) {
+      return bad_input(flag, "nothing is evaluated with --eval-every none: give epoch or steps");
+    }
+    if (request.data.validation <= 0) {
+      return bad_input(flag, "no rows are held out to evaluate: give --validation, such as 0.05");
+    }
+    if (facts && facts->validation_rows == 0) {
+      return bad_input(flag, "--validation " + format_number(request.data.validation) +
+                                 " holds out none of " + std::to_string(facts->rows) +
+                                 " rows: give a larger share");
+    }
+  }
   return {};
 }
 
@@ -216,6 +250,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   if (auto ok = check_method(request.method, request.runtime); !ok) return ok.error();
   if (auto ok = check_optimizer(request); !ok) return ok.error();
   if (auto ok = check_training(request.training); !ok) return ok.error();
+  if (auto ok = check_evaluation(request, facts); !ok) return ok.error();
   Job job{.request = request, .model = model};
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();

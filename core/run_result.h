@@ -46,6 +46,11 @@ struct RunResult {
   std::vector<RankMeasurement> ranks;
   double tokens_per_second = 0;
   double step_seconds = 0;
+  std::int64_t steps = 0;
+  bool stopped_early = false;
+  std::optional<std::int64_t> best_step;
+  std::optional<double> best_validation_loss;
+  std::optional<std::int64_t> result_step;
   friend bool operator==(const RunResult&, const RunResult&) = default;
 };
 template <>
@@ -55,7 +60,16 @@ inline constexpr auto fields<RunResult> = std::tuple{
     Field{"ranks", &RunResult::ranks, "Predicted beside measured."},
     Field{"tokens_per_second", &RunResult::tokens_per_second, "", Range{0, 1e15},
           "Mean over the run."},
-    Field{"step_seconds", &RunResult::step_seconds, "", Range{0, 1e15}, "Mean over the run."}};
+    Field{"step_seconds", &RunResult::step_seconds, "", Range{0, 1e15}, "Mean over the run."},
+    Field{"steps", &RunResult::steps, "", Range{0, 1e12}, "Optimizer steps that are done."},
+    Field{"stopped_early", &RunResult::stopped_early,
+          "It ended before the last step, as the validation loss no longer fell; what is predicted "
+          "of the disk is that of the steps that are done."},
+    Field{"best_step", &RunResult::best_step, "", Range{0, 1e12},
+          "After which step the validation loss was lowest."},
+    Field{"best_validation_loss", &RunResult::best_validation_loss, "That loss."},
+    Field{"result_step", &RunResult::result_step, "", Range{0, 1e12},
+          "After which step the result was the model's state; none before there is a result."}};
 
 /// One line of `metrics.jsonl`: a step, or a validation.
 struct StepMetrics {
@@ -65,6 +79,8 @@ struct StepMetrics {
   std::optional<double> tokens_per_second, seconds;
   std::optional<Bytes> device_peak_bytes;
   std::optional<double> validation_loss, perplexity;
+  std::optional<double> best_validation_loss;
+  std::optional<std::int64_t> best_step;
   friend bool operator==(const StepMetrics&, const StepMetrics&) = default;
 };
 template <>
@@ -80,6 +96,8 @@ inline constexpr auto fields<StepMetrics> = std::tuple{
     Field{"device_peak_bytes", &StepMetrics::device_peak_bytes, "Highest so far."},
     Field{"validation_loss", &StepMetrics::validation_loss,
           "Mean over the held-out target tokens."},
-    Field{"perplexity", &StepMetrics::perplexity, "exp(validation_loss)."}};
+    Field{"perplexity", &StepMetrics::perplexity, "exp(validation_loss)."},
+    Field{"best_validation_loss", &StepMetrics::best_validation_loss, "Lowest so far."},
+    Field{"best_step", &StepMetrics::best_step, "", Range{0, 1e12}, "After which step."}};
 
 }  // namespace ftplan

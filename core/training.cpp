@@ -25,4 +25,13 @@ std::optional<Cadence> parse_text(std::string_view text, Cadence* /*tag*/) {
 
 std::string expected_text(const Cadence* /*tag*/) { return "none | epoch | a number of steps"; }
 
+std::int64_t period_of(const Cadence& every, std::int64_t steps_per_epoch) {
+  return every.epoch ? steps_per_epoch : every.steps;
+}
+
+bool is_due(const Cadence& every, std::int64_t step, std::int64_t steps_per_epoch) {
+  const std::int64_t period = period_of(every, steps_per_epoch);
+  return period > 0 && step % period == 0;
+}
+
 }  // namespace ftplan

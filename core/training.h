@@ -33,6 +33,11 @@ std::string to_text(const Cadence& value);
 std::optional<Cadence> parse_text(std::string_view text, Cadence*);
 std::string expected_text(const Cadence*);
 
+/// Steps from one time to the next; 0: never. @param steps_per_epoch 0 where epochs are not known
+std::int64_t period_of(const Cadence& every, std::int64_t steps_per_epoch);
+/// Whether it is time after `step` optimizer steps.
+bool is_due(const Cadence& every, std::int64_t step, std::int64_t steps_per_epoch);
+
 /// How long and how fast the model learns.
 struct TrainingOptions {
   double epochs = 1;
@@ -52,9 +57,13 @@ struct TrainingOptions {
   std::optional<std::int64_t> accumulation;
   std::int64_t seed = 0;
   Cadence eval_every{.epoch = true};
-  std::int64_t eval_delay = 0;
+  double eval_delay = 0;
   std::optional<std::int64_t> eval_batch;
   Cadence save_every{};
+  std::int64_t save_total_limit = 1;
+  bool load_best_model_at_end = false;
+  std::optional<std::int64_t> early_stopping_patience;
+  double early_stopping_threshold = 0;
 
   friend bool operator==(const TrainingOptions&, const TrainingOptions&) = default;
 };
@@ -91,11 +100,19 @@ inline constexpr auto fields<TrainingOptions> = std::tuple{
     Field{"seed", &TrainingOptions::seed, "", Range{0, 9007199254740991.0},
           "Fixes everything random."},
     Field{"eval_every", &TrainingOptions::eval_every, "When the held-out rows are evaluated."},
-    Field{"eval_delay", &TrainingOptions::eval_delay, "steps", Range{0, 1e9},
-          "No evaluation before this step."},
+    Field{"eval_delay", &TrainingOptions::eval_delay, "", Range{0, 1e9},
+          "Epochs before the first evaluation; steps where --eval-every counts steps."},
     Field{"eval_batch", &TrainingOptions::eval_batch, "sequences", Range{1, 1 << 16},
           "Sequences in one evaluation pass. Default: the micro-batch."},
     Field{"save_every", &TrainingOptions::save_every,
-          "When a checkpoint to resume from is written."}};
+          "When a checkpoint to resume from is written."},
+    Field{"save_total_limit", &TrainingOptions::save_total_limit, "checkpoints", Range{1, 1e6},
+          "Checkpoints that are kept, the newest."},
+    Field{"load_best_model_at_end", &TrainingOptions::load_best_model_at_end,
+          "The result is the state with the lowest validation loss, not the last one."},
+    Field{"early_stopping_patience", &TrainingOptions::early_stopping_patience, "evaluations",
+          Range{1, 1e9}, "Evaluations in a row without improvement that end the run."},
+    Field{"early_stopping_threshold", &TrainingOptions::early_stopping_threshold, "", Range{0, 1e9},
+          "By how much the validation loss must fall to be an improvement."}};
 
 }  // namespace ftplan

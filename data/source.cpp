@@ -22,6 +22,8 @@ namespace ftplan::data {
 namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
+/// @source apache/parquet-format README.md: the first and the last four bytes of a file
+constexpr std::string_view kParquetMagic = "PAR1";
 
 // The keys of a JSON object, as written between their quotes; as many as can be read.
 std::vector<std::string> keys_of(std::string_view object) {
@@ -46,6 +48,24 @@ std::optional<DataFormat> format_of_keys(const std::vector<std::string>& keys) {
   if (has("messages") || has("conversations")) return DataFormat::kChat;
   if (has("text")) return DataFormat::kText;
   return std::nullopt;
+}
+
+// Readable as one word by a shell.
+std::string shell_word(const std::string& text) {
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+// What Parquet holds becomes lines with the same keys, a batch of rows at a time.
+Error parquet(const std::string& path) {
+  const std::string lines = std::filesystem::path(path).replace_extension(".jsonl").string();
+  return bad_input(
+      path,
+      "is Parquet, which is not read yet: convert it with  python3 -c \"import json, sys, "
+      "pyarrow.parquet as p; [print(json.dumps(row)) for batch in "
+      "p.ParquetFile(sys.argv[1]).iter_batches() for row in batch.to_pylist()]\" " +
+          shell_word(path) + " > " + shell_word(lines));
 }
 
 // A list, lines or plain text, by ending, first character and what the user says.
@@ -100,6 +120,9 @@ Result<SourceFile> open_source(const std::string& path, std::optional<DataFormat
   if (source.text().find_first_not_of(kSpace) == std::string_view::npos) {
     return bad_input(path, "is empty");
   }
+  const bool named = std::filesystem::path(path).extension() == ".parquet";
+  if (source.text().starts_with(kParquetMagic) && (named || source.text().ends_with(kParquetMagic)))
+    return parquet(path);
   return recognize(std::move(source), format);
 }
 

@@ -188,7 +188,8 @@ void predict_disk(const std::vector<Lowered>& all, const RunSpec& spec,
     if (lowered.kind != ProgramKind::kTrain) continue;
     const std::int64_t saves =
         program::checkpoint_count(spec.job, spec.steps, steps_per_epoch(spec));
-    prediction.disk = program::disk_bytes(spec.job, lowered.program, saves);
+    prediction.disk =
+        program::disk_bytes(spec.job, program::checkpoint_tensors(lowered.program), saves);
     return;
   }
 }

@@ -1,10 +1,9 @@
 #include "executor/checkpointing.h"
 
 #include <algorithm>
-#include <array>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <optional>
@@ -12,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "core/category.h"
@@ -19,6 +19,7 @@
 #include "core/result.h"
 #include "core/units.h"
 #include "executor/rank_run.h"
+#include "models/files.h"
 #include "models/safetensors.h"
 #include "models/safetensors_header.h"
 #include "models/safetensors_writer.h"
@@ -31,85 +32,106 @@ namespace fs = std::filesystem;
 
 constexpr const char* kPrefix = "step-";
 constexpr const char* kSuffix = ".safetensors";
-
-std::string name_of(std::int64_t step) {
-  std::array<char, 48> name{};
-  (void)std::snprintf(name.data(), name.size(), "%s%012lld%s", kPrefix,
-                      static_cast<long long>(step), kSuffix);
-  return name.data();
-}
-
-// Names sort as their steps do.
-std::vector<fs::path> checkpoints_in(const std::string& folder) {
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) && name.ends_with(kSuffix)) found.push_back(entry.path());
-  }
-  std::sort(found.begin(), found.end());
-  return found;
-}
-
-std::string metadata_of(const models::SafetensorsFile& file, const std::string& key) {
-  for (const auto& [name, value] : file.metadata()) {
-    if (name == key) return value;
-  }
-  return {};
-}
+constexpr std::size_t kDigits = 12;
 
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string state_digest(const RankRun& run) {
-  Digester digester;
-  for (const auto& tensor : run.state_tensors()) digester.add(text_of(run.state(tensor)));
-  return digester.hex();
-}
-
-}  // namespace
-
-Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std::int64_t step,
-                             const std::string& plan_digest) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) return run_failed(folder, "cannot be made: " + error.message());
-  std::vector<models::TensorSpec> specs;
-  for (const auto& tensor : run.state_tensors()) specs.push_back(tensor.spec);
-  const std::string path = (fs::path(folder) / name_of(step)).string();
-  auto writer = models::SafetensorsWriter::create(
-      path, specs, program::checkpoint_metadata(step, plan_digest, state_digest(run)));
-  if (!writer) return writer.error();
-  for (const auto& tensor : run.state_tensors()) {
-    if (auto ok = writer->write(tensor.spec.name, run.state(tensor)); !ok) return ok.error();
-  }
-  if (auto ok = writer->finish(); !ok) return ok.error();
-  for (const fs::path& other : checkpoints_in(folder)) {
-    if (other.filename() != name_of(step)) fs::remove(other, error);
+std::string value_of(const models::Metadata& metadata, std::string_view key) {
+  for (const auto& [name, value] : metadata) {
+    if (name == key) return value;
   }
   return {};
 }
 
-Result<std::optional<CheckpointFile>> newest_checkpoint(const std::string& folder,
-                                                        const std::string& plan_digest) {
-  const auto found = checkpoints_in(folder);
-  if (found.empty()) return std::optional<CheckpointFile>{};
-  const std::string path = found.back().string();
+// Of what a file says and of the bytes that the run has.
+std::string digest_of(const RankRun& run, const std::vector<program::StateTensor>& tensors,
+                      const models::Metadata& metadata) {
+  Digester digester;
+  for (const auto& [name, value] : metadata) {
+    if (name != "digest") digester.add(name + "=" + value + "\n");
+  }
+  for (const auto& tensor : tensors) digester.add(text_of(run.state(tensor)));
+  return digester.hex();
+}
+
+PlaceBytes file_bytes(const std::string& path, Category values) {
+  PlaceBytes bytes;
+  const auto file = models::SafetensorsFile::open(path);
+  if (!file) return bytes;
+  for (const models::TensorView& tensor : file->tensors()) {
+    const bool is_value = tensor.name.ends_with(".values");
+    bytes[is_value ? values : Category::kOptimizer] +=
+        Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
+  }
+  std::error_code error;
+  bytes.peak = Bytes{static_cast<std::int64_t>(fs::file_size(path, error))};
+  bytes.unused = bytes.peak - bytes.live();
+  return bytes;
+}
+
+}  // namespace
+
+Checkpoints::Checkpoints(std::string folder, std::string plan_digest)
+    : folder_(std::move(folder)), plan_digest_(std::move(plan_digest)) {}
+
+std::string Checkpoints::path_of(std::int64_t step) const {
+  const std::string number = std::to_string(step);
+  return models::join_path(
+      folder_,
+      kPrefix + std::string(kDigits - std::min(kDigits, number.size()), '0') + number + kSuffix);
+}
+
+std::string Checkpoints::best_path() const {
+  return models::join_path(folder_, std::string("best") + kSuffix);
+}
+
+std::vector<Checkpoints::File> Checkpoints::files() const {
+  std::vector<File> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
+    File file{.path = entry.path().string()};
+    const char* begin = name.data() + std::string_view(kPrefix).size();
+    const char* end = name.data() + name.size() - std::string_view(kSuffix).size();
+    const auto read = std::from_chars(begin, end, file.step);
+    if (read.ec == std::errc() && read.ptr == end) found.push_back(std::move(file));
+  }
+  std::sort(found.begin(), found.end(),
+            [](const File& a, const File& b) { return a.step < b.step; });
+  return found;
+}
+
+Result<void> Checkpoints::write(const RankRun& run, const std::string& path,
+                                const std::vector<program::StateTensor>& tensors,
+                                const program::CheckpointState& state) const {
+  std::error_code error;
+  fs::create_directories(folder_, error);
+  if (error) return run_failed(folder_, "cannot be made: " + error.message());
+  std::vector<models::TensorSpec> specs;
+  for (const auto& tensor : tensors) specs.push_back(tensor.spec);
+  const models::Metadata metadata = program::checkpoint_metadata(state, plan_digest_);
+  auto writer = models::SafetensorsWriter::create(
+      path, specs, program::with_digest(metadata, digest_of(run, tensors, metadata)));
+  if (!writer) return writer.error();
+  for (const auto& tensor : tensors) {
+    if (auto ok = writer->write(tensor.spec.name, run.state(tensor)); !ok) return ok.error();
+  }
+  return writer->finish();
+}
+
+Result<program::CheckpointState> Checkpoints::read(RankRun& run, const std::string& path,
+                                                   const std::vector<program::StateTensor>& tensors,
+                                                   const std::string& way_out) const {
   auto file = models::SafetensorsFile::open(path);
-  if (!file)
-    return bad_input(path, file.error().message + "; remove it to start from the first step again");
-  if (metadata_of(*file, "plan") != plan_digest) {
+  if (!file) return bad_input(path, file.error().message + "; " + way_out);
+  if (value_of(file->metadata(), "plan") != plan_digest_) {
     return bad_input(
         path, "belongs to a run of another plan: choose another --output, or remove the folder");
   }
-  return std::optional<CheckpointFile>({path, std::stoll("0" + metadata_of(*file, "step"))});
-}
-
-Result<void> restore_checkpoint(RankRun& run, const std::string& path) {
-  auto file = models::SafetensorsFile::open(path);
-  if (!file) return file.error();
-  for (const auto& tensor : run.state_tensors()) {
+  for (const auto& tensor : tensors) {
     const models::TensorView* found = file->find(tensor.spec.name);
     const auto to = run.state(tensor);
     if (found == nullptr || found->bytes.size() != to.size()) {
@@ -117,30 +139,81 @@ Result<void> restore_checkpoint(RankRun& run, const std::string& path) {
     }
     std::memcpy(to.data(), found->bytes.data(), to.size());
   }
-  if (state_digest(run) != metadata_of(*file, "digest")) {
-    return bad_input(path,
-                     "is damaged: its bytes are not those that were saved; remove it to start "
-                     "from the first step again");
+  const auto state = program::checkpoint_state(file->metadata());
+  if (!state || digest_of(run, tensors, file->metadata()) != value_of(file->metadata(), "digest")) {
+    return bad_input(path, "is damaged: its bytes are not those that were saved; " + way_out);
   }
   run.restore_weights();
+  return *state;
+}
+
+Result<void> Checkpoints::save(const RankRun& run, const program::CheckpointState& state) const {
+  return write(run, path_of(state.step), run.state_tensors(), state);
+}
+
+Result<void> Checkpoints::save_best(const RankRun& run,
+                                    const program::CheckpointState& state) const {
+  return write(run, best_path(), program::best_tensors(run.state_tensors()), state);
+}
+
+void Checkpoints::prune(std::int64_t limit, const Belongs& belongs) const {
+  std::vector<File> found = files();
+  std::reverse(found.begin(), found.end());
+  std::int64_t kept = 0;
+  for (const File& file : found) {
+    const bool counts = belongs(file.step);
+    kept += counts ? 1 : 0;
+    const bool newest = &file == &found.front();
+    std::error_code error;
+    if (!newest && (!counts || kept > limit)) fs::remove(file.path, error);
+  }
+}
+
+Result<std::optional<program::CheckpointState>> Checkpoints::restore(RankRun& run) const {
+  const std::vector<File> found = files();
+  if (found.empty()) return std::optional<program::CheckpointState>{};
+  const std::string before =
+      found.size() == 1 ? "start from the first step again"
+                        : "continue after step " + std::to_string(found[found.size() - 2].step);
+  auto state = read(run, found.back().path, run.state_tensors(), "remove it to " + before);
+  if (!state) return state.error();
+  return std::optional(*state);
+}
+
+Result<void> Checkpoints::check_best(std::int64_t step) const {
+  const std::string way_out = "; to start from the first step again, remove " + folder_;
+  const auto file = models::SafetensorsFile::open(best_path());
+  if (!file) {
+    return bad_input(best_path(), "the best state so far, that after step " + std::to_string(step) +
+                                      ", cannot be read: " + file.error().message + way_out);
+  }
+  const auto state = program::checkpoint_state(file->metadata());
+  if (!state || value_of(file->metadata(), "plan") != plan_digest_ || state->step < step) {
+    return bad_input(best_path(), "is not the best state so far, that after step " +
+                                      std::to_string(step) + way_out);
+  }
   return {};
 }
 
-PlaceBytes checkpoint_disk_bytes(const std::string& folder, Category values) {
-  PlaceBytes bytes;
-  for (const fs::path& path : checkpoints_in(folder)) {
-    const auto file = models::SafetensorsFile::open(path.string());
-    if (!file) continue;
-    for (const models::TensorView& tensor : file->tensors()) {
-      const bool is_value = tensor.name.ends_with(".values");
-      bytes[is_value ? values : Category::kOptimizer] +=
-          Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
-    }
-    std::error_code error;
-    bytes.peak += Bytes{static_cast<std::int64_t>(fs::file_size(path, error))};
+Result<void> Checkpoints::restore_best(RankRun& run, std::int64_t step) const {
+  const auto state = read(run, best_path(), program::best_tensors(run.state_tensors()),
+                          "to start from the first step again, remove " + folder_);
+  if (!state) return state.error();
+  if (state->step == step) return {};
+  return bad_input(best_path(), "holds the state after step " + std::to_string(state->step) +
+                                    ", expected that after step " + std::to_string(step));
+}
+
+PlaceBytes Checkpoints::bytes(Category values, const Belongs& belongs) const {
+  PlaceBytes bytes = best_bytes(values);
+  for (const File& file : files()) {
+    if (belongs(file.step)) bytes = bytes + file_bytes(file.path, values);
   }
-  bytes.unused = bytes.peak - bytes.live();
   return bytes;
+}
+
+PlaceBytes Checkpoints::best_bytes(Category values) const {
+  return file_bytes(best_path(), values);
 }
 
 }  // namespace ftplan::executor

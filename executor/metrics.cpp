@@ -2,6 +2,7 @@
 
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -25,8 +26,9 @@ namespace {
 
 constexpr const char* kLines = "/metrics.jsonl";
 
-Error disk_full(const std::string& path) {
-  return run_failed(path, "cannot be written: is the disk full?");
+// The stream keeps no reason, but the call below it has left one.
+Error cannot_write(const std::string& path) {
+  return run_failed(path, "cannot be written: " + models::system_text(errno));
 }
 
 // CRC-32C, as records of events are checked by, rotated and offset so that sums of sums differ.
@@ -125,7 +127,7 @@ Result<void> EventFile::append(const std::string& event) {
   record += event;
   add_little_endian(record, masked_sum(event));
   out_ << record << std::flush;
-  if (!out_) return disk_full(path_);
+  if (!out_) return cannot_write(path_);
   return {};
 }
 
@@ -158,7 +160,7 @@ Result<void> MetricsFiles::write(const StepMetrics& metrics) {
     ++it;
   }
   lines_ << json.dump() << "\n" << std::flush;
-  if (!lines_) return disk_full(folder_ + kLines);
+  if (!lines_) return cannot_write(folder_ + kLines);
   if (!events_) {
     auto events = EventFile::create(folder_, step_, seconds_now());
     if (!events) return events.error();

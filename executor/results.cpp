@@ -19,6 +19,7 @@
 #include "models/adapter_config.h"
 #include "models/convert.h"
 #include "models/family.h"
+#include "models/files.h"
 #include "models/safetensors.h"
 #include "models/shards.h"
 #include "program/run_files.h"
@@ -85,6 +86,11 @@ Result<void> write_model(const RankRun& run, const std::string& folder) {
 // Everything of the model that is not weights: configuration, tokenizer, templates.
 Result<void> copy_companions(const std::string& from, const std::string& to) {
   std::error_code error;
+  if (!models::is_file(models::join_path(from, "config.json"))) {
+    return run_failed(from,
+                      "has no config.json any more, which the result needs: the state is "
+                      "saved, so run again when the folder is whole");
+  }
   for (const auto& entry : fs::directory_iterator(from, error)) {
     const std::string name = entry.path().filename().string();
     const bool wanted =
@@ -93,6 +99,7 @@ Result<void> copy_companions(const std::string& from, const std::string& to) {
     fs::copy_file(entry.path(), fs::path(to) / name, fs::copy_options::overwrite_existing, error);
     if (error) return run_failed(to + "/" + name, "cannot be written: " + error.message());
   }
+  if (error) return run_failed(from, "cannot be read: " + error.message());
   return {};
 }
 

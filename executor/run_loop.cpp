@@ -1,8 +1,8 @@
 #include "executor/run_loop.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -24,6 +24,7 @@
 #include "data/data_set.h"
 #include "executor/calibrate.h"
 #include "executor/checkpointing.h"
+#include "executor/evaluations.h"
 #include "executor/feeding.h"
 #include "executor/kernels.h"
 #include "executor/loader.h"
@@ -36,6 +37,7 @@
 #include "models/files.h"
 #include "program/lower.h"
 #include "program/lowering.h"
+#include "program/run_files.h"
 
 namespace ftplan::executor {
 namespace {
@@ -80,16 +82,6 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
   return {};
 }
 
-// Files that lie beside each other.
-PlaceBytes sum_of(PlaceBytes bytes, const PlaceBytes& other) {
-  for (std::size_t c = 0; c < kCategories; ++c) {
-    bytes[static_cast<Category>(c)] += other[static_cast<Category>(c)];
-  }
-  bytes.unused += other.unused;
-  bytes.peak += other.peak;
-  return bytes;
-}
-
 class RunLoop {
  public:
   RunLoop(const Plan& plan, const Job& job, const data::DataSet& data, const RunOptions& options)
@@ -98,13 +90,16 @@ class RunLoop {
         options_(options),
         feeder_(job, plan.strategy, 0, data),
         steps_(total_steps(job.request.training, feeder_.steps_per_epoch())),
-        validation_(feeder_.validation()) {}
+        validation_(feeder_.validation()),
+        evaluations_(job.request.training, feeder_.steps_per_epoch(), steps_),
+        checkpoints_(options.output + "/checkpoints", options.plan_digest) {}
 
   Result<RunOutcome> run(const std::optional<DataFacts>& facts) {
     auto rank = RankRun::create(
         {.job = job_, .strategy = plan_.strategy, .machine = plan_.machine, .facts = facts});
     if (!rank) return rank.error();
     run_ = std::move(*rank);
+    if (auto ok = check_validation(); !ok) return ok.error();
     if (auto ok = check_programs(); !ok) return ok.error();
     if (auto ok = check_scratch(*run_); !ok) return ok.error();
     const auto loader = Loader::open(job_, options_.model, options_.adapter);
@@ -125,8 +120,26 @@ class RunLoop {
   [[nodiscard]] Result<void> open_folder() const {
     std::error_code error;
     fs::create_directories(options_.output, error);
-    if (error) return bad_input(options_.output, "cannot be made: " + error.message());
+    if (error) {
+      // A path that cannot be is the user's; a disk that is full or protected is the machine's.
+      const bool impossible = error == std::errc::not_a_directory ||
+                              error == std::errc::file_exists ||
+                              error == std::errc::filename_too_long;
+      const std::string message = "cannot be made: " + error.message();
+      return impossible ? bad_input(options_.output, message)
+                        : run_failed(options_.output, message);
+    }
     return models::write_text_file(options_.output + "/plan.json", render_plan(plan_));
+  }
+
+  [[nodiscard]] Result<void> check_validation() const {
+    const TrainingOptions& training = job_.request.training;
+    const bool needed = training.load_best_model_at_end || training.early_stopping_patience;
+    const bool learned = std::any_of(validation_.begin(), validation_.end(),
+                                     [](const auto& rows) { return rows.target_tokens > 0; });
+    if (!needed || learned) return {};
+    return bad_input("--validation",
+                     "the held-out rows have no tokens to learn: give more of them");
   }
 
   // The run executes what was estimated: the same programs, laid out the same way.
@@ -150,52 +163,79 @@ class RunLoop {
     return {};
   }
 
-  [[nodiscard]] std::string checkpoints() const { return options_.output + "/checkpoints"; }
   void note(const std::string& line) const {
     if (options_.note) options_.note(line);
   }
 
   Result<void> resume() {
-    const auto newest = newest_checkpoint(checkpoints(), options_.plan_digest);
-    if (!newest) return newest.error();
-    if (!*newest) return {};
-    if (auto ok = restore_checkpoint(*run_, (*newest)->path); !ok) return ok.error();
-    step_ = (*newest)->step;
+    const auto state = checkpoints_.restore(*run_);
+    if (!state) return state.error();
+    if (!*state) return {};
+    const program::BestState& best = (*state)->best;
+    if (keeps_best() && best.step > 0) {
+      if (auto ok = checkpoints_.check_best(best.step); !ok) return ok.error();
+    }
+    step_ = (*state)->step;
+    evaluations_.restore(best);
     note("continues after step " + std::to_string(step_) + " of " + std::to_string(steps_));
     return {};
   }
 
+  [[nodiscard]] program::CheckpointState state() const { return {step_, evaluations_.best()}; }
+  [[nodiscard]] bool keeps_best() const { return job_.request.training.load_best_model_at_end; }
+  [[nodiscard]] Category values() const {
+    return job_.lora() ? Category::kAdapters : Category::kWeights;
+  }
+
+  // The last step is the one that was planned, or that after which nothing got better.
+  [[nodiscard]] bool ended() const { return step_ >= steps_ || evaluations_.stop(); }
+
+  // Of a run that was never stopped: what a stop saved is left out, so that both end the same.
+  [[nodiscard]] bool saves_at(std::int64_t step) const {
+    return is_due(job_.request.training.save_every, step, feeder_.steps_per_epoch()) ||
+           (step == step_ && ended());
+  }
+
+  // The newest checkpoint beside those that are kept is one of the fullest instants.
   Result<void> save() {
-    if (auto ok = save_checkpoint(*run_, checkpoints(), step_, options_.plan_digest); !ok)
-      return ok.error();
+    if (!models::is_folder(options_.output)) {
+      return run_failed(options_.output, "is gone: it was removed while the run went on");
+    }
+    if (auto ok = checkpoints_.save(*run_, state()); !ok) return ok.error();
+    note_disk();
+    checkpoints_.prune(job_.request.training.save_total_limit,
+                       [this](std::int64_t step) { return saves_at(step); });
     return {};
   }
 
-  [[nodiscard]] bool due(const Cadence& every) const {
-    const std::int64_t period = every.epoch ? feeder_.steps_per_epoch() : every.steps;
-    return period > 0 && step_ % period == 0;
+  Result<void> save_best() {
+    const PlaceBytes before = kept_bytes();
+    if (auto ok = checkpoints_.save_best(*run_, state()); !ok) return ok.error();
+    keep_larger(before + checkpoints_.best_bytes(values()));
+    return {};
   }
 
   Result<void> steps() {
-    const TrainingOptions& training = job_.request.training;
-    while (step_ < steps_) {
+    while (!ended()) {
       if (auto ok = one_step(); !ok) return ok.error();
-      const bool last = step_ == steps_;
-      const bool evaluates = due(training.eval_every) || (last && training.eval_every != Cadence{});
-      if (evaluates && !validation_.empty() && step_ >= training.eval_delay) {
+      if (evaluations_.due(step_)) {
         if (auto ok = evaluate(); !ok) return ok.error();
       }
       const bool stops = options_.stop != nullptr && *options_.stop;
-      if (last || due(training.save_every) || stops) {
+      if (saves_at(step_) || stops) {
         if (auto ok = save(); !ok) return ok.error();
-        note_disk();
       }
-      if (stops && !last) {
+      if (stops && !ended()) {
         (void)write_measured(measured());
         return Error{ErrorCode::kInterrupted, "interrupted",
                      "after step " + std::to_string(step_) + " of " + std::to_string(steps_) +
                          ", the state is saved: the same command continues"};
       }
+    }
+    if (stopped_early()) {
+      note("stopped after step " + std::to_string(step_) + " of " + std::to_string(steps_) +
+           ": the last " + std::to_string(evaluations_.best().worse) +
+           " evaluations were no improvement");
     }
     return {};
   }
@@ -259,17 +299,26 @@ class RunLoop {
     if (targets == 0) return {};
     const double mean = sum / static_cast<double>(targets);
     note("step " + std::to_string(step_) + ": validation loss " + std::to_string(mean));
-    return metrics_.write({.step = step_, .validation_loss = mean, .perplexity = std::exp(mean)});
+    const bool lowest = evaluations_.add(step_, mean);
+    if (lowest && keeps_best()) {
+      if (auto ok = save_best(); !ok) return ok.error();
+    }
+    StepMetrics line{.step = step_, .validation_loss = mean, .perplexity = std::exp(mean)};
+    if (evaluations_.best().step > 0) {
+      line.best_validation_loss = evaluations_.best().loss;
+      line.best_step = evaluations_.best().step;
+    }
+    return metrics_.write(line);
   }
 
-  // The fullest instants: a new checkpoint beside the one it replaces, and the result beside the
-  // last checkpoint.
-  void note_disk() {
-    const Category values = job_.lora() ? Category::kAdapters : Category::kWeights;
-    const PlaceBytes now = checkpoint_disk_bytes(checkpoints(), values);
-    keep_larger(sum_of(now, previous_checkpoint_));
-    previous_checkpoint_ = now;
+  [[nodiscard]] bool stopped_early() const { return evaluations_.stop() && step_ < steps_; }
+
+  // What a stop left beside the newest is not counted: it is gone after the next.
+  [[nodiscard]] PlaceBytes kept_bytes() const {
+    return checkpoints_.bytes(
+        values(), [this](std::int64_t step) { return step == step_ || saves_at(step); });
   }
+  void note_disk() { keep_larger(kept_bytes()); }
   void keep_larger(const PlaceBytes& bytes) {
     if (bytes.peak > disk_.peak) disk_ = bytes;
   }
@@ -278,10 +327,15 @@ class RunLoop {
     const RankPrediction& predicted = plan_.predicted.front();
     RankBytes found = run_->measured();
     found.disk = disk_;
-    RunResult result;
+    RunResult result{.steps = step_, .stopped_early = stopped_early()};
+    if (const program::BestState& best = evaluations_.best(); best.step > 0) {
+      result.best_step = best.step;
+      result.best_validation_loss = best.loss;
+    }
     result.ranks.push_back(
         {.rank = 0,
-         .predicted = {predicted.device, predicted.host, predicted.disk},
+         .predicted = {predicted.device, predicted.host,
+                       stopped_early() ? predicted_disk() : predicted.disk},
          .measured = found,
          .outside_arena_bytes = outside_peak(),
          .process_bytes = resident_bytes() - found.device.peak - found.host.peak});
@@ -290,6 +344,12 @@ class RunLoop {
       result.step_seconds = training_seconds_ / static_cast<double>(steps_done_);
     }
     return result;
+  }
+
+  // Fewer steps may write fewer checkpoints.
+  [[nodiscard]] PlaceBytes predicted_disk() const {
+    return program::disk_bytes(job_, run_->state_tensors(),
+                               program::checkpoint_count(job_, step_, feeder_.steps_per_epoch()));
   }
 
   Result<void> write_measured(const RunResult& result) const {
@@ -301,15 +361,19 @@ class RunLoop {
 
   Result<RunOutcome> finish() {
     if (steps_done_ == 0) note_disk();
+    std::int64_t result_step = step_;
+    if (keeps_best() && evaluations_.best().step > 0) {
+      result_step = evaluations_.best().step;
+      if (auto ok = checkpoints_.restore_best(*run_, result_step); !ok) return ok.error();
+    }
     auto folder = write_result(*run_, options_.output, options_.model);
     if (!folder) return folder.error();
-    const PlaceBytes kept = checkpoint_disk_bytes(
-        checkpoints(), job_.lora() ? Category::kAdapters : Category::kWeights);
-    keep_larger(sum_of(kept, result_disk_bytes(*run_, options_.output)));
+    keep_larger(kept_bytes() + result_disk_bytes(*run_, options_.output));
     // Once: the process may have grown by a page when it is asked again.
     RunResult result = measured();
+    result.result_step = result_step;
     if (auto ok = write_measured(result); !ok) return ok.error();
-    return RunOutcome{std::move(result), *folder, step_, last_loss_};
+    return RunOutcome{std::move(result), *folder, step_, steps_done_ == 0, last_loss_};
   }
 
   const Plan& plan_;
@@ -318,6 +382,8 @@ class RunLoop {
   Feeder feeder_;
   std::int64_t steps_;
   std::vector<StepRows> validation_;
+  Evaluations evaluations_;
+  Checkpoints checkpoints_;
   std::unique_ptr<RankRun> run_;
   MetricsFiles metrics_;
   std::int64_t step_ = 0;        // optimizer steps that are done
@@ -326,7 +392,6 @@ class RunLoop {
   double training_seconds_ = 0;
   double last_loss_ = 0;
   PlaceBytes disk_;
-  PlaceBytes previous_checkpoint_;
 };
 
 }  // namespace

@@ -38,6 +38,7 @@ struct RunOutcome {
   RunResult measured;
   std::string result;  ///< folder of adapter or model
   std::int64_t steps = 0;
+  bool was_complete = false;  ///< nothing was left to do
   double last_loss = 0;
 };
 

@@ -1,10 +1,15 @@
 #include "program/run_files.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
+#include <iterator>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -36,6 +41,76 @@ std::vector<models::TensorSpec> specs_of(const std::vector<StateTensor>& tensors
   specs.reserve(tensors.size());
   for (const StateTensor& tensor : tensors) specs.push_back(tensor.spec);
   return specs;
+}
+
+constexpr const char* kFormat = "ftplan-checkpoint-1";
+constexpr std::size_t kIntegerWidth = 12;
+constexpr std::size_t kNumberWidth = 24;
+
+// Leading zeros, so that a header is as long after any step.
+std::string padded(const std::string& text, std::size_t width) {
+  FTPLAN_CHECK(text.size() <= width);
+  return std::string(width - text.size(), '0') + text;
+}
+
+std::string fixed_width(std::int64_t value) { return padded(std::to_string(value), kIntegerWidth); }
+
+// 17 significant digits are the same bits when they are read again.
+std::string fixed_width(double value) {
+  std::array<char, kNumberWidth> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value,
+                                 std::chars_format::scientific, 16);
+  return padded({text.data(), end.ptr}, kNumberWidth);
+}
+
+std::string value_of(const models::Metadata& metadata, std::string_view key) {
+  for (const auto& [name, value] : metadata) {
+    if (name == key) return value;
+  }
+  return {};
+}
+
+template <class Number>
+bool read_number(const models::Metadata& metadata, std::string_view key, Number& number) {
+  const std::string text = value_of(metadata, key);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+Category category_of_values(const Job& job) {
+  return job.lora() ? Category::kAdapters : Category::kWeights;
+}
+
+// Headers and what the shape of files adds are not live.
+PlaceBytes with_peak(PlaceBytes bytes, Bytes peak) {
+  bytes.peak = peak;
+  bytes.unused = peak - bytes.live();
+  return bytes;
+}
+
+PlaceBytes checkpoint_bytes(const Job& job, const std::vector<StateTensor>& tensors) {
+  PlaceBytes bytes;
+  for (const StateTensor& tensor : tensors) {
+    const bool values = tensor.part == StatePart::kValues;
+    bytes[values ? category_of_values(job) : Category::kOptimizer] += tensor.spec.bytes();
+  }
+  const models::Metadata metadata =
+      with_digest(checkpoint_metadata({}, std::string(16, '0')), std::string(32, '0'));
+  return with_peak(bytes, models::file_size(specs_of(tensors), metadata));
+}
+
+PlaceBytes result_bytes(const Job& job) {
+  PlaceBytes bytes;
+  Bytes& values = bytes[category_of_values(job)];
+  if (!job.lora()) {
+    const models::ShardPlan shards = model_shards(job);
+    values = shards.tensor_bytes();
+    return with_peak(bytes, shards.disk_bytes());
+  }
+  const models::AdapterConfig config = adapter_config_of(job);
+  for (const auto& spec : models::adapter_specs(config, job.model, DType::kF32))
+    values += spec.bytes();
+  return with_peak(bytes, models::adapter_disk_bytes(config, job.model, DType::kF32));
 }
 
 }  // namespace
@@ -77,20 +152,38 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
   return tensors;
 }
 
-models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest,
-                                     const std::string& state_digest) {
-  FTPLAN_CHECK(plan_digest.size() == 16 && state_digest.size() == 32);
-  std::array<char, 16> digits{};
-  (void)std::snprintf(digits.data(), digits.size(), "%012lld", static_cast<long long>(step));
-  return {{"digest", state_digest},
-          {"format", "ftplan-checkpoint-1"},
-          {"plan", plan_digest},
-          {"step", digits.data()}};
+std::vector<StateTensor> best_tensors(const std::vector<StateTensor>& all) {
+  std::vector<StateTensor> best;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(best),
+               [](const StateTensor& tensor) { return tensor.part == StatePart::kValues; });
+  return best;
 }
 
-Bytes checkpoint_bytes(const StepProgram& train) {
-  return models::file_size(specs_of(checkpoint_tensors(train)),
-                           checkpoint_metadata(0, std::string(16, '0'), std::string(32, '0')));
+models::Metadata checkpoint_metadata(const CheckpointState& state, const std::string& plan_digest) {
+  FTPLAN_CHECK(plan_digest.size() == 16);
+  return {{"best_loss", fixed_width(state.best.loss)},
+          {"best_step", fixed_width(state.best.step)},
+          {"format", kFormat},
+          {"plan", plan_digest},
+          {"step", fixed_width(state.step)},
+          {"worse_evaluations", fixed_width(state.best.worse)}};
+}
+
+std::optional<CheckpointState> checkpoint_state(const models::Metadata& metadata) {
+  CheckpointState state;
+  const bool complete = value_of(metadata, "format") == kFormat &&
+                        read_number(metadata, "step", state.step) &&
+                        read_number(metadata, "best_step", state.best.step) &&
+                        read_number(metadata, "best_loss", state.best.loss) &&
+                        read_number(metadata, "worse_evaluations", state.best.worse);
+  return complete ? std::optional(state) : std::nullopt;
+}
+
+models::Metadata with_digest(models::Metadata metadata, const std::string& digest) {
+  FTPLAN_CHECK(digest.size() == 32);
+  metadata.emplace_back("digest", digest);
+  std::sort(metadata.begin(), metadata.end());
+  return metadata;
 }
 
 models::AdapterConfig adapter_config_of(const Job& job) {
@@ -125,46 +218,20 @@ models::ShardPlan model_shards(const Job& job) {
 }
 
 std::int64_t checkpoint_count(const Job& job, std::int64_t steps, std::int64_t steps_per_epoch) {
-  const Cadence& every = job.request.training.save_every;
-  const std::int64_t period = every.epoch ? steps_per_epoch : every.steps;
+  const std::int64_t period = period_of(job.request.training.save_every, steps_per_epoch);
   // The one at the end replaces one that would fall on the same step.
   return 1 + (period > 0 && steps > 0 ? (steps - 1) / period : 0);
 }
 
-PlaceBytes disk_bytes(const Job& job, const StepProgram& train, std::int64_t saves) {
-  PlaceBytes states;
-  for (const StateTensor& tensor : checkpoint_tensors(train)) {
-    const Category values = job.lora() ? Category::kAdapters : Category::kWeights;
-    states[tensor.part == StatePart::kValues ? values : Category::kOptimizer] +=
-        tensor.spec.bytes();
-  }
-  const Bytes checkpoint = checkpoint_bytes(train);
-  Bytes result;
-  Bytes values;
-  if (job.lora()) {
-    const models::AdapterConfig config = adapter_config_of(job);
-    result = models::adapter_disk_bytes(config, job.model, DType::kF32);
-    for (const auto& spec : models::adapter_specs(config, job.model, DType::kF32))
-      values += spec.bytes();
-  } else {
-    const models::ShardPlan shards = model_shards(job);
-    result = shards.disk_bytes();
-    values = shards.tensor_bytes();
-  }
-  PlaceBytes disk = states;
-  if (saves > 1 && checkpoint > result) {
-    for (std::size_t i = 0; i < kCategories; ++i) {
-      const auto category = static_cast<Category>(i);
-      disk[category] += states[category];
-    }
-    disk.peak = checkpoint + checkpoint;
-  } else {
-    disk[job.lora() ? Category::kAdapters : Category::kWeights] += values;
-    disk.peak = checkpoint + result;
-  }
-  // Headers and what the shape of files adds.
-  disk.unused = disk.peak - disk.live();
-  return disk;
+PlaceBytes disk_bytes(const Job& job, const std::vector<StateTensor>& states, std::int64_t saves) {
+  const TrainingOptions& training = job.request.training;
+  const PlaceBytes checkpoint = checkpoint_bytes(job, states);
+  const PlaceBytes result = result_bytes(job);
+  const std::int64_t kept = std::min(saves, training.save_total_limit);
+  PlaceBytes disk;
+  for (std::int64_t i = 0; i < kept; ++i) disk = disk + checkpoint;
+  if (training.load_best_model_at_end) disk = disk + checkpoint_bytes(job, best_tensors(states));
+  return disk + (saves > kept && checkpoint.peak > result.peak ? checkpoint : result);
 }
 
 }  // namespace ftplan::program

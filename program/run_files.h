@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "core/category.h"
@@ -34,13 +36,34 @@ TensorId tensor_of(const TrainedUnit& unit, StatePart part);
 /// All that a resumed run needs beside plan and model. @pre a training program
 std::vector<StateTensor> checkpoint_tensors(const StepProgram& train);
 
-/// Metadata of a checkpoint after `step` optimizer steps. Its length does not depend on the values.
-/// @param plan_digest 16 hexadecimal digits
-/// @param state_digest of the bytes of all tensors in their order, 32 hexadecimal digits
-models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest,
-                                     const std::string& state_digest);
+/// Those of `all` that are kept of the best state: values without the optimizer's states.
+std::vector<StateTensor> best_tensors(const std::vector<StateTensor>& all);
 
-Bytes checkpoint_bytes(const StepProgram& train);
+/// What the evaluations of a run have found so far.
+struct BestState {
+  std::int64_t step = 0;   ///< after which the validation loss was lowest; 0: none was finite yet
+  double loss = 0;         ///< that loss
+  std::int64_t worse = 0;  ///< evaluations since the last one that was an improvement
+  friend bool operator==(const BestState&, const BestState&) = default;
+};
+
+/// What a checkpoint says beside its tensors.
+struct CheckpointState {
+  std::int64_t step = 0;  ///< optimizer steps that are done
+  BestState best;
+  friend bool operator==(const CheckpointState&, const CheckpointState&) = default;
+};
+
+/// Metadata of a checkpoint, without its digest. Its length does not depend on the values.
+/// @param plan_digest 16 hexadecimal digits
+models::Metadata checkpoint_metadata(const CheckpointState& state, const std::string& plan_digest);
+
+/// Empty when it is not the metadata of a checkpoint.
+std::optional<CheckpointState> checkpoint_state(const models::Metadata& metadata);
+
+/// The metadata with the digest in it.
+/// @param digest of the metadata without it and the bytes of all tensors, 32 hexadecimal digits
+models::Metadata with_digest(models::Metadata metadata, const std::string& digest);
 
 /// What `adapter/` says of itself.
 models::AdapterConfig adapter_config_of(const Job& job);
@@ -52,9 +75,11 @@ DType result_dtype(const Job& job);
 models::ShardPlan model_shards(const Job& job);
 
 /// Bytes on disk at the fullest instant of an uninterrupted run of `saves` checkpoints, the one at
-/// the end included: a checkpoint is removed once its successor is complete, and the result is
-/// written beside the last.
-PlaceBytes disk_bytes(const Job& job, const StepProgram& train, std::int64_t saves);
+/// the end included: of those that are kept the oldest is removed once a new one is complete, and
+/// the result is written beside what is kept. The best state is never larger than a checkpoint, so
+/// writing it anew beside the old one is not the fullest instant.
+/// @param states of `checkpoint_tensors`
+PlaceBytes disk_bytes(const Job& job, const std::vector<StateTensor>& states, std::int64_t saves);
 
 /// Checkpoints that a run of `steps` writes, the one at its end included.
 std::int64_t checkpoint_count(const Job& job, std::int64_t steps, std::int64_t steps_per_epoch);

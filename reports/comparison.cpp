@@ -23,6 +23,14 @@ RankBytes bytes_of(const RankPrediction& prediction) {
   return {.device = prediction.device, .host = prediction.host, .disk = prediction.disk};
 }
 
+// A run that stopped early is held to what its steps write to the disk.
+RankBytes promised(const ReportInput& input, const RankPrediction& prediction,
+                   const RankBytes& recorded) {
+  RankBytes bytes = bytes_of(prediction);
+  if (input.result && input.result->stopped_early) bytes.disk = recorded.disk;
+  return bytes;
+}
+
 std::map<std::int64_t, RankSides> sides_of(const ReportInput& input) {
   std::map<std::int64_t, RankSides> ranks;
   if (input.result) {
@@ -31,7 +39,8 @@ std::map<std::int64_t, RankSides> sides_of(const ReportInput& input) {
     }
   }
   for (const RankPrediction& prediction : input.plan.predicted) {
-    ranks[prediction.rank].predicted = bytes_of(prediction);
+    RankBytes& predicted = ranks[prediction.rank].predicted;
+    predicted = promised(input, prediction, predicted);
   }
   return ranks;
 }
@@ -76,7 +85,8 @@ Verdict judge(const ReportInput& input) {
   if (!input.result) return verdict;
   for (const RankMeasurement& rank : input.result->ranks) {
     for (const RankPrediction& prediction : input.plan.predicted) {
-      if (prediction.rank == rank.rank && bytes_of(prediction) != rank.predicted) {
+      if (prediction.rank != rank.rank) continue;
+      if (promised(input, prediction, rank.predicted) != rank.predicted) {
         verdict.other_plan = true;
       }
     }

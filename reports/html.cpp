@@ -18,6 +18,8 @@
 #include "core/what_if.h"
 #include "reports/charts.h"
 #include "reports/comparison.h"
+#include "reports/graph_labels.h"
+#include "reports/layout_graph.h"
 #include "reports/markup.h"
 #include "reports/page_files.h"
 #include "reports/report.h"
@@ -223,7 +225,21 @@ std::string loss(const ReportInput& input) {
   if (chart.empty()) return "";
   return section("loss", "Loss",
                  paragraph("lead", describe_loss(input.metrics)) +
+                     paragraph("note", describe_result(input)) +
                      tag("figure", {}, tag("div", {{"class", "chart"}}, chart)));
+}
+
+// Left out where there is no Graphviz.
+std::string layout(const ReportInput& input) {
+  if (!input.layout) return "";
+  const auto drawing = render_graph(*input.layout, GraphFormat::kSvg);
+  if (!drawing) return "";
+  return section("layout", "What holds the memory",
+                 tag("figure", {}, tag("div", {{"class", "chart layout"}}, for_page(*drawing))) +
+                     paragraph("note",
+                               "Solid: values of the forward. Dashed: their gradients, and those "
+                               "that the optimizer reads. Bytes on arrows are those that go at a "
+                               "time."));
 }
 
 std::string runners_up(const Plan& plan) {
@@ -312,8 +328,8 @@ std::string render_html(const ReportInput& input) {
       tag("title", {}, escape_html("ftplan: " + title(input.plan))) + "\n" +
       tag("style", {}, page_files().front().text) + "\n";
   const std::string body =
-      header(input) + memory(input) + comparison(input) + loss(input) + plan_in_words(input.plan) +
-      what_ifs(input.what_ifs) + basis(input.plan) +
+      header(input) + memory(input) + comparison(input) + layout(input) + loss(input) +
+      plan_in_words(input.plan) + what_ifs(input.what_ifs) + basis(input.plan) +
       tag("footer", {},
           "Made by ftplan from the plan" + std::string(input.result ? " and its run" : "") +
               ". GiB, MiB and KiB are 2<sup>30</sup>, 2<sup>20</sup> and 2<sup>10</sup> bytes.");

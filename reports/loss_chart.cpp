@@ -12,6 +12,7 @@
 #include "reports/markup.h"
 #include "reports/series.h"
 #include "reports/svg.h"
+#include "reports/words.h"
 
 namespace ftplan::reports {
 namespace {
@@ -87,6 +88,17 @@ std::string end_labels(const std::vector<Point>& training, const std::vector<Poi
   return markup;
 }
 
+// A ring around the lowest evaluation, and its value where the curve leaves room.
+std::string best_mark(const std::optional<BestEvaluation>& best, const Scale& scale) {
+  if (!best) return "";
+  const double x = scale.x(static_cast<double>(best->step)), y = scale.y(best->loss);
+  const bool low = y > kTop + kPlotHeight - 30;
+  return tag("g", {{"class", "best"}},
+             tag("circle", {{"cx", number(x)}, {"cy", number(y)}, {"r", "7"}}, "") +
+                 text_at(x, low ? y - 14 : y + 22, "tick middle detail",
+                         "lowest " + format_fixed(best->loss, 4)));
+}
+
 std::string axes(const Scale& scale, const std::vector<Tick>& losses) {
   std::string markup;
   for (const Tick& tick : losses) {
@@ -123,7 +135,8 @@ std::string loss_chart(const std::vector<StepMetrics>& metrics) {
                     .high = ticks.back().value};
   return svg(kWidth, kHeight, "Training and validation loss over the steps",
              axes(scale, ticks) + curve(training, scale, "training") +
-                 curve(validation, scale, "validation") + end_labels(training, validation, scale));
+                 curve(validation, scale, "validation") + best_mark(best_of(metrics), scale) +
+                 end_labels(training, validation, scale));
 }
 
 }  // namespace ftplan::reports

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/layout_graph.h"
 #include "core/plan.h"
 #include "core/run_result.h"
 #include "core/timeline.h"
@@ -17,10 +18,11 @@ namespace ftplan::reports {
 /// A plan, and whatever else is there: a report of a plan alone has no measured column and no loss.
 struct ReportInput {
   Plan plan;
-  std::vector<Timeline> timelines;   ///< one per distinct rank, as `simulate` made them
-  std::optional<RunResult> result;   ///< `measured.json`
-  std::vector<StepMetrics> metrics;  ///< `metrics.jsonl`, in its order
-  std::vector<WhatIf> what_ifs{};    ///< what other choices would change
+  std::vector<Timeline> timelines;      ///< one per distinct rank, as `simulate` made them
+  std::optional<RunResult> result;      ///< `measured.json`
+  std::vector<StepMetrics> metrics;     ///< `metrics.jsonl`, in its order
+  std::vector<WhatIf> what_ifs{};       ///< what other choices would change
+  std::optional<LayoutGraph> layout{};  ///< of the first rank; drawn where Graphviz is there
 };
 
 /// One self-contained page: no script, no network, readable on a phone, in light and dark.

@@ -113,7 +113,10 @@ std::string render_terminal(const ReportInput& input) {
     text += labelled("Basis", describe_basis(rank));
   text += "\n";
   for (const Timeline& timeline : input.timelines) text += memory_row(timeline);
-  text += loss_row(input.metrics) + "\n";
+  text += loss_row(input.metrics);
+  if (const std::string result = describe_result(input); !result.empty())
+    text += labelled("Result", result);
+  text += "\n";
   for (const ComparedPlace& place : compare(input)) text += compared_table(place);
   const std::string verdict = describe_verdict(input);
   return verdict.empty() ? text : text + verdict + "\n";

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/data_options.h"
@@ -125,6 +126,38 @@ std::string training_words(const Plan& plan) {
   return text + ", seed " + std::to_string(training.seed) + ".";
 }
 
+std::string times(const Cadence& every) {
+  if (every.epoch) return "after each epoch";
+  return every.steps == 1 ? "every step" : "every " + counted(every.steps, "step");
+}
+
+// When it is evaluated, what is saved, and what is made of both; empty when nothing is.
+std::string validation_words(const TrainingOptions& training, bool evaluates) {
+  std::string text;
+  if (evaluates) {
+    text = "Evaluated " + times(training.eval_every);
+    if (training.eval_delay > 0)
+      text += std::string(", first after ") + (training.eval_every.epoch ? "epoch " : "step ") +
+              format_number(training.eval_delay);
+    text += ", and at the end";
+    if (training.load_best_model_at_end) text += "; the best state is the result";
+    if (training.early_stopping_patience) {
+      text += "; stops after " + counted(*training.early_stopping_patience, "evaluation") +
+              " without improvement";
+      if (training.early_stopping_threshold > 0)
+        text += " of more than " + format_number(training.early_stopping_threshold);
+    }
+    text += ".";
+  }
+  if (training.save_every != Cadence{}) {
+    text += (text.empty() ? "Saved " : " Saved ") + times(training.save_every) + "; the newest " +
+            (training.save_total_limit == 1
+                 ? "checkpoint is kept."
+                 : counted(training.save_total_limit, "checkpoint") + " are kept.");
+  }
+  return text;
+}
+
 using Value = std::optional<double> StepMetrics::*;
 
 // `fell from 2.31 to 0.87`, or empty when fewer than one finite value is there.
@@ -139,6 +172,12 @@ std::string from_to(const std::vector<StepMetrics>& metrics, Value value) {
   const double change = values.back() - values.front();
   const char* verb = change < 0 ? "fell from " : change > 0 ? "rose from " : "stayed from ";
   return verb + format_fixed(values.front(), 4) + " to " + last;
+}
+
+std::int64_t last_evaluation(const std::vector<StepMetrics>& metrics) {
+  std::int64_t step = 0;
+  for (const StepMetrics& line : metrics) step = line.validation_loss ? line.step : step;
+  return step;
 }
 
 }  // namespace
@@ -184,6 +223,10 @@ std::vector<Fact> describe(const Plan& plan) {
                              {.label = "Strategy", .text = describe(plan.strategy) + "."}};
   if (plan.data) facts.push_back({.label = "Data", .text = data_words(plan)});
   facts.push_back({.label = "Training", .text = training_words(plan)});
+  const TrainingOptions& training = plan.job.training;
+  const bool evaluates = plan.job.data.validation > 0 && training.eval_every != Cadence{};
+  if (std::string text = validation_words(training, evaluates); !text.empty())
+    facts.push_back({.label = "Validation", .text = std::move(text)});
   return facts;
 }
 
@@ -235,7 +278,31 @@ std::string describe_loss(const std::vector<StepMetrics>& metrics) {
   if (!training.empty()) text = "Training loss " + training + ".";
   if (!validation.empty())
     text += std::string(text.empty() ? "" : " ") + "Validation loss " + validation + ".";
+  if (const auto best = best_of(metrics); best && best->step != last_evaluation(metrics)) {
+    text += " It was lowest after step " + with_commas(best->step) + ": " +
+            format_fixed(best->loss, 4) + ".";
+  }
   return text;
+}
+
+std::optional<BestEvaluation> best_of(const std::vector<StepMetrics>& metrics) {
+  for (auto line = metrics.rbegin(); line != metrics.rend(); ++line) {
+    if (line->best_step && line->best_validation_loss)
+      return BestEvaluation{.step = *line->best_step, .loss = *line->best_validation_loss};
+  }
+  return std::nullopt;
+}
+
+std::string describe_result(const ReportInput& input) {
+  if (!input.result || !input.result->result_step) return "";
+  const RunResult& run = *input.result;
+  std::string text;
+  if (run.stopped_early) {
+    text = "It stopped early, after step " + with_commas(run.steps) + " of " +
+           with_commas(input.plan.steps) + ": validation no longer got better. ";
+  }
+  text += "The result is the state after step " + with_commas(*run.result_step);
+  return text + (*run.result_step == run.best_step ? ", the best." : ", the last.");
 }
 
 std::string describe(const Instant& instant) {

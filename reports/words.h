@@ -45,8 +45,18 @@ std::string describe_basis(const RankPrediction& prediction);
 /// What `compare` found, in one sentence; empty without a result.
 std::string describe_verdict(const ReportInput& input);
 
-/// First and last value of each loss, in one sentence; empty without steps.
+/// First and last value of each loss, and the lowest of the validation; empty without steps.
 std::string describe_loss(const std::vector<StepMetrics>& metrics);
+
+/// The evaluation with the lowest loss; empty when none was logged.
+struct BestEvaluation {
+  std::int64_t step = 0;
+  double loss = 0;
+};
+std::optional<BestEvaluation> best_of(const std::vector<StepMetrics>& metrics);
+
+/// Where the run ended and which state its result is, in sentences; empty before there is a result.
+std::string describe_result(const ReportInput& input);
 
 /// What an instant of a timeline does: `backward, layer 3 of micro-step 1: attention`. Layers and
 /// micro-steps count from 0.

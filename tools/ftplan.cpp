@@ -1,12 +1,11 @@
 #include <algorithm>
-#include <cstdio>
-#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
 #include "tools/commands.h"
+#include "tools/guarded_main.h"
 #include "tools/options.h"
 #include "tools/spawn_worker.h"
 
@@ -49,10 +48,7 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace ftplan::tools
 
-// Only what is beyond the program's control still throws here, such as the end of memory.
-int main(int argc, char** argv) try {
-  return ftplan::tools::run(std::vector<std::string>(argv + 1, argv + argc));
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "ftplan: %s\n", error.what());
-  return 1;
+int main(int argc, char** argv) {
+  return ftplan::tools::guarded_main(
+      [&] { return ftplan::tools::run(std::vector<std::string>(argv + 1, argv + argc)); });
 }

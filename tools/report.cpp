@@ -11,13 +11,16 @@
 #include <vector>
 
 #include "core/json.h"
+#include "core/layout_graph.h"
 #include "core/plan.h"
 #include "core/result.h"
 #include "core/run_result.h"
+#include "estimator/layout_graph.h"
 #include "estimator/predict.h"
 #include "models/files.h"
 #include "program/lower.h"
 #include "program/lowering.h"
+#include "reports/layout_graph.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
@@ -48,6 +51,8 @@ class Report : public Command {
   void declare(Options& options) override {
     options.argument({"run", "RUN_OR_PLAN", "A run folder, or a plan file."}, source_);
     options.value({"--html", "FILE", "Writes one page that needs nothing else."}, html_);
+    options.value({"--graph", "FILE.dot|FILE.svg", "Draws what holds the memory, and what flows."},
+                  graph_);
   }
 
   Result<int> run() override {
@@ -57,6 +62,9 @@ class Report : public Command {
       if (auto ok = models::write_text_file(*html_, reports::render_html(*input)); !ok) {
         return write_error("--html", *html_, ok.error());
       }
+    }
+    if (graph_) {
+      if (auto ok = draw(*input->layout); !ok) return ok.error();
     }
     print(reports::render_terminal(*input));
     return 0;
@@ -91,6 +99,19 @@ class Report : public Command {
     return input;
   }
 
+  [[nodiscard]] Result<void> draw(const LayoutGraph& layout) const {
+    const std::string ending = fs::path(*graph_).extension().string();
+    if (ending != ".dot" && ending != ".svg") {
+      return bad_input("--graph", "got " + *graph_ + ", expected a name that ends in .dot or .svg");
+    }
+    const auto drawing = reports::render_graph(
+        layout, ending == ".dot" ? reports::GraphFormat::kDot : reports::GraphFormat::kSvg);
+    if (!drawing) return drawing.error();
+    if (auto ok = models::write_text_file(*graph_, *drawing); !ok)
+      return write_error("--graph", *graph_, ok.error());
+    return {};
+  }
+
   static Result<void> add_timelines(reports::ReportInput& input) {
     const auto job = job_of(input.plan);
     if (!job) return job.error();
@@ -100,12 +121,17 @@ class Report : public Command {
                          {.kind = program::ProgramKind::kTrain, .rank = rank.rank});
       if (!program) return program.error();
       input.timelines.push_back(estimator::simulate(*program, rank.rank));
+      if (input.layout) continue;
+      input.layout = estimator::draw_layout(*program, rank.rank);
+      input.layout->device = input.plan.machine.name;
+      input.layout->ranks = static_cast<std::int64_t>(input.plan.layout.size());
+      input.layout->micro_steps = input.plan.strategy.accumulation;
     }
     return {};
   }
 
   std::string source_;
-  std::optional<std::string> html_;
+  std::optional<std::string> html_, graph_;
 };
 
 }  // namespace

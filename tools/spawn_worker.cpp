@@ -72,8 +72,9 @@ Result<int> wait_for(pid_t child) {
   }
   const int number = WTERMSIG(status);
   if (number == SIGINT || number == SIGTERM) return exit_code(ErrorCode::kInterrupted);
-  const std::string why = number == SIGKILL ? "; the system may have been out of memory" : "";
-  return run_failed(kWorker, "was ended by signal " + std::to_string(number) + why);
+  const std::string why = number == SIGKILL ? ", perhaps because memory had run out" : "";
+  return run_failed(kWorker, "was ended by signal " + std::to_string(number) + why +
+                                 "; what was saved is kept: run again");
 }
 
 }  // namespace

@@ -213,6 +213,11 @@ TEST_F(DocumentsTest, RefusesWhatIsCutOff) {
 
 TEST_F(DocumentsTest, RefusesWhatHasNoKnownFormat) {
   EXPECT_EQ(problem("e.json", " \n"), "e.json: is empty");
+  EXPECT_EQ(problem("it's.parquet", "PAR1 and more"),
+            "it's.parquet: is Parquet, which is not read yet: convert it with  python3 -c \"import "
+            "json, sys, pyarrow.parquet as p; [print(json.dumps(row)) for batch in "
+            "p.ParquetFile(sys.argv[1]).iter_batches() for row in batch.to_pylist()]\" "
+            "'it'\\''s.parquet' > 'it'\\''s.jsonl'");
   EXPECT_EQ(problem("k.jsonl", R"({"question": "a", "answer": "b"})"),
             "k.jsonl: the format cannot be told from the first record, whose keys are question, "
             "answer; expected instruction and output (alpaca), instruction and response (dolly), "

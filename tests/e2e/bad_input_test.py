@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import unittest
 
 import numpy
@@ -122,10 +123,13 @@ class Model(BadInput):
 
 
 class Data(BadInput):
-    def test_a_broken_record_is_named_by_its_number(self):
+    def add_tokenizer(self):
         edit(self.folder / "model/config.json", lambda c: c.update(vocab_size=2048))
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(support.EXAMPLE_MODEL / name, self.folder / "model" / name)
+
+    def test_a_broken_record_is_named_by_its_number(self):
+        self.add_tokenizer()
         records = [json.dumps({"instruction": f"say {i}", "output": str(i)}) for i in range(1, 31)]
         for broken, says in {"{\"instruction\": \"say 17\",": "record 17", "[17]": "record 17",
                              "{\"instruction\": 17, \"output\": \"x\"}": "record 17"}.items():
@@ -150,6 +154,21 @@ class Data(BadInput):
     def test_text_needs_a_tokenizer(self):
         (self.folder / "text.jsonl").write_text(json.dumps({"text": "one two"}) + "\n")
         self.plan_refused("tokenizer", data="text.jsonl")
+
+    def test_parquet_is_refused_with_a_command_that_converts_it(self):
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            self.skipTest("pyarrow is missing (tools/setup tests installs it)")
+        self.add_tokenizer()
+        pyarrow.parquet.write_table(pyarrow.table({"text": ["one \u00e9", "two 'three'"], "more": [[1], [2, 3]]}),
+                                    self.folder / "some rows.parquet")
+        line = self.plan_refused(["some rows.parquet", "is Parquet", "pyarrow.parquet"], data="some rows.parquet")
+        command = line.split("convert it with  ")[1].replace("python3", sys.executable, 1)
+        subprocess.run(["sh", "-c", command], cwd=self.folder, check=True)
+        converted = [json.loads(row) for row in (self.folder / "some rows.jsonl").read_text().splitlines()]
+        self.assertEqual(converted, [{"text": "one \u00e9", "more": [1]}, {"text": "two 'three'", "more": [2, 3]}])
 
     def test_data_that_has_changed_is_refused(self):
         self.plan(*COMMON)

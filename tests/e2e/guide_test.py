@@ -28,7 +28,8 @@ class Guide(Case):
                     program, *words = shlex.split(command)
                     self.assertEqual(program, "ftplan")
                     self.ftplan(*words)
-        for made in ("out/adapter/adapter_model.safetensors", "merged/model.safetensors", "report.html", "trace.json"):
+        for made in ("out/adapter/adapter_model.safetensors", "merged/model.safetensors", "report.html", "layout.svg",
+                     "trace.json"):
             self.assertTrue((self.folder / made).exists(), made)
 
 

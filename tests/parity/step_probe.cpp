@@ -257,7 +257,7 @@ RankReport run_rank(const Case& c, const Job& job, const Machine& machine,
     report.norms.push_back(output.gradient_norm);
   }
   if (!c.states.empty())
-    need(executor::save_checkpoint(*run, c.states, c.steps, std::string(16, '0')));
+    need(executor::Checkpoints(c.states, std::string(16, '0')).save(*run, {.step = c.steps}));
   report.measured = run->measured();
   report.prediction =
       need(estimator::predict_rank({job, c.strategy, machine, data.facts, c.steps}, rank));

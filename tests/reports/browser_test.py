@@ -136,6 +136,30 @@ def check_pictures(folder):
         check(len(counts) > 100, f"the page has {len(counts)} colours")
 
 
+def check_layout(folder):
+    """Every text of a drawn part lies inside its box, and no box over another."""
+    if 'id="layout"' not in (folder / "whole.html").read_text(encoding="utf-8"):
+        print("the layout is not looked at: built without Graphviz")
+        return
+    measure = """<script>
+      const boxes = [...document.querySelectorAll('.layout .node')].map(node => ({
+        box: node.querySelector('path').getBoundingClientRect(),
+        texts: [...node.querySelectorAll('text')].map(text => text.getBoundingClientRect())}));
+      const inside = (a, b) => a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
+      const apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top;
+      const out = boxes.flatMap(part => part.texts.filter(text => !inside(text, part.box))).length;
+      const over = boxes.filter((a, i) => boxes.some((b, j) => i < j && !apart(a.box, b.box))).length;
+      const lines = boxes.flatMap(part => part.texts.map((a, i) =>
+        part.texts.some((b, j) => i < j && !apart(a, b)))).filter(Boolean).length;
+      document.title = `${boxes.length} parts, ${out} texts outside, ${over} over others, ${lines} overlapping`;
+    </script>"""
+    page = folder / "measured.html"
+    page.write_text((folder / "whole.html").read_text(encoding="utf-8") + measure, encoding="utf-8")
+    text = dom(folder, page)
+    title = text[text.find("<title>") + 7:text.find("</title>")]
+    check(title == "5 parts, 0 texts outside, 0 over others, 0 overlapping", f"the layout: {title}")
+
+
 def check_phone(folder):
     """Nothing is wider than a phone: the page measures itself inside a frame of 390 pixels."""
     measure = "<script>parent.document.title = 'width ' + document.documentElement.scrollWidth</script>"
@@ -156,7 +180,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="ftplan-reports-", ignore_cleanup_errors=True) as name:
         folder = pathlib.Path(name)
         subprocess.run([WRITE_PAGES, str(folder)], check=True)
-        for test in (check_texts, check_hostile_texts_are_text, check_pictures, check_phone):
+        for test in (check_texts, check_hostile_texts_are_text, check_pictures, check_layout, check_phone):
             test(folder)
             print(f"ok  {test.__name__}", flush=True)
     return 0

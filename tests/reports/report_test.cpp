@@ -118,6 +118,7 @@ TEST(LossChart, DrawsBothCurvesAndNothingWithoutNumbers) {
   const std::string chart = loss_chart(falling_loss());
   EXPECT_TRUE(has(chart, "curve training"));
   EXPECT_TRUE(has(chart, "curve validation"));
+  EXPECT_TRUE(has(chart, "lowest 1.3728"));  // 1.15 + 3 exp(-39 / 15)
   EXPECT_EQ(loss_chart({}), "");
   EXPECT_FALSE(has(chart, "nan"));
 }

@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <utility>
@@ -94,10 +95,41 @@ std::vector<StepMetrics> falling_loss() {
     if (step % 20 != 0) continue;
     StepMetrics validation;
     validation.step = step;
-    validation.validation_loss = 1.15 + 3 * std::exp(-t / 15);
+    validation.validation_loss = 1.15 + 3 * std::exp(-t / 15) + (step == 60 ? 0.2 : 0);
+    validation.best_step = std::min<std::int64_t>(step, 40);
+    validation.best_validation_loss = 1.15 + 3 * std::exp(-(step == 20 ? 19.0 : 39.0) / 15);
     metrics.push_back(validation);
   }
   return metrics;
+}
+
+LayoutGraph toy_layout() {
+  LayoutGraph graph{.device = "cpu", .arena = 98 * kMiB, .scratch = 1 * kMiB};
+  graph.parts = {
+      {.name = "inputs",
+       .holds = {{.category = Category::kInputs, .place = Place::kHost, .bytes = 16 * kKiB}}},
+      {.name = "embedding", .holds = {{.category = Category::kWeights, .bytes = 20 * kMiB}}},
+      {.name = "layers",
+       .repeats = 4,
+       .holds = {{.category = Category::kActivations, .held = Held::kAtATime, .bytes = 2 * kMiB},
+                 {.category = Category::kWeights, .bytes = 40 * kMiB, .copies = 4},
+                 {.category = Category::kActivations,
+                  .held = Held::kInAStep,
+                  .bytes = 8 * kMiB,
+                  .copies = 4}}},
+      {.name = "head and loss",
+       .holds = {{.category = Category::kLogits, .held = Held::kAtATime, .bytes = 4 * kMiB}}},
+      {.name = "optimizer",
+       .holds = {{.category = Category::kOptimizer, .bytes = 12 * kMiB, .copies = 4}}}};
+  graph.flows = {
+      {.from = 0, .to = 1, .flow = Flow::kForward, .bytes = 4 * kKiB},
+      {.from = 1, .to = 2, .flow = Flow::kForward, .bytes = 1 * kMiB},
+      {.from = 2, .to = 3, .flow = Flow::kForward, .bytes = 1 * kMiB},
+      {.from = 3, .to = 2, .flow = Flow::kBackward, .bytes = 1 * kMiB},
+      {.from = 1, .to = 3, .flow = Flow::kShared, .bytes = 20 * kMiB},
+      {.from = 2, .to = 4, .flow = Flow::kUpdate, .bytes = 6 * kMiB},
+  };
+  return graph;
 }
 
 ReportInput toy_report() {
@@ -114,7 +146,8 @@ ReportInput toy_report() {
                         .note = "trains every weight",
                         .peak = Bytes{90000},
                         .difference = Bytes{86000},
-                        .fits = Fits::kNo}}};
+                        .fits = Fits::kNo}},
+          .layout = toy_layout()};
 }
 
 }  // namespace ftplan::reports

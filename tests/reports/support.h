@@ -17,6 +17,7 @@ RunResult equal_result();
 
 /// 60 steps whose loss falls from 4, and a validation every 20.
 std::vector<StepMetrics> falling_loss();
+LayoutGraph toy_layout();
 
 /// All of the above.
 ReportInput toy_report();

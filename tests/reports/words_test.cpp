@@ -64,6 +64,59 @@ TEST(DescribeLoss, NamesFirstAndLastAndSkipsWhatIsNotANumber) {
   EXPECT_EQ(describe_loss({}), "");
 }
 
+TEST(DescribeLoss, NamesTheLowestWhereItIsNotTheLast) {
+  std::vector<StepMetrics> metrics(2);
+  metrics[0].step = 10;
+  metrics[0].validation_loss = metrics[0].best_validation_loss = 1.25;
+  metrics[0].best_step = 10;
+  EXPECT_EQ(describe_loss(metrics), "Validation loss is 1.2500.") << "not said twice";
+  metrics[1] = metrics[0];
+  metrics[1].step = 20;
+  metrics[1].validation_loss = 1.5;
+  EXPECT_EQ(describe_loss(metrics),
+            "Validation loss rose from 1.2500 to 1.5000. It was lowest after step 10: 1.2500.");
+}
+
+TEST(DescribeResult, NamesTheStateAndAnEarlyEnd) {
+  ReportInput input = toy_report();
+  EXPECT_EQ(describe_result(input), "") << "an interrupted run has no result";
+  input.result->steps = 60;
+  input.result->result_step = 60;
+  input.result->best_step = 40;
+  EXPECT_EQ(describe_result(input), "The result is the state after step 60, the last.");
+  input.result->result_step = 40;
+  EXPECT_EQ(describe_result(input), "The result is the state after step 40, the best.");
+  input.result->steps = 50;
+  input.result->stopped_early = true;
+  EXPECT_EQ(describe_result(input),
+            "It stopped early, after step 50 of 60: validation no longer got better. The result is "
+            "the state after step 40, the best.");
+}
+
+TEST(Describe, ValidationSaysWhatIsDoneWithIt) {
+  Plan plan = toy_plan();
+  const auto words = [&] {
+    for (const Fact& fact : describe(plan)) {
+      if (fact.label == "Validation") return fact.text;
+    }
+    return std::string();
+  };
+  plan.job.data.validation = 0;
+  EXPECT_EQ(words(), "");
+  plan.job.data.validation = 0.1;
+  EXPECT_EQ(words(), "Evaluated after each epoch, and at the end.");
+  plan.job.training.eval_every = {.steps = 20};
+  plan.job.training.eval_delay = 40;
+  plan.job.training.load_best_model_at_end = true;
+  plan.job.training.early_stopping_patience = 3;
+  plan.job.training.early_stopping_threshold = 0.01;
+  plan.job.training.save_every = {.steps = 1};
+  EXPECT_EQ(words(),
+            "Evaluated every 20 steps, first after step 40, and at the end; the best state is the "
+            "result; stops after 3 evaluations without improvement of more than 0.01. Saved every "
+            "step; the newest checkpoint is kept.");
+}
+
 TEST(Describe, AStrategyNamesEveryKnob) {
   EXPECT_EQ(describe(toy_plan().strategy),
             "micro-batch 2 \u00d7 accumulation 4, checkpointing full, ZeRO-0, loss in chunks of "

@@ -38,6 +38,7 @@ ReportInput hostile() {
   input.plan.runners_up[0].lost_by = evil;
   input.plan.predicted[0].peak_instruction = evil;
   input.plan.digests.data = evil;
+  input.layout->device = input.layout->parts[1].name = evil;
   for (Instant& instant : input.timelines[0].instants) instant.operation = instant.phase = evil;
   return input;
 }

@@ -114,6 +114,23 @@ TEST_F(Cli, PagedStatesAreShownOnTheHost) {
             std::string::npos);
 }
 
+TEST_F(Cli, ALayoutIsDrawnIntoAFileOfItsKind) {
+  ASSERT_EQ(run("plan --model model --gpus cpu --method full -o plan.json").code, 0);
+  const Finished drawn = run("report plan.json --graph layout.dot");
+  if (drawn.code == 2) {
+    EXPECT_NE(drawn.err.find("--graph: this ftplan was built without Graphviz"), std::string::npos);
+    GTEST_SKIP() << drawn.err;
+  }
+  EXPECT_EQ(drawn.code, 0) << drawn.err;
+  EXPECT_EQ(run("report plan.json --graph layout.svg").code, 0);
+  const Finished png = run("report plan.json --graph layout.png");
+  EXPECT_EQ(png.code, 2);
+  EXPECT_NE(png.err.find("--graph: got layout.png, expected a name that ends in .dot or .svg"),
+            std::string::npos)
+      << png.err;
+  EXPECT_EQ(run("report plan.json --graph nowhere/layout.svg").code, 2);
+}
+
 TEST_F(Cli, TwoRanksAreEstimatedWithAndWithoutSharding) {
   const Json json =
       json_of("estimate --model model --gpus 2xcpu --method full --checkpointing none --json");

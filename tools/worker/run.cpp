@@ -188,7 +188,7 @@ class RunPlan : public Command {
     return 0;
   }
 
-  static void summarize(const executor::RunOutcome& outcome, const std::string& output) {
+  static void print_measured(const executor::RunOutcome& outcome) {
     const RankMeasurement& rank = outcome.measured.ranks.front();
     const bool equal = rank.predicted == rank.measured;
     std::printf("%lld steps, last loss %.4f, %.0f tokens/s\n",
@@ -206,8 +206,20 @@ class RunPlan : public Command {
     std::printf("%s; %lld bytes outside the arena\n",
                 equal ? "every category as predicted" : "categories differ: see measured.json",
                 static_cast<long long>(rank.outside_arena_bytes.value));
-    std::printf("result   %s\nNext:    ftplan report %s --html report.html\n",
-                outcome.result.c_str(), output.c_str());
+  }
+
+  static void summarize(const executor::RunOutcome& outcome, const std::string& output) {
+    if (outcome.was_complete) {
+      std::printf("the run is complete: %lld steps\n", static_cast<long long>(outcome.steps));
+    } else {
+      print_measured(outcome);
+    }
+    const RunResult& run = outcome.measured;
+    std::string what;
+    if (run.result_step && *run.result_step != run.steps)
+      what = ", the state after step " + std::to_string(*run.result_step) + ", the best";
+    std::printf("result   %s%s\nNext:    ftplan report %s --html report.html\n",
+                outcome.result.c_str(), what.c_str(), output.c_str());
   }
 
   [[nodiscard]] std::string default_output() const {

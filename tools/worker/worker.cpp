@@ -1,7 +1,5 @@
 // ftplan-worker: what needs LibTorch. `ftplan run`, `eval`, `generate` and `calibrate` start it.
 
-#include <cstdio>
-#include <exception>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +13,7 @@
 #include "executor/torch_runtime.h"
 #include "models/files.h"
 #include "tools/environment.h"
+#include "tools/guarded_main.h"
 #include "tools/host.h"
 #include "tools/options.h"
 #include "tools/scratch_cache.h"
@@ -51,12 +50,10 @@ std::string bind_path(const std::string& plan_file, const std::string& path) {
 
 }  // namespace ftplan::tools
 
-// Only what is beyond the program's control still throws here, such as the end of memory.
-int main(int argc, char** argv) try {
+int main(int argc, char** argv) {
   using namespace ftplan::tools;
-  return run_commands({run_command(), eval_command(), generate_command(), calibrate_command()},
-                      std::vector<std::string>(argv + 1, argv + argc));
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "ftplan-worker: %s\n", error.what());
-  return 1;
+  return guarded_main([&] {
+    return run_commands({run_command(), eval_command(), generate_command(), calibrate_command()},
+                        std::vector<std::string>(argv + 1, argv + argc));
+  });
 }
