@@ -16,6 +16,7 @@
 
 #include "core/category.h"
 #include "core/digest.h"
+#include "core/loss_scale.h"
 #include "core/result.h"
 #include "core/units.h"
 #include "executor/rank_run.h"
@@ -65,6 +66,7 @@ std::string_view text_of(std::span<const std::byte> bytes) {
 std::string state_digest(const RankRun& run) {
   Digester digester;
   for (const auto& tensor : run.state_tensors()) digester.add(text_of(run.state(tensor)));
+  if (run.loss_scale()) digester.add(to_text(*run.loss_scale()));
   return digester.hex();
 }
 
@@ -79,7 +81,8 @@ Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std:
   for (const auto& tensor : run.state_tensors()) specs.push_back(tensor.spec);
   const std::string path = (fs::path(folder) / name_of(step)).string();
   auto writer = models::SafetensorsWriter::create(
-      path, specs, program::checkpoint_metadata(step, plan_digest, state_digest(run)));
+      path, specs,
+      program::checkpoint_metadata(step, plan_digest, state_digest(run), run.loss_scale()));
   if (!writer) return writer.error();
   for (const auto& tensor : run.state_tensors()) {
     if (auto ok = writer->write(tensor.spec.name, run.state(tensor)); !ok) return ok.error();
@@ -116,6 +119,12 @@ Result<void> restore_checkpoint(RankRun& run, const std::string& path) {
       return bad_input(path, "does not hold " + tensor.spec.name + " as the plan has it");
     }
     std::memcpy(to.data(), found->bytes.data(), to.size());
+  }
+  if (run.loss_scale()) {
+    const auto scale =
+        parse_text(metadata_of(*file, "loss_scale"), static_cast<LossScale*>(nullptr));
+    if (!scale) return bad_input(path, "does not hold the loss scale as the plan has it");
+    run.restore(*scale);
   }
   if (state_digest(run) != metadata_of(*file, "digest")) {
     return bad_input(path,

@@ -11,8 +11,8 @@
 /// Checkpoints: `checkpoints/step-000000000120.safetensors`, complete or absent.
 namespace ftplan::executor {
 
-/// Writes the states after `step` optimizer steps and, once they are durable, removes older
-/// checkpoints.
+/// Writes the states and the loss scale after `step` optimizer steps and, once they are durable,
+/// removes older checkpoints.
 /// @param plan_digest 16 hexadecimal digits
 /// @error run failed: no space, a folder that cannot be written; older checkpoints stay
 Result<void> save_checkpoint(const RankRun& run, const std::string& folder, std::int64_t step,

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/linear_value.h"
+#include "core/loss_scale.h"
 #include "core/method.h"
 #include "core/training.h"
 #include "core/units.h"
@@ -78,19 +80,30 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
 }
 
 models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest,
-                                     const std::string& state_digest) {
+                                     const std::string& state_digest,
+                                     const std::optional<LossScale>& loss_scale) {
   FTPLAN_CHECK(plan_digest.size() == 16 && state_digest.size() == 32);
   std::array<char, 16> digits{};
   (void)std::snprintf(digits.data(), digits.size(), "%012lld", static_cast<long long>(step));
-  return {{"digest", state_digest},
-          {"format", "ftplan-checkpoint-1"},
-          {"plan", plan_digest},
-          {"step", digits.data()}};
+  models::Metadata metadata = {{"digest", state_digest}, {"format", "ftplan-checkpoint-1"}};
+  if (loss_scale) metadata.emplace_back("loss_scale", to_text(*loss_scale));
+  metadata.emplace_back("plan", plan_digest);
+  metadata.emplace_back("step", digits.data());
+  return metadata;
 }
 
-Bytes checkpoint_bytes(const StepProgram& train) {
-  return models::file_size(specs_of(checkpoint_tensors(train)),
-                           checkpoint_metadata(0, std::string(16, '0'), std::string(32, '0')));
+std::optional<LossScale> first_loss_scale(const Job& job) {
+  if (!scales_loss(job.request.method.precision)) return std::nullopt;
+  LossScale scale;
+  if (job.request.training.loss_scale)
+    scale.scale = static_cast<float>(*job.request.training.loss_scale);
+  return scale;
+}
+
+Bytes checkpoint_bytes(const Job& job, const StepProgram& train) {
+  return models::file_size(
+      specs_of(checkpoint_tensors(train)),
+      checkpoint_metadata(0, std::string(16, '0'), std::string(32, '0'), first_loss_scale(job)));
 }
 
 models::AdapterConfig adapter_config_of(const Job& job) {
@@ -111,9 +124,7 @@ models::AdapterConfig adapter_config_of(const Job& job) {
   return config;
 }
 
-DType result_dtype(const Job& job) {
-  return job.request.method.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16;
-}
+DType result_dtype(const Job& job) { return dtype_of(job.request.method.precision); }
 
 models::ShardPlan model_shards(const Job& job) {
   std::vector<models::TensorSpec> specs;
@@ -138,7 +149,7 @@ PlaceBytes disk_bytes(const Job& job, const StepProgram& train, std::int64_t sav
     states[tensor.part == StatePart::kValues ? values : Category::kOptimizer] +=
         tensor.spec.bytes();
   }
-  const Bytes checkpoint = checkpoint_bytes(train);
+  const Bytes checkpoint = checkpoint_bytes(job, train);
   Bytes result;
   Bytes values;
   if (job.lora()) {

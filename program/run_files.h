@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/category.h"
 #include "core/dtype.h"
 #include "core/job.h"
+#include "core/loss_scale.h"
 #include "models/adapter_config.h"
 #include "models/safetensors_header.h"
 #include "models/shards.h"
@@ -37,10 +39,15 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train);
 /// Metadata of a checkpoint after `step` optimizer steps. Its length does not depend on the values.
 /// @param plan_digest 16 hexadecimal digits
 /// @param state_digest of the bytes of all tensors in their order, 32 hexadecimal digits
+/// @param loss_scale of a run in fp16
 models::Metadata checkpoint_metadata(std::int64_t step, const std::string& plan_digest,
-                                     const std::string& state_digest);
+                                     const std::string& state_digest,
+                                     const std::optional<LossScale>& loss_scale);
 
-Bytes checkpoint_bytes(const StepProgram& train);
+/// With which a run begins; empty where the loss is not scaled.
+std::optional<LossScale> first_loss_scale(const Job& job);
+
+Bytes checkpoint_bytes(const Job& job, const StepProgram& train);
 
 /// What `adapter/` says of itself.
 models::AdapterConfig adapter_config_of(const Job& job);

@@ -235,6 +235,10 @@ std::string describe_loss(const std::vector<StepMetrics>& metrics) {
   if (!training.empty()) text = "Training loss " + training + ".";
   if (!validation.empty())
     text += std::string(text.empty() ? "" : " ") + "Validation loss " + validation + ".";
+  std::int64_t skipped = 0;
+  for (const StepMetrics& line : metrics) skipped = line.skipped_steps.value_or(skipped);
+  if (skipped > 0)
+    text += " " + counted(skipped, "step") + " without an update: fp16 gradients overflowed.";
   return text;
 }
 

@@ -24,11 +24,13 @@ MODES = {"full fp32": ["--method", "full"],
          "full fp32, paged-adamw8bit": ["--method", "full", "--optimizer", "paged-adamw8bit"],
          "lora fp32": ["--rank", 4, "--dropout", 0.1],
          "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"],
+         "full fp16": ["--method", "full", "--precision", "fp16", "--loss-scale", 1e9],
+         "lora fp16": ["--rank", 4, "--precision", "fp16", "--loss-scale", 1e9],
          "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}
 # What differs from the tiny model: matrices that are large enough for 8-bit states.
 WIDE = {"hidden_size": 64, "intermediate_size": 80}
 MODELS = {"full bf16, adamw8bit": WIDE, "full fp32, paged-adamw8bit": WIDE}
-KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss")
+KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss", "loss_scale", "skipped_steps")
 
 
 class Resume(Case):
