@@ -16,6 +16,7 @@
 #include "core/enums.h"
 #include "core/fields.h"
 #include "core/linear_value.h"
+#include "core/loss_scale.h"
 #include "core/method.h"
 #include "core/model_config.h"
 #include "core/result.h"
@@ -41,10 +42,19 @@ Result<void> check_method(const MethodOptions& method, const std::string& runtim
   if (method.method == Method::kQlora && runtime != "ftplan") {
     return bad_input("--method", not_built("qlora for --runtime " + runtime, "use lora or full"));
   }
-  if (method.precision != Precision::kFp32 && method.precision != Precision::kBf16) {
-    return bad_input("--precision", not_built(to_text(method.precision), "use bf16 or fp32"));
+  const std::array built = {Precision::kAuto, Precision::kFp32, Precision::kBf16, Precision::kFp16};
+  if (std::find(built.begin(), built.end(), method.precision) == built.end()) {
+    return bad_input("--precision", not_built(to_text(method.precision), "use bf16, fp16 or fp32"));
   }
   return {};
+}
+
+Result<void> check_loss_scale(const JobRequest& request) {
+  const auto& scale = request.training.loss_scale;
+  if (!scale || scales_loss(request.method.precision)) return {};
+  return bad_input("--loss-scale", "got " + format_number(*scale) + " with " +
+                                       to_text(request.method.precision) +
+                                       ": only fp16 scales its loss, use --precision fp16");
 }
 
 Result<void> check_optimizer(const JobRequest& request) {
@@ -252,6 +262,9 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   if (auto ok = check_training(request.training); !ok) return ok.error();
   if (auto ok = check_evaluation(request, facts); !ok) return ok.error();
   Job job{.request = request, .model = model};
+  Precision& precision = job.request.method.precision;
+  if (precision == Precision::kAuto) precision = Precision::kBf16;
+  if (auto ok = check_loss_scale(job.request); !ok) return ok.error();
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();
   job.devices = *devices;

@@ -7,6 +7,7 @@
 
 #include "core/enums.h"
 #include "core/fields.h"
+#include "core/method.h"
 #include "core/units.h"
 
 namespace ftplan {
@@ -40,7 +41,7 @@ struct Machine {
   std::string torch;            ///< version of LibTorch; empty where there is none
   Bytes runtime;                ///< what libraries and contexts hold on the device
   double runtime_interval = 0;  ///< half-width of `runtime` as a share of it, when it is a formula
-  bool native_bf16 = true;
+  bool native_bf16 = true;      ///< fp16 products are widened to f32 on every CPU
   std::vector<MeasuredScratch> scratch;  ///< sorted by `operation`
 
   friend bool operator==(const Machine&, const Machine&) = default;
@@ -61,6 +62,12 @@ inline constexpr auto fields<Machine> = std::tuple{
     Field{"native_bf16", &Machine::native_bf16,
           "The device has units for bf16; a CPU without them widens to f32."},
     Field{"scratch", &Machine::scratch, "Measured scratch of operations."}};
+
+/// Of a run that leaves the choice: a GPU without units for bf16 emulates it slowly.
+constexpr Precision default_precision(const Machine& machine) {
+  const bool emulates = machine.backend == Backend::kCuda && !machine.native_bf16;
+  return emulates ? Precision::kFp16 : Precision::kBf16;
+}
 
 /// Digest of what kernels and their scratch depend on: backend, threads, instructions and LibTorch.
 /// Free memory and what was measured may change without making a plan wrong.

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/enums.h"
 #include "core/fields.h"
 #include "core/linear_value.h"
@@ -18,15 +19,35 @@ inline constexpr auto names<Method> =
 
 /// `bf16`, `fp16`: weights and gradients in that type, f32 masters for trained weights, f32
 /// adapters. `bf16-pure`: no masters. `*-mixed`: f32 weights and 16-bit compute, as other trainers
-/// do.
-enum class Precision : std::uint8_t { kFp32, kBf16, kFp16, kBf16Pure, kBf16Mixed, kFp16Mixed };
+/// do. `auto`: bf16, or fp16 where the device has no units for bf16; no valid job has it.
+enum class Precision : std::uint8_t {
+  kAuto,
+  kFp32,
+  kBf16,
+  kFp16,
+  kBf16Pure,
+  kBf16Mixed,
+  kFp16Mixed
+};
 template <>
-inline constexpr auto names<Precision> = std::array{Name{Precision::kFp32, "fp32"},
-                                                    Name{Precision::kBf16, "bf16"},
-                                                    Name{Precision::kFp16, "fp16"},
-                                                    Name{Precision::kBf16Pure, "bf16-pure"},
-                                                    Name{Precision::kBf16Mixed, "bf16-mixed"},
-                                                    Name{Precision::kFp16Mixed, "fp16-mixed"}};
+inline constexpr auto names<Precision> =
+    std::array{Name{Precision::kAuto, "auto"},           Name{Precision::kFp32, "fp32"},
+               Name{Precision::kBf16, "bf16"},           Name{Precision::kFp16, "fp16"},
+               Name{Precision::kBf16Pure, "bf16-pure"},  Name{Precision::kBf16Mixed, "bf16-mixed"},
+               Name{Precision::kFp16Mixed, "fp16-mixed"}};
+
+/// Of weights and activations.
+constexpr DType dtype_of(Precision precision) {
+  switch (precision) {
+    case Precision::kFp16:
+    case Precision::kFp16Mixed:
+      return DType::kF16;
+    case Precision::kFp32:
+      return DType::kF32;
+    default:
+      return DType::kBf16;
+  }
+}
 
 enum class Optimizer : std::uint8_t { kAdamw, kAdamw8bit, kPagedAdamw8bit, kSgd };
 template <>
@@ -44,7 +65,7 @@ struct MethodOptions {
   std::vector<std::string> targets = {"all-linear"};
   std::vector<LinearValue> rank_pattern, alpha_pattern;  ///< for linears that differ
   bool double_quantization = true;
-  Precision precision = Precision::kBf16;
+  Precision precision = Precision::kAuto;
   Optimizer optimizer = Optimizer::kAdamw;
 
   friend bool operator==(const MethodOptions&, const MethodOptions&) = default;
@@ -68,7 +89,9 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
           "Alphas of linears that differ, such as q_proj=16."},
     Field{"double_quantization", &MethodOptions::double_quantization,
           "Whether qlora quantizes the scales of its 4-bit blocks too."},
-    Field{"precision", &MethodOptions::precision, "Element type of weights and compute."},
+    Field{
+        "precision", &MethodOptions::precision,
+        "Element type of weights and compute; auto: bf16, or fp16 on a GPU without units for it."},
     Field{"optimizer", &MethodOptions::optimizer, "Update rule."}};
 
 }  // namespace ftplan

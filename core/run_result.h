@@ -78,6 +78,8 @@ struct StepMetrics {
   std::optional<std::int64_t> target_tokens;
   std::optional<double> tokens_per_second, seconds;
   std::optional<Bytes> device_peak_bytes;
+  std::optional<double> loss_scale;
+  std::optional<std::int64_t> skipped_steps;
   std::optional<double> validation_loss, perplexity;
   std::optional<double> best_validation_loss;
   std::optional<std::int64_t> best_step;
@@ -94,6 +96,9 @@ inline constexpr auto fields<StepMetrics> = std::tuple{
           "Tokens of the rows, padding left out."},
     Field{"seconds", &StepMetrics::seconds, "Of this step."},
     Field{"device_peak_bytes", &StepMetrics::device_peak_bytes, "Highest so far."},
+    Field{"loss_scale", &StepMetrics::loss_scale, "Of this step, in fp16."},
+    Field{"skipped_steps", &StepMetrics::skipped_steps,
+          "Steps so far without an update, because fp16 gradients were not finite."},
     Field{"validation_loss", &StepMetrics::validation_loss,
           "Mean over the held-out target tokens."},
     Field{"perplexity", &StepMetrics::perplexity, "exp(validation_loss)."},

@@ -175,8 +175,12 @@ Result<std::optional<program::CheckpointState>> Checkpoints::restore(RankRun& ru
   const std::string before =
       found.size() == 1 ? "start from the first step again"
                         : "continue after step " + std::to_string(found[found.size() - 2].step);
-  auto state = read(run, found.back().path, run.state_tensors(), "remove it to " + before);
+  const std::string& path = found.back().path;
+  auto state = read(run, path, run.state_tensors(), "remove it to " + before);
   if (!state) return state.error();
+  if (run.loss_scale().has_value() != state->loss_scale.has_value())
+    return bad_input(path, "does not hold the loss scale as the plan has it");
+  if (state->loss_scale) run.restore(*state->loss_scale);
   return std::optional(*state);
 }
 

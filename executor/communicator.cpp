@@ -24,8 +24,11 @@ double value_at(const View& view, std::int64_t i) {
     case DType::kF32:
       return view.as<float>()[i];
     default: {
-      FTPLAN_CHECK(view.dtype() == DType::kBf16);
-      return models::bf16_to_f32(view.as<std::uint16_t>()[i]);
+      const std::int64_t size = size_of(view.dtype()).value;
+      float value = 0;
+      models::to_f32({view.data + i * size, static_cast<std::size_t>(size)}, view.dtype(),
+                     {&value, 1});
+      return value;
     }
   }
 }
@@ -38,8 +41,12 @@ void store(const View& view, std::int64_t i, double value) {
     case DType::kF32:
       view.as<float>()[i] = static_cast<float>(value);
       return;
-    default:
-      view.as<std::uint16_t>()[i] = models::f32_to_bf16(static_cast<float>(value));
+    default: {
+      const auto single = static_cast<float>(value);
+      const std::int64_t size = size_of(view.dtype()).value;
+      models::from_f32({&single, 1}, view.dtype(),
+                       {view.data + i * size, static_cast<std::size_t>(size)});
+    }
   }
 }
 

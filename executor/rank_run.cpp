@@ -63,6 +63,7 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
     run->states_ = program::checkpoint_tensors(trained->second->program);
   }
   run->options_ = {.threads = static_cast<int>(s.machine.threads), .communicator = s.communicator};
+  run->loss_scale_ = program::first_loss_scale(s.job);
   install_allocator();
   return run;
 }
@@ -144,11 +145,12 @@ Scalars RankRun::scalars_of(const StepInput& input) const {
   const auto set = [&](Scalar scalar, double value) {
     scalars[static_cast<std::size_t>(scalar)] = value;
   };
-  const auto count = static_cast<double>(input.step + 1);
+  const auto count = static_cast<double>(input.step + 1 - skipped_steps());
   set(Scalar::kLearningRate, input.learning_rate);
   set(Scalar::kBiasCorrection1, 1 - std::pow(training.betas[0], count));
   set(Scalar::kBiasCorrection2, 1 - std::pow(training.betas[1], count));
   set(Scalar::kTargetTokens, static_cast<double>(input.target_tokens));
+  set(Scalar::kLossScale, loss_scale_ ? loss_scale_->scale : 1);
   set(Scalar::kGradientsFinite, 1);
   set(Scalar::kStep, static_cast<double>(input.step));
   set(Scalar::kSeed, static_cast<double>(training.seed));
@@ -164,9 +166,15 @@ Result<StepOutput> RankRun::train(std::int64_t length, const StepInput& input,
   if (!ok) return ok.error();
   const auto& interface = some_program().interface;
   const double sum = *view(interface.loss, 0).as<double>();
-  return StepOutput{.loss = sum / static_cast<double>(input.target_tokens),
-                    .gradient_norm = std::sqrt(*view(interface.gradient_norm, 0).as<double>()),
-                    .finite = scalars[static_cast<std::size_t>(Scalar::kGradientsFinite)] != 0};
+  const double scale = scalars[static_cast<std::size_t>(Scalar::kLossScale)];
+  const StepOutput output{
+      .loss = sum / static_cast<double>(input.target_tokens),
+      .gradient_norm = std::sqrt(*view(interface.gradient_norm, 0).as<double>()) / scale,
+      .finite = scalars[static_cast<std::size_t>(Scalar::kGradientsFinite)] != 0,
+      .loss_scale = scale};
+  // Another scale would not mend a forward that is not finite.
+  if (loss_scale_ && std::isfinite(output.loss)) loss_scale_->update(output.finite);
+  return output;
 }
 
 Result<double> RankRun::evaluate(std::int64_t length, const FillBatch& fill) {

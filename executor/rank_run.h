@@ -12,6 +12,7 @@
 
 #include "core/data_options.h"
 #include "core/job.h"
+#include "core/loss_scale.h"
 #include "core/machine.h"
 #include "core/run_result.h"
 #include "core/strategy.h"
@@ -47,8 +48,9 @@ struct StepInput {
 
 struct StepOutput {
   double loss = 0;           ///< mean over the global batch's target tokens
-  double gradient_norm = 0;  ///< before clipping
+  double gradient_norm = 0;  ///< before clipping, of the loss itself
   bool finite = true;        ///< else the update was left out
+  double loss_scale = 1;     ///< by which the gradients were larger
 };
 
 /// How the next token is chosen.
@@ -91,6 +93,14 @@ class RankRun final : public Host {
   [[nodiscard]] std::span<std::byte> state(const program::StateTensor& tensor) const;
   /// Makes the weights again from their masters, after states were written.
   void restore_weights();
+  /// Of the next step; empty where the loss is not scaled. A checkpoint has it beside the states.
+  [[nodiscard]] const std::optional<LossScale>& loss_scale() const { return loss_scale_; }
+  void restore(const LossScale& scale) { loss_scale_ = scale; }
+  /// Steps so far whose update was left out: they count neither in the learning rate's schedule nor
+  /// in the moments' bias correction, as in HF Trainer.
+  [[nodiscard]] std::int64_t skipped_steps() const {
+    return loss_scale_ ? loss_scale_->skipped : 0;
+  }
   /// A trained half of a LoRA pair.
   [[nodiscard]] View adapter(const program::AdapterBinding& binding, std::int32_t layer) const;
   [[nodiscard]] View weight(const program::WeightBinding& binding, std::int32_t layer) const;
@@ -139,6 +149,7 @@ class RankRun final : public Host {
   std::map<Key, std::unique_ptr<Entry>> entries_;
   Arenas arenas_;
   std::vector<program::StateTensor> states_;
+  std::optional<LossScale> loss_scale_;
   const Loader* loader_ = nullptr;
   const FillBatch* fill_ = nullptr;
   PlaceBytes device_, host_;  // at the largest peak so far

@@ -19,6 +19,7 @@
 #include "core/plan.h"
 #include "core/result.h"
 #include "core/run_result.h"
+#include "core/text.h"
 #include "core/training.h"
 #include "core/units.h"
 #include "data/data_set.h"
@@ -44,6 +45,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+
+constexpr const char* kSlower = "try a lower --learning-rate";
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -181,7 +184,9 @@ class RunLoop {
     return {};
   }
 
-  [[nodiscard]] program::CheckpointState state() const { return {step_, evaluations_.best()}; }
+  [[nodiscard]] program::CheckpointState state() const {
+    return {step_, evaluations_.best(), run_->loss_scale()};
+  }
   [[nodiscard]] bool keeps_best() const { return job_.request.training.load_best_model_at_end; }
   [[nodiscard]] Category values() const {
     return job_.lora() ? Category::kAdapters : Category::kWeights;
@@ -243,7 +248,8 @@ class RunLoop {
   Result<void> one_step() {
     const auto began = Clock::now();
     const StepRows rows = feeder_.rows_of_step(step_);
-    const double rate = learning_rate_at(job_.request.training, job_.learning_rate, step_, steps_);
+    const double rate = learning_rate_at(job_.request.training, job_.learning_rate,
+                                         step_ - run_->skipped_steps(), steps_);
     StepMetrics metrics{
         .step = step_ + 1, .learning_rate = rate, .target_tokens = rows.target_tokens};
     if (rows.target_tokens == 0) {
@@ -252,9 +258,14 @@ class RunLoop {
       const auto fill = feeder_.fill(rows);
       const auto output = run_->train(rows.length, {step_, rate, rows.target_tokens}, fill);
       if (!output) return output.error();
-      if (!std::isfinite(output->loss) || !output->finite) return not_finite(*output);
+      if (!std::isfinite(output->loss)) return not_finite("the loss is not finite", kSlower);
+      if (auto ok = check_gradients(*output); !ok) return ok.error();
       metrics.loss = last_loss_ = output->loss;
-      metrics.gradient_norm = output->gradient_norm;
+      if (output->finite) metrics.gradient_norm = output->gradient_norm;
+      if (run_->loss_scale()) {
+        metrics.loss_scale = output->loss_scale;
+        metrics.skipped_steps = run_->skipped_steps();
+      }
     }
     ++step_;
     const double seconds = seconds_since(began);
@@ -269,20 +280,34 @@ class RunLoop {
       const double each = training_seconds_ / static_cast<double>(steps_done_);
       options_.progress({step_, steps_, last_loss_,
                          static_cast<double>(tokens_done_) / training_seconds_,
-                         each * static_cast<double>(steps_ - step_), run_->arenas().device.size()});
+                         each * static_cast<double>(steps_ - step_), run_->skipped_steps(),
+                         run_->arenas().device.size()});
     }
     return {};
   }
 
+  // In fp16 gradients may overflow: their step is left out and the next has half the loss scale.
+  Result<void> check_gradients(const StepOutput& output) {
+    if (output.finite) return {};
+    const auto& next = run_->loss_scale();
+    if (!next) return not_finite("the gradient's norm is not finite", kSlower);
+    if (next->exhausted()) {
+      return not_finite("gradients overflow in fp16 though the loss scale has fallen to " +
+                            format_number(output.loss_scale),
+                        "use --precision bf16 or fp32, or try a lower --learning-rate");
+    }
+    note("step " + std::to_string(step_ + 1) +
+         " is skipped: gradients overflow in fp16 at the loss scale " +
+         format_number(output.loss_scale) + ", the next is " + format_number(next->scale));
+    return {};
+  }
+
   // The update was left out, so the state is the one before this step.
-  Error not_finite(const StepOutput& output) {
+  Error not_finite(const std::string& what, const char* way_out) {
     const auto saved = save();
     const std::string state = saved ? "the state before it is saved"
                                     : "the state could not be saved: " + saved.error().text();
-    const char* what = std::isfinite(output.loss) ? "the gradient's norm" : "the loss";
-    return run_failed(
-        "step " + std::to_string(step_ + 1),
-        std::string(what) + " is not finite, " + state + ": try a lower --learning-rate");
+    return run_failed("step " + std::to_string(step_ + 1), what + ", " + state + ": " + way_out);
   }
 
   Result<void> evaluate() {
@@ -373,7 +398,8 @@ class RunLoop {
     RunResult result = measured();
     result.result_step = result_step;
     if (auto ok = write_measured(result); !ok) return ok.error();
-    return RunOutcome{std::move(result), *folder, step_, steps_done_ == 0, last_loss_};
+    return RunOutcome{std::move(result), *folder,    step_,
+                      steps_done_ == 0,  last_loss_, run_->skipped_steps()};
   }
 
   const Plan& plan_;

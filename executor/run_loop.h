@@ -20,6 +20,7 @@ struct Progress {
   double loss = 0;
   double tokens_per_second = 0;
   double seconds_left = 0;
+  std::int64_t skipped_steps = 0;  ///< so far, because fp16 gradients were not finite
   Bytes device_peak;
 };
 
@@ -40,13 +41,15 @@ struct RunOutcome {
   std::int64_t steps = 0;
   bool was_complete = false;  ///< nothing was left to do
   double last_loss = 0;
+  std::int64_t skipped_steps = 0;  ///< as in `Progress`
 };
 
 /// Fine-tunes as planned on this process's rank. Continues from the newest checkpoint of the run
 /// folder, bitwise as if it had never stopped.
 /// @error bad input: plan, model or data are not those of the plan; infeasible: no memory; run
 /// failed: the loss is not
-///        finite, or the disk is full; interrupted: the state is saved
+///        finite, no loss scale keeps fp16 gradients finite, or the disk is full; interrupted: the
+///        state is saved
 Result<RunOutcome> run_plan(const Plan& plan, const Job& job, const data::DataSet& data,
                             const RunOptions& options);
 

@@ -8,7 +8,7 @@
 #include "core/dtype.h"
 
 /// Conversions between f32 and the two 16-bit types, rounded to nearest even, as IEEE 754 and
-/// LibTorch do.
+/// LibTorch do. Without branches, so that loops over them become vector code.
 namespace ftplan::models {
 
 /// The element types that weights may have.
@@ -29,33 +29,30 @@ constexpr std::uint16_t f32_to_bf16(float value) {
 }
 
 constexpr float f16_to_f32(std::uint16_t value) {
+  constexpr std::uint32_t kRebias = 112U << 23;
   const std::uint32_t sign = (value & 0x8000U) << 16;
-  const std::uint32_t magnitude = value & 0x7FFFU;
-  // The exponent is rebiased by a product, which also normalises subnormal numbers.
-  const float rebiased = std::bit_cast<float>(magnitude << 13) * 0x1p112F;
-  std::uint32_t bits = std::bit_cast<std::uint32_t>(rebiased);
-  if (magnitude >= 0x7C00U) bits = 0x7F800000U | (magnitude & 0x3FFU) << 13;  // infinity and NaN
-  return std::bit_cast<float>(bits | sign);
+  const std::uint32_t magnitude = (value & 0x7FFFU) << 13;
+  const std::uint32_t beyond = magnitude >= 0x7C00U << 13 ? kRebias : 0;  // infinity and NaN
+  const std::uint32_t normal = magnitude + kRebias + beyond;
+  // Subnormal halves count steps of 2^-24, the last bit of floats from 2^-14 on.
+  const float steps = std::bit_cast<float>(magnitude + (113U << 23)) - 0x1p-14F;
+  const auto subnormal = std::bit_cast<std::uint32_t>(steps);
+  return std::bit_cast<float>((magnitude < 0x400U << 13 ? subnormal : normal) | sign);
 }
 
 constexpr std::uint16_t f32_to_f16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000U;
   const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
-  std::uint32_t half = 0;
-  if (magnitude > 0x7F800000U) {
-    half = 0x7E00U;
-  } else if (magnitude >=
-             0x47800000U) {  // 65536 and above; 65520..65536 round up to infinity below
-    half = 0x7C00U;
-  } else if (magnitude < 0x38800000U) {  // below the smallest normal: 2^-24 steps
-    // Adding 0.5 puts the last bit of the half at the last bit of the sum, which then rounds.
-    const float aligned = std::bit_cast<float>(magnitude) + 0.5F;
-    half = std::bit_cast<std::uint32_t>(aligned) - 0x3F000000U;
-  } else {
-    const std::uint32_t odd = (magnitude >> 13) & 1U;
-    half = (magnitude - 0x38000000U + 0xFFFU + odd) >> 13;
-  }
+  const std::uint32_t beyond = magnitude > 0x7F800000U ? 0x7E00U : 0x7C00U;  // NaN, infinity
+  // Adding 0.5 puts the last bit of a subnormal half, 2^-24, at that of the sum, which then rounds.
+  const float aligned = std::bit_cast<float>(magnitude) + 0.5F;
+  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(aligned) - 0x3F000000U;
+  const std::uint32_t odd = (magnitude >> 13) & 1U;
+  const std::uint32_t normal = (magnitude - 0x38000000U + 0xFFFU + odd) >> 13;
+  const std::uint32_t within = magnitude < 0x38800000U ? subnormal : normal;
+  // From 65520 to 65536 normal numbers round to infinity.
+  const std::uint32_t half = magnitude >= 0x47800000U ? beyond : within;
   return static_cast<std::uint16_t>(half | sign);
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/enums.h"
 #include "core/job.h"
+#include "core/machine.h"
 #include "core/method.h"
 #include "core/plan.h"
 #include "core/result.h"
@@ -117,8 +118,11 @@ class Knobs {
       add("--optimizer adamw8bit", "keeps moments in 8 bits").request.method.optimizer =
           Optimizer::kAdamw8bit;
     }
-    const Precision other = m.precision == Precision::kFp32 ? Precision::kBf16 : Precision::kFp32;
-    add(std::string("--precision ") + to_text(other), "").request.method.precision = other;
+    const Precision other =
+        m.precision == Precision::kFp32 ? default_precision(plan_.machine) : Precision::kFp32;
+    Knob& precision = add(std::string("--precision ") + to_text(other), "");
+    precision.request.method.precision = other;
+    precision.request.training.loss_scale.reset();
   }
 
   const Plan& plan_;

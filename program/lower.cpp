@@ -37,8 +37,7 @@ Lowering begin_lowering(const Job& job, const Strategy& strategy, const Machine&
   lowering.program.storages.reserve(256);
   lowering.program.tensors.reserve(512);
   lowering.program.instructions.reserve(768);
-  const bool in_f32 = job.request.method.precision == Precision::kFp32 || lowering.autocasts();
-  lowering.compute = in_f32 ? DType::kF32 : DType::kBf16;
+  lowering.compute = lowering.autocasts() ? DType::kF32 : dtype_of(job.request.method.precision);
   declare_state(lowering);
   return lowering;
 }

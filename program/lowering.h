@@ -77,8 +77,10 @@ struct Lowering {
   [[nodiscard]] bool trains() const { return request.kind == ProgramKind::kTrain; }
   /// Weights and residual stream in f32, products in bf16.
   [[nodiscard]] bool autocasts() const {
-    return runtime.autocast_full && !job.lora() && job.request.method.precision == Precision::kBf16;
+    return runtime.autocast_full && !job.lora() && product_type() != DType::kF32;
   }
+  /// Of factors of products.
+  [[nodiscard]] DType product_type() const { return dtype_of(job.request.method.precision); }
   [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.ranks() > 1; }
   [[nodiscard]] bool generates() const {
     return request.kind == ProgramKind::kPrefill || request.kind == ProgramKind::kDecode;

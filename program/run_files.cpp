@@ -18,6 +18,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/linear_value.h"
+#include "core/loss_scale.h"
 #include "core/method.h"
 #include "core/training.h"
 #include "core/units.h"
@@ -44,6 +45,7 @@ std::vector<models::TensorSpec> specs_of(const std::vector<StateTensor>& tensors
 }
 
 constexpr const char* kFormat = "ftplan-checkpoint-1";
+constexpr const char* kLossScale = "loss_scale";
 constexpr std::size_t kIntegerWidth = 12;
 constexpr std::size_t kNumberWidth = 24;
 
@@ -95,7 +97,8 @@ PlaceBytes checkpoint_bytes(const Job& job, const std::vector<StateTensor>& tens
     bytes[values ? category_of_values(job) : Category::kOptimizer] += tensor.spec.bytes();
   }
   const models::Metadata metadata =
-      with_digest(checkpoint_metadata({}, std::string(16, '0')), std::string(32, '0'));
+      with_digest(checkpoint_metadata({.loss_scale = first_loss_scale(job)}, std::string(16, '0')),
+                  std::string(32, '0'));
   return with_peak(bytes, models::file_size(specs_of(tensors), metadata));
 }
 
@@ -161,12 +164,14 @@ std::vector<StateTensor> best_tensors(const std::vector<StateTensor>& all) {
 
 models::Metadata checkpoint_metadata(const CheckpointState& state, const std::string& plan_digest) {
   FTPLAN_CHECK(plan_digest.size() == 16);
-  return {{"best_loss", fixed_width(state.best.loss)},
-          {"best_step", fixed_width(state.best.step)},
-          {"format", kFormat},
-          {"plan", plan_digest},
-          {"step", fixed_width(state.step)},
-          {"worse_evaluations", fixed_width(state.best.worse)}};
+  models::Metadata metadata = {{"best_loss", fixed_width(state.best.loss)},
+                               {"best_step", fixed_width(state.best.step)},
+                               {"format", kFormat},
+                               {"plan", plan_digest},
+                               {"step", fixed_width(state.step)},
+                               {"worse_evaluations", fixed_width(state.best.worse)}};
+  if (state.loss_scale) metadata.emplace_back(kLossScale, to_text(*state.loss_scale));
+  return metadata;
 }
 
 std::optional<CheckpointState> checkpoint_state(const models::Metadata& metadata) {
@@ -176,7 +181,9 @@ std::optional<CheckpointState> checkpoint_state(const models::Metadata& metadata
                         read_number(metadata, "best_step", state.best.step) &&
                         read_number(metadata, "best_loss", state.best.loss) &&
                         read_number(metadata, "worse_evaluations", state.best.worse);
-  return complete ? std::optional(state) : std::nullopt;
+  const std::string scale = value_of(metadata, kLossScale);
+  if (!scale.empty()) state.loss_scale = parse_text(scale, static_cast<LossScale*>(nullptr));
+  return complete && (scale.empty() || state.loss_scale) ? std::optional(state) : std::nullopt;
 }
 
 models::Metadata with_digest(models::Metadata metadata, const std::string& digest) {
@@ -184,6 +191,14 @@ models::Metadata with_digest(models::Metadata metadata, const std::string& diges
   metadata.emplace_back("digest", digest);
   std::sort(metadata.begin(), metadata.end());
   return metadata;
+}
+
+std::optional<LossScale> first_loss_scale(const Job& job) {
+  if (!scales_loss(job.request.method.precision)) return std::nullopt;
+  LossScale scale;
+  if (job.request.training.loss_scale)
+    scale.scale = static_cast<float>(*job.request.training.loss_scale);
+  return scale;
 }
 
 models::AdapterConfig adapter_config_of(const Job& job) {
@@ -204,9 +219,7 @@ models::AdapterConfig adapter_config_of(const Job& job) {
   return config;
 }
 
-DType result_dtype(const Job& job) {
-  return job.request.method.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16;
-}
+DType result_dtype(const Job& job) { return dtype_of(job.request.method.precision); }
 
 models::ShardPlan model_shards(const Job& job) {
   std::vector<models::TensorSpec> specs;

@@ -8,6 +8,7 @@
 #include "core/category.h"
 #include "core/dtype.h"
 #include "core/job.h"
+#include "core/loss_scale.h"
 #include "models/adapter_config.h"
 #include "models/safetensors_header.h"
 #include "models/shards.h"
@@ -51,6 +52,7 @@ struct BestState {
 struct CheckpointState {
   std::int64_t step = 0;  ///< optimizer steps that are done
   BestState best;
+  std::optional<LossScale> loss_scale;  ///< of a run in fp16
   friend bool operator==(const CheckpointState&, const CheckpointState&) = default;
 };
 
@@ -64,6 +66,9 @@ std::optional<CheckpointState> checkpoint_state(const models::Metadata& metadata
 /// The metadata with the digest in it.
 /// @param digest of the metadata without it and the bytes of all tensors, 32 hexadecimal digits
 models::Metadata with_digest(models::Metadata metadata, const std::string& digest);
+
+/// With which a run begins; empty where the loss is not scaled.
+std::optional<LossScale> first_loss_scale(const Job& job);
 
 /// What `adapter/` says of itself.
 models::AdapterConfig adapter_config_of(const Job& job);

@@ -18,8 +18,9 @@ struct RuntimeProfile {
   bool expands = false;
   HfAttention attention = HfAttention::kSdpa;
   bool sdpa_repeats_keys =
-      false;                   ///< grouped keys and values are copied for every head before sdpa
-  bool autocast_full = false;  ///< full bf16 = f32 weights and residual stream, products in bf16
+      false;  ///< grouped keys and values are copied for every head before sdpa
+  bool autocast_full =
+      false;  ///< full 16-bit = f32 weights and residual stream, products in 16 bits
   bool casts_adapter_input =
       false;  ///< adapters stay f32 and so is their input; else they are cast to its type
   bool logits_in_f32 = false;  ///< the loss is made from an f32 copy of the logits

@@ -159,8 +159,9 @@ enum class Scalar : std::uint8_t {
   kTemperature,  ///< of sampling; 0: the likeliest token
   kTopK,         ///< tokens that sampling chooses from; 0: all
   kTopP,         ///< share of probability that it chooses from
+  kLossScale,    ///< by which gradients are larger than those of the loss, see core/loss_scale.h
 };
-inline constexpr int kScalars = 11;
+inline constexpr int kScalars = 12;
 inline constexpr std::uint8_t kAlways = 255;
 
 struct Instruction {

@@ -282,6 +282,10 @@ std::string describe_loss(const std::vector<StepMetrics>& metrics) {
     text += " It was lowest after step " + with_commas(best->step) + ": " +
             format_fixed(best->loss, 4) + ".";
   }
+  std::int64_t skipped = 0;
+  for (const StepMetrics& line : metrics) skipped = line.skipped_steps.value_or(skipped);
+  if (skipped > 0)
+    text += " " + counted(skipped, "step") + " without an update: fp16 gradients overflowed.";
   return text;
 }
 

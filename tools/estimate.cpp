@@ -38,7 +38,7 @@ namespace ftplan::tools {
 namespace {
 
 constexpr const char* kNotBuilt =
-    "not built yet: int8-lora, fp16, ZeRO-2 and 3, offload, pipelines, seconds and cost";
+    "not built yet: int8-lora, ZeRO-2 and 3, offload, pipelines, seconds and cost";
 
 constexpr const char* kOwnRuntime = "ftplan";
 constexpr const char* kTransformersRuntime = "hf";

@@ -73,6 +73,8 @@ Result<Machine> find_machine(const JobRequest& request) {
 Result<Resolved> resolve(JobRequest request) {
   auto machine = find_machine(request);
   if (!machine) return machine.error();
+  Precision& precision = request.method.precision;
+  if (precision == Precision::kAuto) precision = default_precision(*machine);
   auto source = models::load_model_config(request.model, hub_environment());
   if (!source) return source.error();
   if (!request.adapter.empty()) {
@@ -84,11 +86,10 @@ Result<Resolved> resolve(JobRequest request) {
   if (!job) return job.error();
   Resolved resolved{*std::move(job), *std::move(machine), *std::move(facts),
                     std::move(source->notes)};
-  const bool emulated = resolved.machine.backend == Backend::kCuda && !resolved.machine.native_bf16;
-  if (emulated && request.method.precision == Precision::kBf16) {
-    resolved.notes.push_back(
-        resolved.machine.name +
-        " has no bf16 units: bf16 is emulated there, slowly; fp16 is not built yet");
+  if (precision == Precision::kBf16 && default_precision(resolved.machine) != precision) {
+    resolved.notes.push_back(resolved.machine.name +
+                             " has no bf16 units: bf16 is emulated there, slowly; use "
+                             "--precision fp16");
   }
   return resolved;
 }

@@ -93,7 +93,8 @@ void linear_cross_entropy(Call& call) {
   const View h = call.update[0];
   double& total = *call.update[1].as<double>();
   const std::int64_t chunk = call.attributes<program::LossAttributes>().chunk;
-  const auto scale = static_cast<float>(1.0 / call.scalar(program::Scalar::kTargetTokens));
+  const auto scale = static_cast<float>(call.scalar(program::Scalar::kLossScale) /
+                                        call.scalar(program::Scalar::kTargetTokens));
   for (std::int64_t begin = 0; begin < h.rows(); begin += chunk) {
     const std::int64_t count = std::min(chunk, h.rows() - begin);
     const Matrix tokens = rows_of(h, begin, count);

@@ -35,18 +35,15 @@ float scale_of(const Nf4Matrix& from, const float* map, std::int64_t block) {
   return map[from.codes[block]] * from.nested[block / models::kDynamicBlock] + from.offset;
 }
 
-void scale(float* values, std::int64_t count, float by, bool to_bf16) {
-  if (!to_bf16) {
+void scale(float* values, std::int64_t count, float by, DType rounded_to) {
+  with_type(rounded_to, [&]<class T>(T) {
 #pragma omp simd
-    for (std::int64_t i = 0; i < count; ++i) values[i] *= by;
-    return;
-  }
-#pragma omp simd
-  for (std::int64_t i = 0; i < count; ++i) {
-    Bf16 rounded;
-    narrow(values[i] * by, rounded);
-    values[i] = widen(rounded);
-  }
+    for (std::int64_t i = 0; i < count; ++i) {
+      T rounded{};
+      narrow(values[i] * by, rounded);
+      values[i] = widen(rounded);
+    }
+  });
 }
 
 // Values [begin, begin + count) of one block.
@@ -67,7 +64,7 @@ Nf4Matrix packed_matrix(const Call& call, std::int64_t rows, std::int64_t column
   Nf4Matrix packed{.packed = call.in[1].as<std::uint8_t>(),
                    .rows = rows,
                    .columns = columns,
-                   .to_bf16 = call.in[0].dtype() == DType::kBf16};
+                   .rounded_to = call.in[0].dtype()};
   if (call.in[3]) {
     packed.codes = call.in[2].as<std::uint8_t>();
     packed.nested = call.in[3].as<float>();
@@ -90,7 +87,7 @@ void dequantize_block(const Nf4Matrix& from, std::int64_t row, std::int64_t rows
       const std::int64_t block = at / kNf4Block;
       const std::int64_t count = std::min((block + 1) * kNf4Block, end) - at;
       unpack(from.packed, at, count, to);
-      scale(to, count, scale_of(from, map, block), from.to_bf16);
+      scale(to, count, scale_of(from, map, block), from.rounded_to);
       to += count;
       at += count;
     }

@@ -18,7 +18,7 @@ struct Nf4Matrix {
   float offset = 0;                     ///< and what was taken away
   std::int64_t rows = 0;
   std::int64_t columns = 0;
-  bool to_bf16 = false;  ///< values are rounded to bf16
+  DType rounded_to = DType::kF32;  ///< type that values are rounded to
 };
 
 /// [row, row + rows) x [column, column + columns) of `from`, one row after the other.

@@ -59,9 +59,11 @@ void update_weights(const Call& call, const View& master, F update) {
       const std::int64_t end = std::min(count, begin + kRun);
       update(g, value, begin, end);
       if (!master) continue;
-      auto* rounded = w.as<Bf16>();
+      with_type(w.dtype(), [&]<class W>(W) {
+        W* rounded = w.as<W>();
 #pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) narrow(value[i], rounded[i]);
+        for (std::int64_t i = begin; i < end; ++i) narrow(value[i], rounded[i]);
+      });
     }
   });
 }
@@ -92,12 +94,13 @@ void square_sum(Call& call) {
 
 void clip(Call& call) {
   const double limit = call.attributes<program::ClipAttributes>().limit;
-  const double norm = std::sqrt(*call.in[0].as<double>());
+  const double scale = call.scalar(program::Scalar::kLossScale);
+  const double norm = std::sqrt(*call.in[0].as<double>()) / scale;
   const bool finite = std::isfinite(norm);
   call.scalars[static_cast<std::size_t>(program::Scalar::kGradientsFinite)] = finite ? 1 : 0;
   // As torch.nn.utils.clip_grad_norm_.
   const double coefficient = limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0;
-  *call.out[0].as<float>() = finite ? static_cast<float>(coefficient) : 0.0F;
+  *call.out[0].as<float>() = finite ? static_cast<float>(coefficient / scale) : 0.0F;
 }
 
 void adamw(Call& call) {

@@ -16,7 +16,8 @@
 // Without units for 16-bit products (AMX on x86) the library's bf16 products run at half the speed
 // of its f32 ones, while widening a block costs a few percent of multiplying it. So each thread
 // widens blocks of both factors and multiplies those in f32. Sums are f32 over the whole depth and
-// are rounded once.
+// are rounded once. fp16 is multiplied so on every processor: what its units add up in fp16 could
+// overflow where the sum does not.
 //
 // A weight that is packed as NF4 is multiplied in the same way, in f32 too: its values exist as one
 // block a thread.
@@ -29,12 +30,14 @@ using program::ProductBlocks;
 // Copies [row, row + rows) x [column, column + columns) of `from` as f32.
 void widen_block(const Matrix& from, std::int64_t row, std::int64_t rows, std::int64_t column,
                  std::int64_t columns, float* to) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const Bf16* source = static_cast<const Bf16*>(from.data) + (row + r) * from.stride + column;
-    float* out = to + r * columns;
+  with_type(from.dtype, [&]<class T>(T) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const T* source = static_cast<const T*>(from.data) + (row + r) * from.stride + column;
+      float* out = to + r * columns;
 #pragma omp simd
-    for (std::int64_t i = 0; i < columns; ++i) out[i] = widen(source[i]);
-  }
+      for (std::int64_t i = 0; i < columns; ++i) out[i] = widen(source[i]);
+    }
+  });
 }
 
 // A block of f32 values in row-major order.
@@ -99,17 +102,19 @@ struct BlockedProduct {
 
   void store(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
              const float* sum) const {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      Bf16* out = static_cast<Bf16*>(c.data) + (row + r) * c.stride + column;
-      const float* from = sum + r * columns;
-      if (beta == 0) {
+    with_type(c.dtype, [&]<class T>(T) {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        T* out = static_cast<T*>(c.data) + (row + r) * c.stride + column;
+        const float* from = sum + r * columns;
+        if (beta == 0) {
 #pragma omp simd
-        for (std::int64_t i = 0; i < columns; ++i) narrow(from[i], out[i]);
-      } else {
+          for (std::int64_t i = 0; i < columns; ++i) narrow(from[i], out[i]);
+        } else {
 #pragma omp simd
-        for (std::int64_t i = 0; i < columns; ++i) narrow(beta * widen(out[i]) + from[i], out[i]);
+          for (std::int64_t i = 0; i < columns; ++i) narrow(beta * widen(out[i]) + from[i], out[i]);
+        }
       }
-    }
+    });
   }
 };
 
@@ -134,11 +139,11 @@ void run(Call& call, const BlockedProduct& product) {
 
 void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
              Transposed b_transposed, const Matrix& c, double alpha, double beta) {
-  if (a.dtype == DType::kF32 || call.native_bf16) {
+  if (a.dtype == DType::kF32 || (a.dtype == DType::kBf16 && call.native_bf16)) {
     multiply(a, a_transposed, b, b_transposed, c, alpha, beta);
     return;
   }
-  FTPLAN_CHECK(a.dtype == DType::kBf16 && b.dtype == DType::kBf16);
+  FTPLAN_CHECK(a.dtype == b.dtype);
   const std::int64_t depth = a_transposed == Transposed::kYes ? a.rows : a.columns;
   const ProductBlocks blocks = program::product_blocks(c.rows, c.columns, depth, call.threads);
   run(call, {{a, a_transposed},

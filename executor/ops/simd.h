@@ -10,6 +10,7 @@
 #include "core/dtype.h"
 #include "executor/call.h"
 #include "executor/products.h"
+#include "models/convert.h"
 
 #ifndef FTPLAN_ISA
 #error \
@@ -24,7 +25,13 @@ struct Bf16 {
   std::uint16_t bits;
 };
 
+/// IEEE 754 binary16.
+struct F16 {
+  std::uint16_t bits;
+};
+
 inline float widen(float x) { return x; }
+inline float widen(F16 x) { return models::f16_to_f32(x.bits); }
 inline float widen(Bf16 x) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
 }
@@ -36,6 +43,7 @@ inline void narrow(float x, Bf16& out) {
   const std::uint32_t nan = bits >> 16 | 0x40U;
   out.bits = static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? nan : rounded);
 }
+inline void narrow(float x, F16& out) { out.bits = models::f32_to_f16(x); }
 inline void narrow(float x, float& out) { out = x; }
 
 /// e^x within 2 units in the last place; 0 below -87.3, largest finite above 88.3.
@@ -76,8 +84,9 @@ inline float fast_tanh(float x) {
 template <class F>
 void with_type(DType dtype, F f) {
   if (dtype == DType::kF32) return f(float{});
-  FTPLAN_CHECK(dtype == DType::kBf16);
-  f(Bf16{});
+  if (dtype == DType::kBf16) return f(Bf16{});
+  FTPLAN_CHECK(dtype == DType::kF16);
+  f(F16{});
 }
 
 /// Calls `f` with the types of x and w: that of x, or f32.

@@ -122,7 +122,7 @@ Scratch product_scratch(const OpView& view, const Machine& machine, std::int64_t
     return {.bytes = {8'519'680}, .exact = false};
   }
   if (dtype == DType::kF32) return {};
-  if (!machine.native_bf16) {
+  if (dtype == DType::kF16 || !machine.native_bf16) {
     return {machine.threads * product_blocks(m, n, k, machine.threads).floats *
             size_of(DType::kF32)};
   }

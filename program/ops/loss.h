@@ -5,8 +5,8 @@
 /// The head's product and cross-entropy, chunk by chunk of tokens: the logits of all tokens never
 /// exist.
 ///
-/// The gradient is that of sum / target tokens of the whole global batch. Targets of -100 count
-/// nothing.
+/// The gradient is that of sum / target tokens of the whole global batch, times the loss scale.
+/// Targets of -100 count nothing.
 ///
 /// Shapes   h_TH, w_VH, targets_T, logits_CV -> loss_1 (f64, added to)          C tokens in a chunk
 /// Keeps    nothing: forward and backward are one instruction, h becomes its own gradient

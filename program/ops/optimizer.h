@@ -14,8 +14,9 @@ namespace ftplan::program {
 
 /// in {g}, update {sum}: sum (f64) += sum of g^2
 OpRow square_sum_row();
-/// in {sum}, out {coefficient (f32)}: min(1, limit / (norm + 1e-6)); writes
-/// Scalar::kGradientsFinite; ClipAttributes
+/// in {sum}, out {coefficient (f32)}: min(1, limit / (norm + 1e-6)) / scale, where the norm is
+/// sqrt(sum) / scale and the scale Scalar::kLossScale; writes Scalar::kGradientsFinite;
+/// ClipAttributes
 OpRow clip_row();
 /// in {g, coefficient}, update {w, m, v, master?}: with a master (f32), w is its rounding;
 /// AdamwAttributes

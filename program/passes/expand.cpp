@@ -126,11 +126,6 @@ class Expander {
   [[nodiscard]] DType wider(Operand a, Operand b) const {
     return dtype(a) == DType::kF32 ? DType::kF32 : dtype(b);
   }
-  // The type of products of activations.
-  [[nodiscard]] DType product_type() const {
-    return low_.autocasts() ? DType::kBf16 : low_.compute;
-  }
-
   // The value itself when it has the type already.
   Operand to(Operand x, DType type) {
     if (dtype(x) == type) return x;
@@ -202,7 +197,7 @@ class Expander {
     Operand weight = now(old_weight);
     const bool adapter = program_.storage_of(weight.tensor).category == Category::kAdapters;
     DType type = dtype(weight);
-    if (low_.autocasts()) type = DType::kBf16;
+    if (low_.autocasts()) type = low_.product_type();
     if (adapter && !low_.runtime.casts_adapter_input) type = dtype(x);
     if (dtype(weight) != type) {
       const Operand cast = make("weight cast", shape(weight), type, Category::kWeights);
@@ -265,9 +260,9 @@ class Expander {
       v = repeat_heads(v);
     }
     const DType stream = dtype(q);
-    q = to(q, product_type());
-    k = to(k, product_type());
-    v = to(v, product_type());
+    q = to(q, low_.product_type());
+    k = to(k, low_.product_type());
+    v = to(v, low_.product_type());
     set(op.out[0], eager_attention ? score_by_score(q, k, v, stream) : sdpa(q, k, v));
   }
 

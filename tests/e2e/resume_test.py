@@ -24,11 +24,13 @@ MODES = {"full fp32": ["--method", "full"],
          "lora fp32, best and newest 3": ["--rank", 4, "--save-every", 9, "--save-total-limit", 3,
                                           "--load-best-model-at-end", "--early-stopping-patience", 1000],
          "lora bf16": ["--rank", 4, "--dropout", 0.1, "--precision", "bf16"],
+         "full fp16": ["--method", "full", "--precision", "fp16", "--loss-scale", 1e9],
+         "lora fp16": ["--rank", 4, "--precision", "fp16", "--loss-scale", 1e9],
          "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}
 # What differs from the tiny model: matrices that are large enough for 8-bit states.
 WIDE = {"hidden_size": 64, "intermediate_size": 80}
 MODELS = {"full bf16, adamw8bit": WIDE, "full fp32, paged-adamw8bit": WIDE}
-KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss")
+KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss", "loss_scale", "skipped_steps")
 
 
 class Resume(Case):

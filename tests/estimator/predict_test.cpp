@@ -96,6 +96,17 @@ TEST(PredictRank, IsExactInF32OnCpuAndABoundInUnmeasuredBf16) {
   EXPECT_GT(bound.uncertainty, Bytes{});
 }
 
+TEST(PredictRank, IsExactInFp16WithTheBytesOfBf16BesideScratch) {
+  JobRequest request = toy_request();
+  request.method.precision = Precision::kBf16;
+  const RankPrediction bf16 = predict(job_of(request, toy_model()), {.loss_chunk = 8});
+  request.method.precision = Precision::kFp16;
+  const RankPrediction fp16 = predict(job_of(request, toy_model()), {.loss_chunk = 8});
+  EXPECT_EQ(fp16.basis, Basis::kExecuted);
+  EXPECT_EQ(fp16.persistent, bf16.persistent);
+  EXPECT_EQ(fp16.lower_bound, bf16.lower_bound);
+}
+
 TEST(PredictRank, OnAGpuTheRuntimeIsALineWithAnInterval) {
   Machine gpu;
   gpu.backend = Backend::kCuda;

@@ -69,12 +69,13 @@ struct Reference {
     // Heads are 6: slopes of 4, and every second of those of 8.
     constexpr double kExponents[] = {-2, -4, -6, -8, -1, -3};
     const double bias = bf16(bf16(std::exp2(kExponents[head])) * place) * scale();
-    return dtype == DType::kBf16 ? bf16(bias) : bias;
+    return dtype == DType::kF32 ? bias : rounded(bias, dtype == DType::kBf16 ? 8 : 11);
   }
-  [[nodiscard]] static double bf16(double x) {
+  [[nodiscard]] static double bf16(double x) { return rounded(x, 8); }
+  [[nodiscard]] static double rounded(double x, int bits) {
     int exponent = 0;
     const double digits = std::frexp(x, &exponent);
-    return std::ldexp(std::nearbyint(digits * 256), exponent - 8);
+    return std::ldexp(std::nearbyint(std::ldexp(digits, bits)), exponent - bits);
   }
   // Of the score by the product of query and key.
   [[nodiscard]] double slope(std::size_t query, std::size_t key) const {

@@ -63,6 +63,7 @@ INSTANTIATE_TEST_SUITE_P(
                 .optimizer = Optimizer::kAdamw8bit,
                 .threads = 2,
                 .hidden = 136},
+        Setting{.precision = Precision::kFp16, .threads = 2, .loss_scale = 1024},
         Setting{.method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
         Setting{
             .method = Method::kLora, .precision = Precision::kBf16, .checkpointing = {.every = 2}},

@@ -159,12 +159,17 @@ const Setting kQloraBf16{.method = Method::kQlora,
                          .double_quantization = false,
                          .dropout = 0.1};
 
+const Setting kFullFp16{.precision = Precision::kFp16, .threads = 2};
+const Setting kQloraFp16{
+    .method = Method::kQlora, .precision = Precision::kFp16, .checkpointing = {.every = 2}};
+
 class Exactness : public testing::TestWithParam<Setting> {
  protected:
   [[nodiscard]] static Setting setting() { return calibrated(GetParam()); }
 };
 INSTANTIATE_TEST_SUITE_P(Settings, Exactness,
-                         testing::Values(kFull, kLora, kFullBf16, kLoraBf16, kQlora, kQloraBf16));
+                         testing::Values(kFull, kLora, kFullBf16, kLoraBf16, kQlora, kQloraBf16,
+                                         kFullFp16, kQloraFp16));
 
 TEST_P(Exactness, DeclaredScratchIsUsedToTheByte) {
   for (const Use& use : scratch_uses(World(setting()), Bytes{})) {

@@ -234,10 +234,11 @@ void expect_close(const Values& got, const Values& want, DType dtype, const std:
   ASSERT_EQ(got.size(), want.size()) << what;
   double largest = 0;
   for (const double value : want) largest = std::max(largest, std::abs(value));
-  // Half a unit in the last place is 2^-24 and 2^-9; a few roundings stand between the inputs and a
-  // result.
-  const double own = dtype == DType::kBf16 ? std::ldexp(1, -7) : std::ldexp(1, -18);
-  const double common = dtype == DType::kBf16 ? std::ldexp(1, -9) : std::ldexp(1, -21);
+  // Half a unit in the last place is 2^-24, 2^-9 and 2^-12; a few roundings stand between the
+  // inputs and a result.
+  const int bits = dtype == DType::kBf16 ? 8 : dtype == DType::kF16 ? 11 : 22;
+  const double own = std::ldexp(1, dtype == DType::kF32 ? -18 : 1 - bits);
+  const double common = std::ldexp(1, dtype == DType::kF32 ? -21 : -1 - bits);
   for (std::size_t i = 0; i < got.size(); ++i) {
     ASSERT_LE(std::abs(got[i] - want[i]), slack * (own * std::abs(want[i]) + common * largest))
         << what << "[" << i << "]: " << got[i] << ", expected " << want[i];

@@ -115,6 +115,7 @@ Values check_bias_gradient(const std::string& isa, DType dtype);
 Values check_linear_cross_entropy(const std::string& isa, DType dtype);
 Values check_linear_loss(const std::string& isa, DType dtype);
 Values check_square_sum(const std::string& isa, DType dtype);
+Values check_clip(const std::string& isa, DType dtype);
 Values check_adamw(const std::string& isa, DType dtype);
 Values check_adamw8bit(const std::string& isa, DType dtype);
 Values check_sgd(const std::string& isa, DType dtype);

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "core/dtype.h"
+#include "core/enums.h"
 #include "tests/executor/kernel_case.h"
 
 // Every kernel against a plain reference in double precision, on each instruction set that this
@@ -56,6 +57,7 @@ const Check kChecks[] = {{"rms_norm", check_rms_norm},
                          {"linear_cross_entropy", check_linear_cross_entropy},
                          {"linear_loss", check_linear_loss},
                          {"square_sum", check_square_sum},
+                         {"clip", check_clip},
                          {"adamw", check_adamw},
                          {"adamw8bit", check_adamw8bit},
                          {"sgd", check_sgd},
@@ -69,11 +71,10 @@ class Kernel : public testing::TestWithParam<std::tuple<Check, DType>> {
 };
 INSTANTIATE_TEST_SUITE_P(All, Kernel,
                          testing::Combine(testing::ValuesIn(kChecks),
-                                          testing::Values(DType::kF32, DType::kBf16)),
+                                          testing::Values(DType::kF32, DType::kBf16, DType::kF16)),
                          [](const auto& of) {
-                           const bool single = std::get<1>(of.param) == DType::kF32;
-                           return std::string(std::get<0>(of.param).name) +
-                                  (single ? "_f32" : "_bf16");
+                           return std::string(std::get<0>(of.param).name) + "_" +
+                                  to_text(std::get<1>(of.param));
                          });
 
 TEST_P(Kernel, IsCloseToTheReference) {

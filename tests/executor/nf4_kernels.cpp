@@ -56,10 +56,10 @@ Packed pack(KernelCase& c, std::int64_t elements, DType compute, bool nested) {
     w.absmax = tensor_of(c, DType::kF32, absmax);
   }
   models::dequantize_nf4(packed, absmax, values);
-  for (const float value : values) {
-    w.values.push_back(compute == DType::kF32 ? value
-                                              : models::bf16_to_f32(models::f32_to_bf16(value)));
-  }
+  std::vector<std::byte> rounded(values.size() * sized(size_of(compute).value));
+  models::from_f32(values, compute, rounded);
+  models::to_f32(rounded, compute, values);
+  w.values.assign(values.begin(), values.end());
   return w;
 }
 

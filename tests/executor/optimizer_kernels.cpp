@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,11 +38,13 @@ Values random_squares() {
 }
 
 // 16-bit weights are their masters, rounded.
-void expect_rounded(const KernelCase& c, KernelCase::Id w, KernelCase::Id master) {
-  Values rounded = c.values(master);
-  for (double& each : rounded)
-    each = models::bf16_to_f32(models::f32_to_bf16(static_cast<float>(each)));
-  EXPECT_EQ(c.values(w), rounded);
+void expect_rounded(const KernelCase& c, KernelCase::Id w, KernelCase::Id master, DType dtype) {
+  const Values masters = c.values(master);
+  std::vector<float> rounded(masters.begin(), masters.end());
+  std::vector<std::byte> bytes(rounded.size() * static_cast<std::size_t>(size_of(dtype).value));
+  models::from_f32(rounded, dtype, bytes);
+  models::to_f32(bytes, dtype, rounded);
+  EXPECT_EQ(c.values(w), Values(rounded.begin(), rounded.end()));
 }
 
 // Moments and values before and after a step of AdamW.
@@ -99,11 +102,32 @@ void expect_codes(const Values& got, const Values& want, std::size_t count) {
 
 }  // namespace
 
+// The gradient is `kLossScale` times larger than that of the loss: so is its norm.
+Values check_clip(const std::string& isa, DType /*of no operand*/) {
+  constexpr double kLossScale = 1024;
+  Values all;
+  const auto clipped = [&](double norm, double limit) {
+    KernelCase c(Op::kClip, isa);
+    const auto sum = c.tensor(DType::kF64, {1}, {norm * norm * kLossScale * kLossScale});
+    const auto coefficient = c.undefined(DType::kF32, {1});
+    c.in({sum}).out({coefficient}).attributes(program::ClipAttributes{limit});
+    c.scalar(Scalar::kLossScale, kLossScale).run();
+    EXPECT_EQ(c.scalar(Scalar::kGradientsFinite), std::isfinite(norm) ? 1 : 0);
+    all.push_back(c.values(coefficient)[0]);
+    return all.back();
+  };
+  EXPECT_EQ(clipped(0.5, 1), 1 / kLossScale);
+  EXPECT_EQ(clipped(8, 0), 1 / kLossScale);
+  EXPECT_NEAR(clipped(8, 2), 0.25 / kLossScale, 1e-6 / kLossScale);
+  EXPECT_EQ(clipped(std::numeric_limits<double>::infinity(), 1), 0);
+  return all;
+}
+
 Values check_adamw(const std::string& isa, DType dtype) {
   const program::AdamwAttributes a{
       .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1};
   KernelCase c(Op::kAdamw, isa);
-  const bool has_master = dtype == DType::kBf16;
+  const bool has_master = dtype != DType::kF32;
   const auto g = c.random(dtype, {kCount});
   const auto coefficient = c.tensor(DType::kF32, {1}, {kCoefficient});
   const auto w = c.random(dtype, {kCount});
@@ -119,7 +143,7 @@ Values check_adamw(const std::string& isa, DType dtype) {
   expect_close(c.values(m), want.m, DType::kF32, "m");
   expect_close(c.values(v), want.v, DType::kF32, "v");
   expect_close(c.values(value), want.value, DType::kF32, "w");
-  if (has_master) expect_rounded(c, w, master);
+  if (has_master) expect_rounded(c, w, master, dtype);
   return c.values(value);
 }
 
@@ -133,7 +157,7 @@ Values check_adamw8bit(const std::string& isa, DType dtype) {
                                    .padding = kPadded - kCount};
   const auto padded = [](Values values) { return values.resize(kPadded), values; };
   KernelCase c(Op::kAdamw8bit, isa);
-  const bool has_master = dtype == DType::kBf16;
+  const bool has_master = dtype != DType::kF32;
   const auto g = c.tensor(dtype, {kPadded}, padded(random_values(kCount, 1)));
   const auto coefficient = c.tensor(DType::kF32, {1}, {kCoefficient});
   const auto w = c.tensor(dtype, {kPadded}, padded(random_values(kCount, 2)));
@@ -164,7 +188,7 @@ Values check_adamw8bit(const std::string& isa, DType dtype) {
     const Values all = c.values(codes);
     for (std::size_t i = kCount; i < kPadded; ++i) EXPECT_EQ(all[i], 0) << "padding";
   }
-  if (has_master) expect_rounded(c, w, master);
+  if (has_master) expect_rounded(c, w, master, dtype);
   return c.values(value);
 }
 
@@ -172,7 +196,7 @@ Values check_sgd(const std::string& isa, DType dtype) {
   Values all;
   for (const double momentum : {0.0, 0.9}) {
     KernelCase c(Op::kSgd, isa);
-    const bool has_master = dtype == DType::kBf16;
+    const bool has_master = dtype != DType::kF32;
     const auto g = c.random(dtype, {kCount});
     const auto coefficient = c.tensor(DType::kF32, {1}, {kCoefficient});
     const auto w = c.random(dtype, {kCount});
@@ -196,7 +220,7 @@ Values check_sgd(const std::string& isa, DType dtype) {
     c.scalar(Scalar::kLearningRate, kRate).run();
     expect_close(c.values(m), ms, DType::kF32, "momentum");
     expect_close(c.values(value), want, DType::kF32, "w");
-    if (has_master) expect_rounded(c, w, master);
+    if (has_master) expect_rounded(c, w, master, dtype);
     const Values values = c.values(value);
     all.insert(all.end(), values.begin(), values.end());
   }

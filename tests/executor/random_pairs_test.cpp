@@ -56,7 +56,7 @@ TEST_P(RandomPair, TakesTheBytesThatWerePredicted) {
   SCOPED_TRACE(program::describe(c));
   const TempFolder folder;
   write_weights(folder / "model.safetensors", c.job.model,
-                c.job.request.method.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16);
+                dtype_of(c.job.request.method.precision));
   write_tokens(folder / "tokens.json", c.job);
   JobRequest request = c.job.request;
   request.data.data = {folder / "tokens.json"};

@@ -111,6 +111,7 @@ JobRequest request_of(const Setting& setting, const Strategy& strategy, const st
   request.data.validation = setting.validation;
   request.data.shuffle = false;
   request.training.learning_rate = setting.learning_rate;
+  request.training.loss_scale = setting.loss_scale;
   request.training.weight_decay = 0.01;
   request.training.micro_batch = strategy.micro_batch;
   request.training.accumulation = strategy.accumulation;
@@ -128,8 +129,7 @@ struct Made {
 Made make(const TempFolder& folder, const Setting& setting, const Strategy& strategy) {
   write(folder / "config.json", config_of(setting));
   const auto model = need(models::load_model_config(folder / "config.json", {}));
-  write_weights(folder / "model.safetensors", model.config,
-                setting.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16);
+  write_weights(folder / "model.safetensors", model.config, dtype_of(setting.precision));
   write_tokens(folder / "tokens.json", setting);
   const JobRequest request = request_of(setting, strategy, folder / "tokens.json");
   data::DataContext context;

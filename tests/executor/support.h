@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <utility>
@@ -69,6 +70,7 @@ struct Setting {
   double dropout = 0;
   double validation = 0;
   double learning_rate = 1e-3;
+  std::optional<double> loss_scale{};
   std::int64_t loss_chunk = 512;
   std::int64_t rows = 8;
   std::int64_t longest = 14;  ///< tokens; rows are padded to multiples of 8

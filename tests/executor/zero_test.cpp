@@ -81,7 +81,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Setting{.method = Method::kLora,
                             .precision = Precision::kBf16,
                             .ranks = 2,
-                            .accumulation = 2}));
+                            .accumulation = 2},
+                    Setting{.precision = Precision::kFp16, .ranks = 2, .loss_scale = 1024}));
 
 // One rank adds the gradients of its micro-steps in f32; from two ranks with one micro-step each
 // they travel as bf16 (2^-8), and AdamW turns the rounding of a small gradient into a step of full

@@ -81,6 +81,7 @@ class Setting:
     schedule: str = "cosine"
     clip: float = 1.0
     loss_chunk: int = 512
+    loss_scale: float | None = None
     steps: int = 20
     threads: int = 1
     native_bf16: bool = False
@@ -169,9 +170,12 @@ def learning_rate(s, step):
     return s.learning_rate * max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def load_bf16(s, folder, adapter):
-    """PEFT's default for a 16-bit base: frozen weights in bf16, adapters in f32."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16,
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load_16bit(s, folder, adapter):
+    """PEFT's default for a 16-bit base: frozen weights in its type, adapters in f32."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[s.precision],
                                                  attn_implementation=ATTENTION.get(s.family, "sdpa"))
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)
 
@@ -216,18 +220,20 @@ def make_optimizer(s, model, groups):
 
 
 def train(s, model, batches, precision, states=None):
-    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, update.
+    """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, update. In fp16 the loss
+    is scaled, and a step without an update does not count in the schedule.
 
     `states`: becomes the optimizer's of each parameter, by name."""
     model.train()
-    mixed = s.method == "full" and precision == "bf16"
-    autocast = torch.autocast("cpu", dtype=torch.bfloat16) if mixed else nullcontext()
+    mixed = s.method == "full" and precision in DTYPES
+    autocast = torch.autocast("cpu", dtype=DTYPES[precision]) if mixed else nullcontext()
+    scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16", init_scale=s.loss_scale or 65536.0)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     decays = [p for n, p in trained if not is_norm(n) and not n.endswith("bias")]
     others = [p for n, p in trained if is_norm(n) or n.endswith("bias")]
     optimizer = make_optimizer(s, model, [{"params": decays, "weight_decay": s.weight_decay},
                                           {"params": others, "weight_decay": 0.0}])
-    losses, norms, gradients = [], [], None
+    losses, norms, gradients, skipped = [], [], None, 0
     for step, micro_batches in enumerate(batches):
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
         total = 0.0
@@ -236,19 +242,23 @@ def train(s, model, batches, precision, states=None):
                 logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
             summed = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(),
                                               ignore_index=-100, reduction="sum") / count
-            summed.backward()
+            scaler.scale(summed).backward()
             total += float(summed.detach())
         if gradients is None:
             gradients = {n: p.grad.detach().float().flatten().clone() for n, p in trained if p.grad is not None}
+        scaler.unscale_(optimizer)
         norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in trained], s.clip if s.clip > 0 else 1e30)))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(s, step)
-        optimizer.step()
+            group["lr"] = learning_rate(s, step - skipped)
+        before = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        skipped += scaler.get_scale() < before
         optimizer.zero_grad()
         losses.append(total)
     if states is not None:
         states |= {n: optimizer.state[p] for n, p in trained}
-    return losses, norms, gradients
+    return losses, norms, gradients, skipped
 
 
 def request_of(s):
@@ -262,7 +272,7 @@ def request_of(s):
                        "precision": s.precision, "optimizer": s.optimizer},
             "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,
-                         "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip,
+                         "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip, "loss_scale": s.loss_scale,
                          "momentum": s.momentum,
                          "global_batch": per_step, "micro_batch": s.micro_batch, "accumulation": s.accumulation,
                          "eval_every": "none", "seed": s.seed},

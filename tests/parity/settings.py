@@ -137,9 +137,19 @@ F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items(
 
 # Both ways to make 16-bit products: of widened blocks, and by the library with measured scratch.
 CHECKPOINTING = {"checkpointing": "full", "accumulation": 2, "native_bf16": True}
-BF16 = {group: {"plain": Setting(precision="bf16", **of),
+HALVES = {group: {"plain": Setting(precision="bf16", **of),
                 "checkpointing accumulation": Setting(precision="bf16", **of, **CHECKPOINTING)}
         for group, of in {"bf16-full": {}, "bf16-lora": LORA, "bf16-qlora": LORA | {"method": "qlora"}}.items()}
+
+# With the first of these scales no gradient overflows, with the others many do.
+FP16 = {"precision": "fp16", "learning_rate": 2.5e-3, "loss_scale": 1024.0}
+HALVES |= {
+    "fp16-full": {"plain": Setting(**FP16), "tied, overflow": Setting(**FP16 | {"loss_scale": 2.0**28}, tied=True, steps=36),
+                  "checkpointing accumulation": Setting(**FP16, checkpointing="full", accumulation=2)},
+    "fp16-lora": {"plain": Setting(**FP16 | LORA),
+                  "overflow, accumulation": Setting(**FP16 | LORA | {"loss_scale": 2.0**24}, accumulation=2, steps=36)},
+    "fp16-qlora": {"checkpointing": Setting(**FP16 | LORA | {"method": "qlora"}, checkpointing="full")},
+}
 
 # Rows of whole blocks: bitsandbytes 0.50 with AVX-512 takes scales of other blocks where a block straddles rows.
 BITSANDBYTES = {"bitsandbytes": {
@@ -149,12 +159,12 @@ BITSANDBYTES = {"bitsandbytes": {
 }}
 
 # Slow enough that rounding is not amplified from step to step.
-BF16 |= {family: {"full": Setting(family=family, precision="bf16", learning_rate=2.5e-3),
+HALVES |= {family: {"full": Setting(family=family, precision="bf16", learning_rate=2.5e-3),
                   "lora": Setting(family=family, precision="bf16", native_bf16=True, method="lora",
                                   learning_rate=1e-2)}
          for family in FAMILIES}
 
-BF16["falcon"]["rw full"] = Setting(family="falcon", precision="bf16", learning_rate=2.5e-3, changes=FALCON_RW)
+HALVES["falcon"]["rw full"] = Setting(family="falcon", precision="bf16", learning_rate=2.5e-3, changes=FALCON_RW)
 
 DROPOUT = {"dropout": {
     "lora": Setting(method="lora", dropout=0.1, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12),

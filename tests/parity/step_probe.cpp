@@ -174,6 +174,7 @@ struct RankReport {
   Json losses = Json::array();
   Json norms = Json::array();
   Json masks = Json::array();
+  std::int64_t skipped = 0;
   RankBytes measured;
   RankPrediction prediction;
 };
@@ -231,9 +232,10 @@ RankReport run_rank(const Case& c, const Job& job, const Machine& machine,
   RankReport report;
   for (std::int64_t step = 0; step < c.steps; ++step) {
     const auto rows = feeder.rows_of_step(step);
-    executor::StepInput input{
-        step, executor::learning_rate_at(job.request.training, job.learning_rate, step, c.steps),
-        rows.target_tokens};
+    executor::StepInput input{step,
+                              executor::learning_rate_at(job.request.training, job.learning_rate,
+                                                         step - run->skipped_steps(), c.steps),
+                              rows.target_tokens};
     parity::mutate_input(c.mutation, input);
     const auto true_fill = feeder.fill(rows);
     const auto fill = parity::mutate_batch(c.mutation, true_fill);
@@ -258,6 +260,7 @@ RankReport run_rank(const Case& c, const Job& job, const Machine& machine,
   }
   if (!c.states.empty())
     need(executor::Checkpoints(c.states, std::string(16, '0')).save(*run, {.step = c.steps}));
+  report.skipped = run->skipped_steps();
   report.measured = run->measured();
   report.prediction =
       need(estimator::predict_rank({job, c.strategy, machine, data.facts, c.steps}, rank));
@@ -306,6 +309,7 @@ int main_of(const std::string& path) {
   out["losses"] = losses;
   out["norms"] = reports[0].norms;
   out["masks"] = reports[0].masks;
+  out["skipped"] = reports[0].skipped;
   if (c.print_rows) out["rows"] = rows_json(data.training);
   out["measured"] = Json::array();
   out["predicted"] = Json::array();

@@ -126,7 +126,7 @@ TEST(MakePlan, EqualsTryingEverythingInOrder) {
 
 TEST(MakePlan, NeedGrowsWithTheMicroBatch) {
   for (const Method method : {Method::kFull, Method::kLora}) {
-    for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    for (const Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp16}) {
       JobRequest request = toy_request();
       request.method.method = method;
       request.method.precision = precision;

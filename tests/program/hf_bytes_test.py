@@ -22,6 +22,7 @@ FAMILIES = {
     "qwen2": lambda case: {},
     "qwen3": lambda case: {"attention_bias": case["bias"]},
 }
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CASES = 48
 SAVED_BOUND = 0.01
@@ -47,7 +48,7 @@ def random_case(draw, index):
         "bias": draw.random() < 0.3,
         # Every combination occurs.
         "method": ["full", "lora"][index % 2],
-        "precision": ["fp32", "bf16"][index // 2 % 2],
+        "precision": ["fp32", "bf16", "fp16"][(index // 2 + index // 6) % 3],
         "attention": ["sdpa", "sdpa", "eager"][index % 3],
         "family": list(FAMILIES)[index // 4 % len(FAMILIES)],
         "window": 0,
@@ -78,8 +79,8 @@ def build(case):
     )
     model = AutoModelForCausalLM.from_config(config)
     if case["method"] == "lora":
-        if case["precision"] == "bf16":
-            model = model.to(torch.bfloat16)
+        if case["precision"] in HALVES:
+            model = model.to(HALVES[case["precision"]])
         model = get_peft_model(
             model,
             LoraConfig(
@@ -94,7 +95,7 @@ def build(case):
 
 def measure(case):
     model = build(case)
-    mixed = case["method"] == "full" and case["precision"] == "bf16"
+    mixed = case["method"] == "full" and case["precision"] in HALVES
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}  # by address; the tensors are held, so that no address is used twice
 
@@ -105,7 +106,7 @@ def measure(case):
         return tensor
 
     ids = torch.randint(0, case["vocabulary"], (case["rows"], case["sequence"]))
-    precision = torch.autocast("cpu", dtype=torch.bfloat16) if mixed else contextlib.nullcontext()
+    precision = torch.autocast("cpu", dtype=HALVES[case["precision"]]) if mixed else contextlib.nullcontext()
     with precision, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model(input_ids=ids, labels=ids)
     return sum(size for size, _ in kept.values())
@@ -127,12 +128,12 @@ def measure_peak(case):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if case["method"] == "lora":
             model.enable_input_require_grads()
-    mixed = case["method"] == "full" and case["precision"] == "bf16"
+    mixed = case["method"] == "full" and case["precision"] in HALVES
     ids = torch.randint(0, case["vocabulary"], (case["rows"], case["sequence"]))
 
     def step():
         model.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16) if mixed else contextlib.nullcontext():
+        with torch.autocast("cpu", dtype=HALVES[case["precision"]]) if mixed else contextlib.nullcontext():
             outputs = model(input_ids=ids, labels=ids)
         outputs.loss.backward()
 

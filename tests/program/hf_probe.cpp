@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -37,10 +38,12 @@ Result<Job> read_job(const Json& json) {
   model.layers = number(json, "layers");
   model.tied_embeddings = json.at("tied").get<bool>();
   model.attention_bias = json.at("bias").get<bool>();
+  static const std::map<std::string, Precision> precisions = {
+      {"fp32", Precision::kFp32}, {"bf16", Precision::kBf16}, {"fp16", Precision::kFp16}};
   JobRequest request;
   request.runtime = "hf";
   request.method.method = json.at("method") == "full" ? Method::kFull : Method::kLora;
-  request.method.precision = json.at("precision") == "fp32" ? Precision::kFp32 : Precision::kBf16;
+  request.method.precision = precisions.at(json.at("precision").get<std::string>());
   request.method.rank = number(json, "rank");
   request.method.dropout = json.at("dropout").get<double>();
   if (request.method.method == Method::kLora)

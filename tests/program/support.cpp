@@ -69,7 +69,7 @@ ModelConfig random_model(Draw& draw) {
 MethodOptions random_method(Draw& draw, Family family) {
   MethodOptions method{.method = draw.of<Method>({Method::kFull, Method::kLora, Method::kQlora})};
   method.double_quantization = draw.one_in(2);
-  method.precision = draw.one_in(2) ? Precision::kFp32 : Precision::kBf16;
+  method.precision = draw.of({Precision::kFp32, Precision::kBf16, Precision::kFp16});
   method.rank = draw.in(1, 9);
   method.dropout = draw.one_in(3) ? 0.1 : 0;
   method.targets.clear();

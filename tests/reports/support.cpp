@@ -26,6 +26,7 @@ Plan toy_plan() {
                         .target_tokens = 40'000};
   plan.steps = 60;
   plan.fits = Fits::kYes;
+  plan.job.method.precision = Precision::kBf16;
   plan.why = {"bf16 was asked for.",
               "Nothing needs to be recomputed more than once: full checkpointing fits."};
   plan.runners_up = {{.strategy = {.micro_batch = 4, .accumulation = 2},

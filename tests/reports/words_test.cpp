@@ -117,6 +117,19 @@ TEST(Describe, ValidationSaysWhatIsDoneWithIt) {
             "step; the newest checkpoint is kept.");
 }
 
+TEST(DescribeLoss, CountsTheStepsThatWereSkippedInTheWholeRun) {
+  std::vector<StepMetrics> metrics(3);
+  metrics[0].loss = 2.5;
+  metrics[1].loss = 2;
+  metrics[0].skipped_steps = 1;
+  metrics[1].skipped_steps = 2;
+  metrics[2].validation_loss = 1.5;
+  EXPECT_EQ(
+      describe_loss(metrics),
+      "Training loss fell from 2.5000 to 2.0000. Validation loss is 1.5000. 2 steps without an "
+      "update: fp16 gradients overflowed.");
+}
+
 TEST(Describe, AStrategyNamesEveryKnob) {
   EXPECT_EQ(describe(toy_plan().strategy),
             "micro-batch 2 \u00d7 accumulation 4, checkpointing full, ZeRO-0, loss in chunks of "

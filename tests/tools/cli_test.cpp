@@ -88,8 +88,11 @@ TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
   EXPECT_EQ(done.code, 0);
   EXPECT_NE(done.out.find("Yes: LoRA with checkpointing none"), std::string::npos) << done.out;
   EXPECT_NE(done.out.find("not built yet: int8-lora"), std::string::npos) << done.out;
-  EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("has no bf16 units"),
-            std::string::npos);
+  EXPECT_NE(done.out.find("bf16, adamw"), std::string::npos) << done.out;
+  EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("fp16, adamw"), std::string::npos);
+  EXPECT_NE(
+      run("estimate --model llama2-7b --gpus T4 --precision bf16").out.find("has no bf16 units"),
+      std::string::npos);
 }
 
 TEST_F(Cli, PagedStatesAreShownOnTheHost) {

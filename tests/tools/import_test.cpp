@@ -53,7 +53,7 @@ TEST(Import, AxolotlSaysWhatIsTrainedAndHow) {
   EXPECT_EQ(request.method.alpha, 16);
   EXPECT_EQ(request.method.dropout, 0.05);
   EXPECT_EQ(request.method.targets, std::vector<std::string>{"all-linear"});
-  EXPECT_EQ(request.method.precision, Precision::kBf16);
+  EXPECT_EQ(request.method.precision, Precision::kAuto);
   EXPECT_EQ(request.data.seq, 4096);
   EXPECT_EQ(request.data.packing, Packing::kIsolated);
   EXPECT_EQ(request.training.micro_batch, 2);
@@ -86,7 +86,7 @@ TEST(Import, DeepSpeedSaysBatchAndStage) {
   EXPECT_EQ(request.training.micro_batch, 4);
   EXPECT_EQ(request.training.accumulation, 2);
   EXPECT_FALSE(request.training.global_batch.has_value());  // of devices that are not told
-  EXPECT_EQ(request.method.precision, Precision::kBf16);
+  EXPECT_EQ(request.method.precision, Precision::kAuto);
   EXPECT_EQ(import_job(text, "ds.json")->left_out,
             std::vector<std::string>{"zero_optimization.offload_optimizer.device = \"cpu\""});
 }

@@ -78,15 +78,20 @@ std::string duration(double seconds) {
   return text.data();
 }
 
+// Nothing where no step was left out.
+std::string skipped(std::int64_t steps, const char* before) {
+  return steps == 0 ? "" : before + std::to_string(steps) + " skipped";
+}
+
 // One line that is written over on a terminal, and nothing elsewhere.
 class ProgressLine {
  public:
   void show(const executor::Progress& p) {
     if (!terminal_) return;
-    std::fprintf(stderr, "\r\x1b[Kstep %lld/%lld  loss %.4f  %.0f tokens/s  %s  %s left",
+    std::fprintf(stderr, "\r\x1b[Kstep %lld/%lld  loss %.4f%s  %.0f tokens/s  %s  %s left",
                  static_cast<long long>(p.step), static_cast<long long>(p.steps), p.loss,
-                 p.tokens_per_second, format_bytes(p.device_peak).c_str(),
-                 duration(p.seconds_left).c_str());
+                 skipped(p.skipped_steps, "  ").c_str(), p.tokens_per_second,
+                 format_bytes(p.device_peak).c_str(), duration(p.seconds_left).c_str());
     open_ = true;
   }
   void note(const std::string& line) {
@@ -191,9 +196,9 @@ class RunPlan : public Command {
   static void print_measured(const executor::RunOutcome& outcome) {
     const RankMeasurement& rank = outcome.measured.ranks.front();
     const bool equal = rank.predicted == rank.measured;
-    std::printf("%lld steps, last loss %.4f, %.0f tokens/s\n",
-                static_cast<long long>(outcome.steps), outcome.last_loss,
-                outcome.measured.tokens_per_second);
+    std::printf("%lld steps%s, last loss %.4f, %.0f tokens/s\n",
+                static_cast<long long>(outcome.steps), skipped(outcome.skipped_steps, ", ").c_str(),
+                outcome.last_loss, outcome.measured.tokens_per_second);
     std::printf("device   predicted %lld bytes, measured %lld\n",
                 static_cast<long long>(rank.predicted.device.peak.value),
                 static_cast<long long>(rank.measured.device.peak.value));
