@@ -122,11 +122,10 @@ TEST_P(Overflow, IsRememberedByACheckpoint) {
   std::int64_t step = 0;
   while (!world.train(*run, step++).finite) {
   }
-  const std::string digest(16, '0');
-  need(save_checkpoint(*run, world.folder / "checkpoints", step, digest));
-  const auto newest = need(newest_checkpoint(world.folder / "checkpoints", digest));
+  const Checkpoints checkpoints(world.folder / "checkpoints", std::string(16, '0'));
+  need(checkpoints.save(*run, {.step = step, .loss_scale = run->loss_scale()}));
   const auto again = world.load();
-  need(restore_checkpoint(*again, newest->path));
+  EXPECT_TRUE(need(checkpoints.restore(*again)).has_value());
   EXPECT_EQ(again->loss_scale(), run->loss_scale());
   for (int more = 0; more < 3; ++more, ++step) {
     EXPECT_EQ(world.train(*again, step).loss, world.train(*run, step).loss);

@@ -14,10 +14,6 @@
 namespace ftplan::reports {
 namespace {
 
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 TEST(PartLabel, HasALineForEachHolding) {
   const std::string label = part_label(toy_layout().parts[2]);
   EXPECT_TRUE(has(label, "<B>4 layers</B>"));

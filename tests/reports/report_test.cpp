@@ -21,10 +21,6 @@ std::size_t count_of(std::string_view text, std::string_view part) {
   return count;
 }
 
-bool has(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
 TEST(Page, NamesNothingOutsideItself) {
   const std::string page = render_html(toy_report());
   for (const char* outside : {"http", "src=", "@import", "url(", "<link", "<script"}) {

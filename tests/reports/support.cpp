@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -102,6 +103,10 @@ std::vector<StepMetrics> falling_loss() {
     metrics.push_back(validation);
   }
   return metrics;
+}
+
+bool has(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
 }
 
 LayoutGraph toy_layout() {

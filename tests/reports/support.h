@@ -1,5 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/layout_graph.h"
 #include "reports/report.h"
 
 /// Toy reports: each byte in them can be added up by hand.
@@ -17,7 +22,12 @@ RunResult equal_result();
 
 /// 60 steps whose loss falls from 4, and a validation every 20.
 std::vector<StepMetrics> falling_loss();
+
+/// The parts of a model of 4 layers.
 LayoutGraph toy_layout();
+
+/// Whether `part` stands in `text`.
+bool has(std::string_view text, std::string_view part);
 
 /// All of the above.
 ReportInput toy_report();
