@@ -370,7 +370,7 @@ void add_rope_table(Lowering& lowering) {
   const std::int64_t positions = lowering.generates() || lowering.request.cache > 0
                                      ? lowering.request.cache
                                      : lowering.job.sequence;
-  const Shape shape{positions, lowering.job.model.head_size};
+  const Shape shape{positions, lowering.job.model.rotated_size()};
   const StorageId storage = emitter.storage({.size = shape.elements() * size_of(DType::kF32),
                                              .category = Category::kInputs,
                                              .region = Region::kPersistent,

@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "core/dtype.h"
 #include "core/job.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/shape.h"
 #include "core/units.h"
@@ -17,6 +18,7 @@
 #include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
+#include "program/ops/rotate.h"
 #include "program/passes/passes.h"
 #include "program/step_program.h"
 
@@ -72,6 +74,19 @@ class ForwardBuilder {
       batch.out.push_back({id});
     }
     emit_.emit(batch);
+    add_rope_table();
+  }
+
+  // The table of the load serves documents within the original positions.
+  void add_rope_table() {
+    const Interface& io = low_.program.interface;
+    if (io.rope_table == kNone) return;
+    const ModelConfig& model = low_.job.model;
+    if (!model.rope_follows_length(low_.program.tensor(io.rope_table).shape.rows())) return;
+    emit_.emit({.op = Op::kRopeTable,
+                .attributes = emit_.attributes(rope_attributes(model)),
+                .in = {{io.positions}},
+                .out = {{io.rope_table}}});
   }
 
   void add_embedding() {
@@ -312,7 +327,8 @@ class ForwardBuilder {
     const std::int64_t heads = op.in == Value::kQuery ? model.heads : model.kv_heads;
     const Interface& io = low_.program.interface;
     emit_.emit({.op = Op::kRotate,
-                .attributes = emit_.attributes(RotateAttributes{heads, model.head_size}),
+                .attributes = emit_.attributes(
+                    RotateAttributes{heads, model.head_size, model.rotated_size()}),
                 .in = {{io.rope_table}, {io.positions}},
                 .update = {values_[at(op.in)]}});
   }

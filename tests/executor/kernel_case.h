@@ -87,6 +87,7 @@ Values check_layer_norm(const std::string& isa, DType dtype);
 Values check_layer_norm_apply(const std::string& isa, DType dtype);
 Values check_layer_norm_backward(const std::string& isa, DType dtype);
 Values check_rotate(const std::string& isa, DType dtype);
+Values check_rope_table(const std::string& isa, DType dtype);
 Values check_attention(const std::string& isa, DType dtype);
 Values check_attention_long(const std::string& isa, DType dtype);
 Values check_attention_cache(const std::string& isa, DType dtype);

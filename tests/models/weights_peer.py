@@ -7,6 +7,7 @@ from peers import ToolError, equal, folder, run, tool
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 # What only some families have, as members of ModelConfig.
@@ -57,9 +58,10 @@ def falcon_keys(rng, config):
 
 # Keys of other families that mean nothing in a Falcon.
 OTHERS_ONLY = ("intermediate_size", "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act")
+HEAD_DIMS = {"qwen3": 128, "gemma2": 256}  # where the configuration says nothing
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3",
            "gemma2": "Gemma2", "falcon": "Falcon"}
-ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
+ROPE = {"default": "none"} | {kind: kind for kind in ("linear", "dynamic", "llama3", "yarn", "longrope")}
 
 
 def compare_weights(ours, config, what):
@@ -70,6 +72,16 @@ def compare_weights(ours, config, what):
     equal(ours["parameters"], model.num_parameters(), f"{what}: parameters")
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     equal(ours["config"]["tied_embeddings"], tied, f"{what}: tie")
+
+
+def positions_of(config):
+    """Those that the scaling rule is made for."""
+    positions, rope = config.max_position_embeddings, config.rope_parameters
+    if rope["rope_type"] == "dynamic":
+        return int(positions * rope["factor"])
+    if rope["rope_type"] == "yarn":
+        return max(positions, int(rope["original_max_position_embeddings"] * rope["factor"]))
+    return positions
 
 
 def compare_config(ours, config, what):
@@ -86,7 +98,7 @@ def compare_config(ours, config, what):
         "heads": config.num_attention_heads,
         "kv_heads": getattr(config, "num_key_value_heads", None),
         "head_size": getattr(config, "head_dim", config.hidden_size // config.num_attention_heads),
-        "positions": config.max_position_embeddings,
+        "positions": positions_of(config),
         "norm_epsilon": getattr(config, "rms_norm_eps", None),
         "tied_embeddings": config.tie_word_embeddings,
         "rope_theta": rope["rope_theta"],
@@ -95,8 +107,13 @@ def compare_config(ours, config, what):
         "eos_token": -1 if eos is None else eos[0] if isinstance(eos, list) else eos,
         "stored": DTYPES[config.dtype or torch.float32],
     }
-    if rope["rope_type"] != "default":
+    if rope["rope_type"] not in ("default", "longrope"):
         expected["rope_factor"] = rope["factor"]
+    if rope["rope_type"] == "longrope":
+        expected["rope_short_factors"], expected["rope_long_factors"] = rope["short_factor"], rope["long_factor"]
+    if rope["rope_type"] in ("yarn", "longrope"):
+        expected["rope_original_positions"] = rope["original_max_position_embeddings"]
+        _, expected["rope_attention_factor"] = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config)
     if rope["rope_type"] == "llama3":
         expected["rope_low_frequency_factor"] = rope["low_freq_factor"]
         expected["rope_high_frequency_factor"] = rope["high_freq_factor"]
@@ -112,7 +129,7 @@ def compare_config(ours, config, what):
         equal(ours["config"][key], value, f"{what}: {key}")
 
 
-def random_rope(rng, kinds):
+def random_rope(rng, kinds, head_dim):
     """Keys of config.json in the old form, the new form, or none."""
     keys = {}
     if rng.random() < 0.5:
@@ -123,10 +140,18 @@ def random_rope(rng, kinds):
             keys["rope_scaling"] = None
         return keys
     rope = {rng.choice(["type", "rope_type"]): kind}
-    if kind != "default":
+    if kind not in ("default", "longrope"):
         rope["factor"] = rng.choice([2, 4.0, 8.0])
     if kind == "llama3":
         rope.update(low_freq_factor=1.0, high_freq_factor=4.0)
+    if kind == "longrope":
+        rope["short_factor"], rope["long_factor"] = ([rng.choice([1.0, 2.5])] * (head_dim // 2) for _ in range(2))
+    if kind == "yarn":
+        rope |= rng.choice([{}, {"beta_fast": 16, "beta_slow": 2.0}, {"mscale": 0.7, "mscale_all_dim": 1.0},
+                            {"truncate": False}])
+    if kind in ("yarn", "longrope") and rng.random() < 0.2:
+        rope["attention_factor"] = 1.25
+    if kind in ("llama3", "yarn", "longrope"):
         if rng.random() < 0.7:
             rope["original_max_position_embeddings"] = 64
         if rng.random() < 0.2:
@@ -159,7 +184,11 @@ def random_config(rng, family):
     config.update({key: value for key, value in optional.items() if rng.random() < 0.6})
     if family != "llama":  # only there the default divides every number of heads
         config["num_key_value_heads"] = optional["num_key_value_heads"] or heads
-    config.update(random_rope(rng, ROPE if family != "phi3" else ["default"]))
+    wide = None if family == "falcon" else config.get("head_dim") or HEAD_DIMS.get(family)
+    kinds = ROPE if family != "phi3" else ["default"] if wide else ["default", "longrope"]
+    if (wide or head_dim) == 2:  # transformers divides by the size minus 2
+        kinds = [kind for kind in kinds if kind != "dynamic"]
+    config.update(random_rope(rng, kinds, wide or head_dim))
     if family in ("phi3", "gemma2"):
         config["pad_token_id"] = 0  # of which it makes an embedding
     return falcon_keys(rng, config) if family == "falcon" else config

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/model_config.h"
 #include "executor/call.h"
 #include "executor/rank_run.h"
 #include "program/attributes.h"
@@ -100,6 +101,18 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   }
   if (name == "norm epsilon") change<NormAttributes>(program, [](auto& a) { a.epsilon *= 100; });
   if (name == "rope base") change<RopeAttributes>(program, [](auto& a) { a.theta *= 2; });
+  if (name == "attention factor missing")
+    change<RopeAttributes>(program, [](auto& a) { a.attention_factor = 1; });
+  if (name == "length ignored")
+    change<RopeAttributes>(program, [](auto& a) { a.original_positions = 1 << 20; });
+  if (name == "yarn without its range")
+    change<RopeAttributes>(program, [](auto& a) { a.scaling = RopeScaling::kLinear; });
+  if (name == "range of whole frequencies")
+    change<RopeAttributes>(program, [](auto& a) { a.truncated = true; });
+  if (name == "short factors alone")
+    change<RopeAttributes>(program, [](auto& a) { a.long_factors = a.short_factors; });
+  if (name == "long factors alone")
+    change<RopeAttributes>(program, [](auto& a) { a.short_factors = a.long_factors; });
   if (name == "wrong alpha") {
     change<LinearAttributes>(program, [](auto& a) { a.scale = a.scale == 1 ? 1 : a.scale * 1.1; });
   }

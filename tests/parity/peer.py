@@ -215,6 +215,14 @@ def make_optimizer(s, model, groups):
     return torch.optim.AdamW(groups, lr=1.0)
 
 
+def forget_lengths(model):
+    """transformers keeps the frequencies of dynamic rope from a long micro-batch on; ours depend on each alone."""
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic":
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq
+
+
 def train(s, model, batches, precision, states=None):
     """A plain loop as HF Trainer's: the summed loss over all target tokens of a step, clipping, update.
 
@@ -232,6 +240,7 @@ def train(s, model, batches, precision, states=None):
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
         total = 0.0
         for ids, labels, positions in micro_batches:
+            forget_lengths(model)
             with autocast:
                 logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
             summed = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(),
