@@ -10,13 +10,22 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3, kGemma2, kFalcon };
+enum class Family : std::uint8_t {
+  kLlama,
+  kMistral,
+  kQwen2,
+  kQwen3,
+  kPhi3,
+  kGemma2,
+  kFalcon,
+  kMixtral
+};
 template <>
 inline constexpr auto names<Family> =
-    std::array{Name{Family::kLlama, "llama"},  Name{Family::kMistral, "mistral"},
-               Name{Family::kQwen2, "qwen2"},  Name{Family::kQwen3, "qwen3"},
-               Name{Family::kPhi3, "phi3"},    Name{Family::kGemma2, "gemma2"},
-               Name{Family::kFalcon, "falcon"}};
+    std::array{Name{Family::kLlama, "llama"},   Name{Family::kMistral, "mistral"},
+               Name{Family::kQwen2, "qwen2"},   Name{Family::kQwen3, "qwen3"},
+               Name{Family::kPhi3, "phi3"},     Name{Family::kGemma2, "gemma2"},
+               Name{Family::kFalcon, "falcon"}, Name{Family::kMixtral, "mixtral"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
 /// @source transformers 5.23 `modeling_rope_utils.py`
@@ -67,6 +76,8 @@ struct ModelConfig {
   bool alibi = false;        ///< scores grow with a key's position; nothing is rotated
   bool parallel = false;     ///< attention and MLP read the same residual stream
   bool shared_norm = false;  ///< and, when parallel, the same norm of it
+  std::int64_t experts = 0;  ///< that stand for the MLP; 0: there is one MLP
+  std::int64_t experts_per_token = 0;
   DType stored = DType::kBf16;
   std::int64_t bos_token = 1;
   std::int64_t eos_token = 2;
@@ -148,6 +159,10 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"alibi", &ModelConfig::alibi, "Linear biases of scores in place of rotation."},
     Field{"parallel", &ModelConfig::parallel, "Attention and MLP read the same residual stream."},
     Field{"shared_norm", &ModelConfig::shared_norm, "And the same norm of it."},
+    Field{"experts", &ModelConfig::experts, "experts", Range{0, 1 << 10},
+          "Experts that stand for the MLP, 0 for one MLP."},
+    Field{"experts_per_token", &ModelConfig::experts_per_token, "experts", Range{0, 1 << 10},
+          "Experts that each token is sent to."},
     Field{"stored", &ModelConfig::stored, "Element type in the files."},
     Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24},
           "Begin-of-sequence id, -1 if none."},

@@ -222,12 +222,13 @@ ModelConfig with_dynamic(ModelConfig config) {
   return config;
 }
 
-Result<double> read_theta(const RopeObject& rope, const Json& json, const std::string& where) {
+Result<double> read_theta(const RopeObject& rope, const Json& json, const std::string& where,
+                          double otherwise) {
   constexpr const char* kKey = "rope_theta";
   if (rope.json.contains(kKey))
     return read_field(rope.json, rope.where, kKey, &ModelConfig::rope_theta);
   if (json.contains(kKey)) return read_field(json, where, kKey, &ModelConfig::rope_theta);
-  return ModelConfig{}.rope_theta;
+  return otherwise;
 }
 
 Result<ModelConfig> with_scaling(ModelConfig config, const RopeObject& rope, const Json& json,
@@ -262,7 +263,7 @@ Result<ModelConfig> with_rope(ModelConfig config, const Json& json, const std::s
   const auto rope = find_rope_object(json, where);
   if (!rope) return rope.error();
   if (auto flat = check_flat(*rope); !flat) return flat.error();
-  const auto theta = read_theta(*rope, json, where);
+  const auto theta = read_theta(*rope, json, where, config.rope_theta);
   if (!theta) return theta.error();
   config.rope_theta = *theta;
   auto rotated = with_rotated_part(std::move(config), *rope, json, where, rule);

@@ -99,6 +99,7 @@ FamilyRow qwen3_family();
 FamilyRow phi3_family();
 FamilyRow gemma2_family();
 FamilyRow falcon_family();
+FamilyRow mixtral_family();
 
 /// `hidden_act` of most families.
 OnlyValue only_silu();

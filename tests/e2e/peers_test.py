@@ -71,6 +71,9 @@ class Families(PeerCase):
     def test_gemma2(self):
         self.check("gemma2")
 
+    def test_mixtral(self):
+        self.check("mixtral")
+
     def test_falcon(self):
         self.check("falcon", peer.FALCON_7B)
 

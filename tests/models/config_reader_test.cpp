@@ -203,6 +203,46 @@ TEST(ReadConfig, MistralSeesAWindowUnlessItSaysNull) {
       "config.json#/sliding_window: got 0, expected 1..16777216 tokens");
 }
 
+TEST(ReadConfig, MixtralHasARouterAndExpertsInPlaceOfAnMlp) {
+  const ModelConfig config = read_ok(R"({"model_type": "mixtral"})");
+  EXPECT_EQ(config.experts, 8);
+  EXPECT_EQ(config.experts_per_token, 2);
+  EXPECT_EQ(config.rope_theta, 1e6);
+  EXPECT_EQ(config.window, 0);
+  EXPECT_EQ(count_parameters(config), /*Mixtral 8x7B*/ 46702792704);
+  const ModelConfig few = read_ok(
+      R"({"model_type": "mixtral", "hidden_size": 32, "num_attention_heads": 8, "head_dim": 4,
+          "intermediate_size": 8, "num_local_experts": 2})");
+  std::vector<std::string> experts;
+  for (const Weight& weight : make_blueprint(few).layer) {
+    if (weight.kind == WeightKind::kExpert) experts.push_back(weight.name + weight.shape.text());
+  }
+  const std::string of = "block_sparse_moe.experts.";
+  EXPECT_EQ(experts,
+            (std::vector<std::string>{"block_sparse_moe.gate.weight[2, 32]",
+                                      of + "0.w1.weight[8, 32]", of + "1.w1.weight[8, 32]",
+                                      of + "0.w3.weight[8, 32]", of + "1.w3.weight[8, 32]",
+                                      of + "0.w2.weight[32, 8]", of + "1.w2.weight[32, 8]"}));
+}
+
+TEST(ReadConfig, MixtralRefusesWhatItCannotRoute) {
+  const auto error = [](const std::string& more) {
+    return error_text(read_config(R"({"model_type": "mixtral", )" + more + "}", "c"));
+  };
+  EXPECT_EQ(error(R"("output_router_logits": true)"),
+            "c#/output_router_logits: got true, expected false: the loss that balances experts is "
+            "not built yet; transformers leaves it out, too, where this is false");
+  EXPECT_EQ(error(R"("router_jitter_noise": 0.1)"),
+            "c#/router_jitter_noise: got 0.1, expected 0.0: noise before the router is not built "
+            "yet");
+  EXPECT_EQ(error(R"("num_experts_per_tok": 9)"),
+            "c#/num_experts_per_tok: got 9 experts for a token of 8: expected at least one and no "
+            "more than there are");
+  EXPECT_EQ(error(R"("hidden_size": 32, "num_attention_heads": 8, "intermediate_size": 9)"),
+            "c#/intermediate_size: got 9, which times hidden_size is 288 values: experts are not "
+            "built yet but of a multiple of 256 values");
+}
+
 TEST(ReadConfig, Qwen3HasHeadsOfTheirOwnSizeAndANormForThem) {
   const ModelConfig config = read_ok(R"({"model_type": "qwen3", "num_attention_heads": 64})");
   EXPECT_EQ(config.head_size, 128);
@@ -441,7 +481,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "trains language models (LlamaForCausalLM)"},
         Refused{"model_type", "\"bert\"",
                 "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
-                "qwen2, qwen3, phi3, gemma2, falcon"},
+                "qwen2, qwen3, phi3, gemma2, falcon, mixtral"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -508,7 +548,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "llama, mistral, qwen2, qwen3, phi3, gemma2, falcon");
+            "llama, mistral, qwen2, qwen3, phi3, gemma2, falcon, mixtral");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

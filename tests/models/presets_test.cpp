@@ -40,7 +40,8 @@ TEST(Presets, AreThoseOfTheConfigsFolder) {
                                              "phi4-mini",      "gemma2-2b",
                                              "gemma2-9b",      "gemma2-27b",
                                              "falcon-7b",      "falcon-40b",
-                                             "falcon-180b",    "falcon-rw-1b"}));
+                                             "falcon-180b",    "falcon-rw-1b",
+                                             "mixtral-8x7b",   "mixtral-8x22b"}));
 }
 
 TEST(Presets, CountTheParametersThatTheirMakersPublish) {

@@ -157,6 +157,18 @@ FAMILIES = {
         "rw, 12 heads": {"accumulation": 2, "changes": FALCON_RW | {"hidden_size": 96, "num_attention_heads": 12}},
     },
 }
+# Its adapters are few.
+FEW = LORA | {"steps": 30}
+FAMILIES["mixtral"] = {
+    "full": {},
+    "lora": FEW,
+    "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": {"num_local_experts": 5}},
+    "checkpointing full, window": {"checkpointing": "full", "packing": "isolated", "seq": 128, "changes": {
+        "sliding_window": 8, "num_experts_per_tok": 3}},
+    "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
+    "qlora": FEW | {"method": "qlora", "checkpointing": "full"},
+    "two ranks": {"ranks": 2, "zero": 1},
+}
 F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
         for family, cases in FAMILIES.items()}
 
@@ -179,6 +191,7 @@ BF16 |= {family: {"full": Setting(family=family, precision="bf16", learning_rate
                                   learning_rate=1e-2)}
          for family in FAMILIES}
 
+BF16["mixtral"]["lora"] = Setting(family="mixtral", precision="bf16", native_bf16=True, **FEW | {"steps": 50})
 BF16["rope"] = {"longrope": Setting(**longrope(8), precision="bf16", learning_rate=2.5e-3)}
 BF16["falcon"]["rw full"] = Setting(family="falcon", precision="bf16", learning_rate=2.5e-3, changes=FALCON_RW)
 
@@ -217,5 +230,8 @@ MUTATIONS = {
     ("rope", "longrope"): ["short factors alone", "long factors alone", "attention factor missing"],
     ("rope", "longrope of a part isolated lora"): ["short factors alone", "attention factor missing"],
     ("falcon", "rw"): ["no alibi", "alibi slope", "biases lost", "heads not in groups"],
+    ("mixtral", "full"): ["gate and up swapped", "one expert a token", "scores' gradient lost",
+                          "residual gradient lost"],
+    ("mixtral", "lora"): ["one expert a token", "scores' gradient lost"],
     ("phi3", "full"): ["parts in another order", "gate and up swapped"],
 }

@@ -67,7 +67,12 @@ ModelConfig random_model(Draw& draw) {
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
   model.family = draw.of({Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3,
-                          Family::kPhi3, Family::kGemma2, Family::kFalcon});
+                          Family::kPhi3, Family::kGemma2, Family::kFalcon, Family::kMixtral});
+  if (model.family == Family::kMixtral) {
+    model.experts = draw.in(2, 5);
+    model.experts_per_token = draw.in(1, model.experts);
+    model.intermediate = 256 * draw.in(1, 2);
+  }
   if (model.family == Family::kFalcon) {
     model.mlp_bias = model.attention_bias;
     model.alibi = draw.one_in(3);
@@ -162,7 +167,8 @@ std::string describe(const Case& c) {
          "x" + number(m.head_size) + " vocabulary " + number(m.vocabulary) +
          (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") +
          (m.alibi ? " alibi" : "") + (m.parallel ? " parallel" : "") +
-         (m.shared_norm ? " shared norm" : "") + " rope " + to_text(m.rope_scaling) + " from " +
+         (m.shared_norm ? " shared norm" : "") + " experts " + number(m.experts) + "/" +
+         number(m.experts_per_token) + " rope " + to_text(m.rope_scaling) + " from " +
          number(m.rope_original_positions) + " " + to_text(method.method) + " " +
          to_text(method.precision) + " " + to_text(method.optimizer) + " momentum " +
          format_number(c.job.request.training.momentum) + " targets " + join(method.targets, ",") +
