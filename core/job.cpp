@@ -248,7 +248,10 @@ const std::vector<std::string>& linear_names(Family family) {
                                                   "down_proj"};
   static const std::vector<std::string> kFalcon = {"query_key_value", "dense", "dense_h_to_4h",
                                                    "dense_4h_to_h"};
+  // Experts are no linears of their own: adapters leave them alone.
+  static const std::vector<std::string> kAttention = {"q_proj", "k_proj", "v_proj", "o_proj"};
   if (family == Family::kFalcon) return kFalcon;
+  if (family == Family::kMixtral) return kAttention;
   return family == Family::kPhi3 ? kFused : kSeparate;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/dtype.h"
 #include "core/enums.h"
@@ -9,20 +10,31 @@
 
 namespace ftplan {
 
-enum class Family : std::uint8_t { kLlama, kMistral, kQwen2, kQwen3, kPhi3, kGemma2, kFalcon };
+enum class Family : std::uint8_t {
+  kLlama,
+  kMistral,
+  kQwen2,
+  kQwen3,
+  kPhi3,
+  kGemma2,
+  kFalcon,
+  kMixtral
+};
 template <>
 inline constexpr auto names<Family> =
-    std::array{Name{Family::kLlama, "llama"},  Name{Family::kMistral, "mistral"},
-               Name{Family::kQwen2, "qwen2"},  Name{Family::kQwen3, "qwen3"},
-               Name{Family::kPhi3, "phi3"},    Name{Family::kGemma2, "gemma2"},
-               Name{Family::kFalcon, "falcon"}};
+    std::array{Name{Family::kLlama, "llama"},   Name{Family::kMistral, "mistral"},
+               Name{Family::kQwen2, "qwen2"},   Name{Family::kQwen3, "qwen3"},
+               Name{Family::kPhi3, "phi3"},     Name{Family::kGemma2, "gemma2"},
+               Name{Family::kFalcon, "falcon"}, Name{Family::kMixtral, "mixtral"}};
 
 /// How rotary frequencies are stretched beyond the positions of pre-training.
-enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3 };
+/// @source transformers 5.23 `modeling_rope_utils.py`
+enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3, kDynamic, kYarn, kLongrope };
 template <>
 inline constexpr auto names<RopeScaling> =
-    std::array{Name{RopeScaling::kNone, "none"}, Name{RopeScaling::kLinear, "linear"},
-               Name{RopeScaling::kLlama3, "llama3"}};
+    std::array{Name{RopeScaling::kNone, "none"},     Name{RopeScaling::kLinear, "linear"},
+               Name{RopeScaling::kLlama3, "llama3"}, Name{RopeScaling::kDynamic, "dynamic"},
+               Name{RopeScaling::kYarn, "yarn"},     Name{RopeScaling::kLongrope, "longrope"}};
 
 /// The resolved shape of a model: what `config.json` says, with every default of its family filled
 /// in.
@@ -37,7 +49,7 @@ struct ModelConfig {
   std::int64_t heads = 32;
   std::int64_t kv_heads = 32;
   std::int64_t head_size = 128;
-  std::int64_t positions = 2048;
+  std::int64_t positions = 2048;  ///< of the longest sequence, with the scaling rule
   std::int64_t window = 0;        ///< keys that a query sees, itself included; 0: all before it
   std::int64_t window_first = 0;  ///< the first layer that has the window
   std::int64_t window_every = 1;  ///< and then every so many
@@ -51,18 +63,40 @@ struct ModelConfig {
   double rope_low_frequency_factor = 1.0;
   double rope_high_frequency_factor = 4.0;
   std::int64_t rope_original_positions = 8192;
+  double rope_attention_factor = 1.0;  ///< cosines and sines are multiplied by it
+  double rope_fast_turns = 32.0;       ///< within the original positions
+  double rope_slow_turns = 1.0;
+  bool rope_truncated = true;
+  std::vector<double> rope_short_factors;  ///< of wavelengths, one for each frequency
+  std::vector<double> rope_long_factors;
+  std::int64_t rotary_size = 0;  ///< leading values of a head that are rotated; 0: all
   bool tied_embeddings = false;
   bool attention_bias = false;
   bool mlp_bias = false;
   bool alibi = false;        ///< scores grow with a key's position; nothing is rotated
   bool parallel = false;     ///< attention and MLP read the same residual stream
   bool shared_norm = false;  ///< and, when parallel, the same norm of it
+  std::int64_t experts = 0;  ///< that stand for the MLP; 0: there is one MLP
+  std::int64_t experts_per_token = 0;
   DType stored = DType::kBf16;
   std::int64_t bos_token = 1;
   std::int64_t eos_token = 2;
 
   [[nodiscard]] bool has_window(std::int64_t layer) const {
     return window > 0 && layer >= window_first && (layer - window_first) % window_every == 0;
+  }
+  [[nodiscard]] std::int64_t rotated_size() const {
+    return rotary_size > 0 ? rotary_size : head_size;
+  }
+  /// Whether the frequencies depend on the longest document of a micro-batch, which has up to
+  /// `longest` tokens.
+  [[nodiscard]] bool rope_follows_length(std::int64_t longest) const {
+    return (rope_scaling == RopeScaling::kDynamic || rope_scaling == RopeScaling::kLongrope) &&
+           longest > rope_original_positions;
+  }
+  /// Tokens up to which the first of two sets of frequencies serves; 0: there is one set.
+  [[nodiscard]] std::int64_t rope_switch() const {
+    return rope_scaling == RopeScaling::kLongrope ? rope_original_positions : 0;
   }
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
@@ -104,13 +138,31 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"rope_high_frequency_factor", &ModelConfig::rope_high_frequency_factor, "",
           Range{1e-6, 1e6}, "llama3 rule: above it wavelengths stay."},
     Field{"rope_original_positions", &ModelConfig::rope_original_positions, "tokens",
-          Range{1, 1 << 24}, "llama3 rule: positions of pre-training."},
+          Range{1, 1 << 24}, "Positions of pre-training, for the rules that use them."},
+    Field{"rope_attention_factor", &ModelConfig::rope_attention_factor, "", Range{1e-6, 1e6},
+          "Cosines and sines are multiplied by it."},
+    Field{"rope_fast_turns", &ModelConfig::rope_fast_turns, "", Range{1e-6, 1e9},
+          "yarn rule: what turns more often within the original positions stays."},
+    Field{"rope_slow_turns", &ModelConfig::rope_slow_turns, "", Range{1e-6, 1e9},
+          "yarn rule: what turns less often is scaled fully."},
+    Field{"rope_truncated", &ModelConfig::rope_truncated,
+          "yarn rule: the range between is widened to whole frequencies."},
+    Field{"rope_short_factors", &ModelConfig::rope_short_factors, "", Range{1e-6, 1e9},
+          "longrope rule: of wavelengths, up to the original positions."},
+    Field{"rope_long_factors", &ModelConfig::rope_long_factors, "", Range{1e-6, 1e9},
+          "longrope rule: of wavelengths, beyond the original positions."},
+    Field{"rotary_size", &ModelConfig::rotary_size, "values", Range{0, 1 << 12},
+          "Leading values of a head that are rotated, 0 for all."},
     Field{"tied_embeddings", &ModelConfig::tied_embeddings, "The head is the embedding."},
     Field{"attention_bias", &ModelConfig::attention_bias, "Biases in the attention."},
     Field{"mlp_bias", &ModelConfig::mlp_bias, "Biases in the MLP."},
     Field{"alibi", &ModelConfig::alibi, "Linear biases of scores in place of rotation."},
     Field{"parallel", &ModelConfig::parallel, "Attention and MLP read the same residual stream."},
     Field{"shared_norm", &ModelConfig::shared_norm, "And the same norm of it."},
+    Field{"experts", &ModelConfig::experts, "experts", Range{0, 1 << 10},
+          "Experts that stand for the MLP, 0 for one MLP."},
+    Field{"experts_per_token", &ModelConfig::experts_per_token, "experts", Range{0, 1 << 10},
+          "Experts that each token is sent to."},
     Field{"stored", &ModelConfig::stored, "Element type in the files."},
     Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24},
           "Begin-of-sequence id, -1 if none."},

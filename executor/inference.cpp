@@ -15,6 +15,7 @@
 
 #include "core/job.h"
 #include "core/machine.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/strategy.h"
 #include "core/units.h"
@@ -45,6 +46,16 @@ Result<std::unique_ptr<RankRun>> load(const Job& job, const Machine& machine, co
   return run;
 }
 
+// Equal for rows whose documents rotate with equal frequencies: a row's loss must not depend on
+// those that it is evaluated with.
+std::int64_t frequencies_of(const ModelConfig& model, const data::RowSet& rows, std::int64_t row) {
+  std::int64_t longest = 0;
+  rows.for_each_document(
+      row, [&](std::int64_t begin, std::int64_t end) { longest = std::max(longest, end - begin); });
+  if (!model.rope_follows_length(longest)) return 0;
+  return model.rope_switch() > 0 ? 1 : longest;
+}
+
 // Prompts that are continued together, one in each row; rows without a prompt repeat the first.
 class BatchGenerator {
  public:
@@ -53,7 +64,9 @@ class BatchGenerator {
                  const OnToken& on_token)
       : run_(run), generation_(generation), prompts_(prompts), first_(first), on_token_(on_token) {
     for (std::size_t row = 0; row < texts_.size(); ++row) {
-      padded_ = std::max(padded_, round_up(size_of_prompt(row), kPadding));
+      const auto& prompt = prompts[row < prompts.size() ? row : 0];
+      fed_.emplace_back(prompt);
+      padded_ = std::max(padded_, round_up(size_of_row(row), kPadding));
       done_[row] = row >= prompts.size();
     }
   }
@@ -66,10 +79,17 @@ class BatchGenerator {
       if (!next) return next.error();
       ++input.made;
       if (take(*next) || input.made == generation_.new_tokens) break;
-      input.cache_length = padded_ + input.made - 1;
-      const FillBatch one = [&](std::int32_t, const std::array<View, 8>& to) {
-        fill_tokens(*next, input.made - 1, to);
-      };
+      for (std::size_t row = 0; row < fed_.size(); ++row) fed_[row].push_back((*next)[row]);
+      if (longest_row() == run_.setup().job.model.rope_switch() + 1) {
+        // Keys in the caches have frequencies that the rows have outgrown.
+        padded_ = round_up(longest_row(), kPadding);
+        input.cache_length = 0;
+        cached_ = 0;
+        next = run_.generate({ProgramKind::kPrefill, padded_}, input, all);
+        continue;
+      }
+      input.cache_length = padded_ + cached_++;
+      const FillBatch one = [&](std::int32_t, const std::array<View, 8>& to) { fill_tokens(to); };
       next = run_.generate({ProgramKind::kDecode, 1}, input, one);
     }
     texts_.resize(prompts_.size());
@@ -77,11 +97,14 @@ class BatchGenerator {
   }
 
  private:
-  [[nodiscard]] std::span<const std::int32_t> prompt(std::size_t row) const {
-    return prompts_[row < prompts_.size() ? row : 0];
+  [[nodiscard]] std::int64_t size_of_row(std::size_t row) const {
+    return static_cast<std::int64_t>(fed_[row].size());
   }
-  [[nodiscard]] std::int64_t size_of_prompt(std::size_t row) const {
-    return static_cast<std::int64_t>(prompt(row).size());
+  [[nodiscard]] std::int64_t longest_row() const {
+    std::int64_t longest = 0;
+    for (std::size_t row = 0; row < fed_.size(); ++row)
+      longest = std::max(longest, size_of_row(row));
+    return longest;
   }
 
   // Appends what was made; true when all texts have ended.
@@ -97,12 +120,12 @@ class BatchGenerator {
     return std::find(done_.begin(), done_.end(), false) == done_.end();
   }
 
-  // Each prompt at the right of its row.
+  // What was fed so far, at the right of each row.
   void fill_prompts(const std::array<View, 8>& to) const {
     const data::BatchSpans spans = batch_spans(to);
     const auto length = static_cast<std::size_t>(padded_);
     for (std::size_t row = 0; row < texts_.size(); ++row) {
-      const std::span<const std::int32_t> ids = prompt(row);
+      const std::span<const std::int32_t> ids = fed_[row];
       const std::size_t pad = length - ids.size();
       for (std::size_t i = 0; i < length; ++i) {
         const bool padding = i < pad;
@@ -115,14 +138,13 @@ class BatchGenerator {
     fill_row_ids(spans);
   }
 
-  // The next token of each row, behind its prompt and `before` others.
-  void fill_tokens(std::span<const std::int32_t> ids, std::int64_t before,
-                   const std::array<View, 8>& to) const {
+  // The last token of each row; the caches hold what is before it.
+  void fill_tokens(const std::array<View, 8>& to) const {
     const data::BatchSpans spans = batch_spans(to);
     for (std::size_t row = 0; row < texts_.size(); ++row) {
-      spans.ids[row] = ids[row];
-      spans.positions[row] = static_cast<std::int32_t>(size_of_prompt(row) + before);
-      spans.document_start[row] = static_cast<std::int32_t>(padded_ - size_of_prompt(row));
+      spans.ids[row] = fed_[row].back();
+      spans.positions[row] = static_cast<std::int32_t>(size_of_row(row) - 1);
+      spans.document_start[row] = static_cast<std::int32_t>(padded_ + cached_ - size_of_row(row));
     }
     fill_row_ids(spans);
   }
@@ -140,7 +162,9 @@ class BatchGenerator {
   const OnToken& on_token_;
   std::vector<std::vector<std::int32_t>> texts_{static_cast<std::size_t>(generation_.batch)};
   std::vector<bool> done_ = std::vector<bool>(texts_.size());
-  std::int64_t padded_ = 0;
+  std::vector<std::vector<std::int32_t>> fed_;  // prompts and what was made, by row
+  std::int64_t padded_ = 0;                     // tokens of a row in the last prefill
+  std::int64_t cached_ = 0;                     // tokens behind them in the caches
 };
 
 }  // namespace
@@ -148,19 +172,22 @@ class BatchGenerator {
 Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const Loader& loader,
                                  const data::RowSet& rows, std::int64_t batch) {
   const std::int64_t multiple = job.request.data.pad_multiple;
-  std::map<std::int64_t, std::vector<std::int64_t>> by_length;
+  std::map<std::int64_t, std::map<std::int64_t, std::vector<std::int64_t>>> by_length;
   for (std::int64_t row = 0; row < rows.rows(); ++row) {
-    by_length[data::padded(rows.length(row), multiple)].push_back(row);
+    by_length[data::padded(rows.length(row), multiple)][frequencies_of(job.model, rows, row)]
+        .push_back(row);
   }
   std::vector<ProgramRequest> programs = {{.kind = ProgramKind::kLoad}};
-  for (const auto& [length, members] : by_length) {
+  std::vector<std::pair<std::int64_t, std::vector<std::int64_t>>> groups;
+  for (auto& [length, members] : by_length) {
     programs.push_back({.kind = ProgramKind::kEvaluate, .rows = batch, .sequence = length});
+    for (auto& [frequencies, alike] : members) groups.emplace_back(length, std::move(alike));
   }
   auto run = load(job, machine, loader, {.micro_batch = batch}, std::move(programs));
   if (!run) return run.error();
   Evaluation evaluation{.rows = rows.rows()};
   double sum = 0;
-  for (const auto& [length, members] : by_length) {
+  for (const auto& [length, members] : groups) {
     for (std::size_t begin = 0; begin < members.size(); begin += static_cast<std::size_t>(batch)) {
       const auto count = std::min(static_cast<std::size_t>(batch), members.size() - begin);
       const auto chosen = std::span(members).subspan(begin, count);
@@ -204,7 +231,13 @@ Result<std::vector<std::vector<std::int32_t>>> generate(
   }
   if (lengths.empty()) return std::vector<std::vector<std::int32_t>>{};
   const std::int64_t rows = generation.batch;
-  const std::int64_t cache = *lengths.rbegin() + round_up(generation.new_tokens, kPadding);
+  std::int64_t cache = *lengths.rbegin() + round_up(generation.new_tokens, kPadding);
+  // Texts that outgrow the first frequencies are read again with the others, see BatchGenerator.
+  const std::int64_t outgrown = job.model.rope_switch() + 1;
+  if (outgrown > 1 && cache >= outgrown) {
+    lengths.insert(round_up(outgrown, kPadding));
+    cache = std::max(cache, *lengths.rbegin()) + kPadding;
+  }
   std::vector<ProgramRequest> programs = {
       {.kind = ProgramKind::kLoad, .cache = cache},
       {.kind = ProgramKind::kDecode, .rows = rows, .sequence = 1, .cache = cache}};

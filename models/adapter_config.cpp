@@ -272,13 +272,17 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
   std::vector<AdaptedLinear> adapted;
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
     for (const Weight& weight : blueprint.layer) {
-      if (weight.kind != WeightKind::kMatrix) continue;
+      if (weight.kind != WeightKind::kMatrix && weight.kind != WeightKind::kExpert) continue;
       const std::string module =
           layer_weight_name(blueprint, Weight{module_name(weight), {}}, layer);
       const bool named =
           std::any_of(config.targets.begin(), config.targets.end(),
                       [&](const std::string& target) { return names(target, module); });
-      if (!all && !named) continue;
+      if (named && weight.kind == WeightKind::kExpert) {
+        return bad_input(place,
+                         "names " + module + ": adapters on routers and experts are not built yet");
+      }
+      if (weight.kind != WeightKind::kMatrix || (!all && !named)) continue;
       adapted.push_back({layer, weight.linear, value_for(module, config.rank, config.rank_pattern),
                          value_for(module, config.alpha, config.alpha_pattern)});
     }

@@ -79,7 +79,7 @@ class Reader {
     if (config && row_->resolve != nullptr)
       config = row_->resolve(*std::move(config), json_, where_);
     if (!config) return config.error();
-    config = with_rope(*std::move(config), json_, where_);
+    config = with_rope(*std::move(config), json_, where_, row_->rope);
     if (!config) return config.error();
     reading_.config = *std::move(config);
     return std::move(reading_);

@@ -51,6 +51,21 @@ void LayerBuilder::linear(const std::string& module, Value in, Value out, Shape 
   ops_.push_back({LayerOpKind::kLinear, in, out, weight, bias_index});
 }
 
+void LayerBuilder::experts(const std::string& name, Value in, Value out) {
+  const Shape wide{config_.intermediate, config_.hidden};
+  const Shape back{config_.hidden, config_.intermediate};
+  const int router =
+      add({name + ".gate.weight", {config_.experts, config_.hidden}, WeightKind::kExpert});
+  for (const auto& [matrix, shape] :
+       {std::pair{"w1", wide}, std::pair{"w3", wide}, std::pair{"w2", back}}) {
+    for (std::int64_t e = 0; e < config_.experts; ++e) {
+      add({name + ".experts." + std::to_string(e) + "." + matrix + ".weight", shape,
+           WeightKind::kExpert});
+    }
+  }
+  ops_.push_back({LayerOpKind::kExperts, in, out, router});
+}
+
 Blueprint LayerBuilder::finish() && {
   Blueprint blueprint;
   blueprint.layer = std::move(weights_);
@@ -65,14 +80,12 @@ Blueprint LayerBuilder::finish() && {
 
 Blueprint decoder_blueprint(const ModelConfig& config) { return decoder_blueprint(config, {}); }
 
-Blueprint decoder_blueprint(const ModelConfig& c, const DecoderOptions& options) {
+void add_attention(LayerBuilder& layer, const ModelConfig& c, const DecoderOptions& options) {
   using Bias = LayerBuilder::Bias;
   const std::int64_t query = c.heads * c.head_size;
   const std::int64_t key = c.kv_heads * c.head_size;
   const Bias attention = c.attention_bias ? Bias::kYes : Bias::kNo;
   const Bias output = options.output_bias ? attention : Bias::kNo;
-  const Bias mlp = c.mlp_bias ? Bias::kYes : Bias::kNo;
-  LayerBuilder layer(c);
   layer.norm("input_layernorm", c.hidden, Value::kResidual, Value::kNormed);
   layer.linear("self_attn.q_proj", Value::kNormed, Value::kQuery, {query, c.hidden}, attention);
   layer.linear("self_attn.k_proj", Value::kNormed, Value::kKey, {key, c.hidden}, attention);
@@ -86,6 +99,13 @@ Blueprint decoder_blueprint(const ModelConfig& c, const DecoderOptions& options)
   layer.op(LayerOpKind::kAttention, Value::kQuery, Value::kAttended);
   layer.linear("self_attn.o_proj", Value::kAttended, Value::kBranch, {c.hidden, query}, output);
   layer.op(LayerOpKind::kAddResidual, Value::kBranch, Value::kResidual);
+}
+
+Blueprint decoder_blueprint(const ModelConfig& c, const DecoderOptions& options) {
+  using Bias = LayerBuilder::Bias;
+  const Bias mlp = c.mlp_bias ? Bias::kYes : Bias::kNo;
+  LayerBuilder layer(c);
+  add_attention(layer, c, options);
   layer.norm("post_attention_layernorm", c.hidden, Value::kResidual, Value::kNormed);
   layer.linear("mlp.gate_proj", Value::kNormed, Value::kGate, {c.intermediate, c.hidden}, mlp);
   layer.linear("mlp.up_proj", Value::kNormed, Value::kUp, {c.intermediate, c.hidden}, mlp);

@@ -23,6 +23,9 @@ class LayerBuilder {
   void layer_norm(const std::string& name, Value in, Value out);
   /// `out = in * weight^T (+ bias)`; `module` ends with one of `linear_names`.
   void linear(const std::string& module, Value in, Value out, Shape shape, Bias bias = Bias::kNo);
+  /// A router `name.gate` and `config.experts` gated MLPs with silu, `name.experts.E.w1` (gate),
+  /// `w3` (up) and `w2` (down), of which each token takes a few.
+  void experts(const std::string& name, Value in, Value out);
   void op(LayerOpKind kind, Value in, Value out) { ops_.push_back({kind, in, out}); }
 
   /// The layer between an embedding, a final norm and a head with their usual names.
@@ -46,5 +49,8 @@ struct DecoderOptions {
   bool head_norms = false;  ///< each head of queries and keys is normed before it is rotated
 };
 Blueprint decoder_blueprint(const ModelConfig& config, const DecoderOptions& options);
+
+/// The first half of that layer: norm and attention, added to the residual stream.
+void add_attention(LayerBuilder& layer, const ModelConfig& config, const DecoderOptions& options);
 
 }  // namespace ftplan::models

@@ -10,8 +10,8 @@ namespace ftplan::models {
 
 const std::vector<FamilyRow>& families() {
   static const std::vector<FamilyRow> kFamilies = {
-      llama_family(), mistral_family(), qwen2_family(), qwen3_family(),
-      phi3_family(),  gemma2_family(),  falcon_family()};
+      llama_family(), mistral_family(), qwen2_family(),  qwen3_family(),
+      phi3_family(),  gemma2_family(),  falcon_family(), mixtral_family()};
   return kFamilies;
 }
 

@@ -13,7 +13,8 @@
 namespace ftplan::models {
 
 /// What a weight is for. Linears carry their index in `linear_names`.
-enum class WeightKind : std::uint8_t { kEmbedding, kNorm, kMatrix, kBias, kHead };
+/// `kExpert`: a router, or a matrix of one of its experts.
+enum class WeightKind : std::uint8_t { kEmbedding, kNorm, kMatrix, kBias, kHead, kExpert };
 
 /// One tensor of a checkpoint. In `Blueprint::layer` the name lacks the layer's, see
 /// `layer_prefix`.
@@ -53,6 +54,8 @@ enum class LayerOpKind : std::uint8_t {
   kGatedSilu,    ///< out = silu(kGate) * kUp
   kGatedGelu,    ///< out = gelu(kGate) * kUp, gelu by tanh
   kGelu,         ///< out = gelu(in), exact
+  kExperts,  ///< out = experts(in): `weight` is the router's, the experts' follow: w1 of all, w3,
+             ///< w2
   kAddResidual,  ///< kResidual += in
 };
 

@@ -56,6 +56,12 @@ enum class WindowRule : std::uint8_t {
   kEverySecond,  ///< the first layer and every second after it, or as `layer_types` says
 };
 
+/// Which rotary scalings there are, and of what.
+enum class RopeRule : std::uint8_t {
+  kAny,   ///< each, of whole heads
+  kPhi3,  ///< none or longrope, of whole heads or their leading part
+};
+
 struct FamilyRow {
   Family family = Family::kLlama;
   const char* model_type = "";            ///< in `config.json`
@@ -66,6 +72,7 @@ struct FamilyRow {
   ModelConfig defaults;
   bool heads_divide_hidden = false;  ///< transformers refuses others also when `head_dim` is given
   WindowRule windows = WindowRule::kNone;
+  RopeRule rope = RopeRule::kAny;
   KeyNames keys;
   std::vector<IntegerKey> integers;  ///< a null one is as none
   std::vector<FlagKey> flags;
@@ -92,6 +99,7 @@ FamilyRow qwen3_family();
 FamilyRow phi3_family();
 FamilyRow gemma2_family();
 FamilyRow falcon_family();
+FamilyRow mixtral_family();
 
 /// `hidden_act` of most families.
 OnlyValue only_silu();

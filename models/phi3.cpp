@@ -47,7 +47,9 @@ FamilyRow phi3_family() {
   row.defaults.positions = 4096;
   row.defaults.norm_epsilon = 1e-5;
   row.defaults.eos_token = 32000;
+  row.defaults.rope_original_positions = 4096;
   row.windows = WindowRule::kEveryLayer;
+  row.rope = RopeRule::kPhi3;
   const char* dropout = "dropout on the residual stream is not built yet";
   row.only = {only_silu(), {"resid_pdrop", 0.0, dropout}, {"embd_pdrop", 0.0, dropout}};
   row.blueprint = phi3_blueprint;

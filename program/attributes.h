@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <variant>
+#include <vector>
 
 #include "core/model_config.h"
 
@@ -27,7 +28,8 @@ struct LinearAttributes {
 struct RotateAttributes {
   std::int64_t heads = 0;
   std::int64_t head_size = 0;
-  bool inverse = false;  ///< rotates back: the gradient
+  std::int64_t rotated = 0;  ///< leading values of each head that turn
+  bool inverse = false;      ///< rotates back: the gradient
 };
 
 /// How many groups of heads a fused value has.
@@ -91,13 +93,18 @@ struct CollectiveAttributes {
 
 /// How rotary frequencies come about, see ModelConfig.
 struct RopeAttributes {
-  std::int64_t head_size = 0;
+  std::int64_t size = 0;  ///< values of a head that are rotated
   double theta = 10000;
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1;
   double low_frequency_factor = 1;
   double high_frequency_factor = 4;
   std::int64_t original_positions = 8192;
+  double attention_factor = 1;
+  double fast_turns = 32;
+  double slow_turns = 1;
+  bool truncated = true;
+  std::vector<double> short_factors, long_factors;
 };
 
 /// Where the values of a storage come from or go to.

@@ -4,11 +4,11 @@
 #include <cstdint>
 
 #include "core/dtype.h"
-#include "core/model_config.h"
 #include "program/attributes.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
+#include "program/ops/rotate.h"
 #include "program/step_program.h"
 
 namespace ftplan::program {
@@ -68,12 +68,8 @@ void make_states(Lowering& low, Emitter& emit) {
 }
 
 void make_rope_table(Lowering& low, Emitter& emit) {
-  const ModelConfig& model = low.job.model;
   emit.emit({.op = Op::kRopeTable,
-             .attributes = emit.attributes(
-                 RopeAttributes{model.head_size, model.rope_theta, model.rope_scaling,
-                                model.rope_factor, model.rope_low_frequency_factor,
-                                model.rope_high_frequency_factor, model.rope_original_positions}),
+             .attributes = emit.attributes(rope_attributes(low.job.model)),
              .out = {{low.program.interface.rope_table}}});
 }
 

@@ -49,6 +49,8 @@ struct ModelTensors {
   std::vector<TensorId> layer;     ///< by index in `Blueprint::layer`
   std::vector<Nf4Scales> scales;   ///< the same; set for linears whose `layer` is packed
   std::vector<LoraPair> adapters;  ///< per linear of `linear_names`
+  /// [experts, out * in]: w1, w3 and w2 of all experts of a layer; kNone where there are none.
+  std::array<TensorId, 3> experts{kNone, kNone, kNone};
   std::vector<TensorId>
       gradients;              ///< by weight tensor: where its gradient goes, kNone when frozen
   TensorId held = kNone;      ///< what the runtime keeps alive through the backward

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/category.h"
+#include "core/check.h"
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/method.h"
@@ -278,6 +279,43 @@ void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
   if (!apart.members.empty()) builder.add(apart);
 }
 
+// The matrices of all experts as one tensor, a row for each.
+TensorId stack(Emitter& emitter, const TensorId* members, std::int64_t count) {
+  const Tensor first = emitter.program().tensor(members[0]);
+  const std::int64_t elements = first.shape.elements();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Tensor& member = emitter.program().tensor(members[i]);
+    FTPLAN_CHECK(member.storage == first.storage &&
+                 member.offset == first.offset + i * elements * size_of(first.dtype));
+  }
+  return emitter.tensor(first.storage, {count, elements}, first.dtype, first.offset);
+}
+
+void stack_experts(Lowering& lowering) {
+  const std::int64_t experts = lowering.job.model.experts;
+  const auto& ops = lowering.blueprint.layer_ops;
+  const auto op = std::find_if(ops.begin(), ops.end(), [](const models::LayerOp& one) {
+    return one.kind == models::LayerOpKind::kExperts;
+  });
+  if (op == ops.end()) return;
+  Emitter emitter(lowering.program);
+  ModelTensors& tensors = lowering.tensors;
+  const TensorId* member = tensors.layer.data() + op->weight + 1;
+  for (TensorId& stacked : tensors.experts) {
+    stacked = stack(emitter, member, experts);
+    std::vector<TensorId> gradients;
+    for (std::int64_t e = 0; e < experts; ++e) {
+      const auto weight = static_cast<std::size_t>(*member++);
+      if (weight < tensors.gradients.size() && tensors.gradients[weight] != kNone)
+        gradients.push_back(tensors.gradients[weight]);
+    }
+    if (gradients.empty()) continue;
+    const TensorId gradient = stack(emitter, gradients.data(), experts);
+    tensors.gradients.resize(lowering.program.tensors.size(), kNone);
+    tensors.gradients[static_cast<std::size_t>(stacked)] = gradient;
+  }
+}
+
 UnitSpec adapter_unit(Lowering& lowering) {
   UnitSpec spec{"adapters", "small adapters", true, DType::kF32, Category::kAdapters, true, false,
                 {}};
@@ -370,7 +408,7 @@ void add_rope_table(Lowering& lowering) {
   const std::int64_t positions = lowering.generates() || lowering.request.cache > 0
                                      ? lowering.request.cache
                                      : lowering.job.sequence;
-  const Shape shape{positions, lowering.job.model.head_size};
+  const Shape shape{positions, lowering.job.model.rotated_size()};
   const StorageId storage = emitter.storage({.size = shape.elements() * size_of(DType::kF32),
                                              .category = Category::kInputs,
                                              .region = Region::kPersistent,
@@ -388,6 +426,7 @@ void declare_state(Lowering& lowering) {
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});
   add_layer(lowering, builder, full);
   if (lowering.job.quantized()) add_quantized_layer(lowering);
+  stack_experts(lowering);
   const UnitSpec adapters = adapter_unit(lowering);
   if (!adapters.members.empty()) builder.add(adapters);
   lowering.tensors.gradients.resize(lowering.program.tensors.size(), kNone);

@@ -33,6 +33,15 @@ enum class Op : std::uint8_t {
   kGatedGeluBackward,
   kGelu,
   kGeluBackward,
+  kRoute,
+  kRouteBackward,
+  kDispatch,
+  kDispatchBackward,
+  kExpertLinear,
+  kExpertInputGradient,
+  kExpertWeightGradient,
+  kCombine,
+  kCombineBackward,
   kAdd,
   kDropout,
   kDropoutBackward,
@@ -61,7 +70,7 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 54;
+inline constexpr int kOps = 63;
 
 /// Whether update[0] are weights that take their step, update[1...] states.
 constexpr bool is_update(Op op) {

@@ -16,6 +16,7 @@
 #include "program/ops/eager.h"
 #include "program/ops/elementwise.h"
 #include "program/ops/embed.h"
+#include "program/ops/experts.h"
 #include "program/ops/gated_silu.h"
 #include "program/ops/gelu.h"
 #include "program/ops/generation.h"
@@ -55,6 +56,15 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kLinearNf4, linear_nf4_row());
   set(Op::kLinearNf4InputGradient, linear_nf4_input_gradient_row());
   set(Op::kRotate, rotate_row());
+  set(Op::kRoute, route_row());
+  set(Op::kRouteBackward, route_backward_row());
+  set(Op::kDispatch, dispatch_row());
+  set(Op::kDispatchBackward, dispatch_backward_row());
+  set(Op::kExpertLinear, expert_linear_row());
+  set(Op::kExpertInputGradient, expert_input_gradient_row());
+  set(Op::kExpertWeightGradient, expert_weight_gradient_row());
+  set(Op::kCombine, combine_row());
+  set(Op::kCombineBackward, combine_backward_row());
   set(Op::kAttention, attention_row());
   set(Op::kAttentionBackward, attention_backward_row());
   set(Op::kGatedSilu, gated_silu_row());

@@ -88,7 +88,8 @@ struct AttributePrinter {
   }
   std::string operator()(const RopeAttributes& a) const {
     return "theta=" + format_number(a.theta) + " scaling=" + to_text(a.scaling) +
-           " factor=" + format_number(a.factor);
+           " factor=" + format_number(a.factor) +
+           (a.attention_factor == 1 ? "" : " attention=" + format_number(a.attention_factor));
   }
   std::string operator()(const EagerAttributes& a) const { return name_of(a.kind); }
   std::string operator()(const FileAttributes& a) const {

@@ -171,6 +171,7 @@ models::Metadata checkpoint_metadata(const CheckpointState& state, const std::st
                                {"step", fixed_width(state.step)},
                                {"worse_evaluations", fixed_width(state.best.worse)}};
   if (state.loss_scale) metadata.emplace_back(kLossScale, to_text(*state.loss_scale));
+  std::sort(metadata.begin(), metadata.end());
   return metadata;
 }
 

@@ -262,7 +262,7 @@ struct Interface {
            token_order = kNone;
   TensorId loss = kNone;           ///< f64 [1], sum over target tokens
   TensorId gradient_norm = kNone;  ///< f64 [1], square of the norm
-  TensorId rope_table = kNone;     ///< f32 [positions, head_size]: cos then sin
+  TensorId rope_table = kNone;     ///< f32 [positions, rotated size]: cos then sin
   TensorId next_ids = kNone;       ///< i32 [rows], greedy choice
 };
 

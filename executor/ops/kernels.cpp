@@ -31,6 +31,15 @@ Kernels make_kernels() {
   set(Op::kLinearNf4, linear_nf4);
   set(Op::kLinearNf4InputGradient, linear_nf4_input_gradient);
   set(Op::kRotate, rotate);
+  set(Op::kRoute, route);
+  set(Op::kRouteBackward, route_backward);
+  set(Op::kDispatch, dispatch);
+  set(Op::kDispatchBackward, dispatch_backward);
+  set(Op::kExpertLinear, expert_linear);
+  set(Op::kExpertInputGradient, expert_input_gradient);
+  set(Op::kExpertWeightGradient, expert_weight_gradient);
+  set(Op::kCombine, combine);
+  set(Op::kCombineBackward, combine_backward);
   set(Op::kAttention, attention);
   set(Op::kAttentionBackward, attention_backward);
   set(Op::kGatedSilu, gated_silu);

@@ -155,6 +155,18 @@ void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix&
              blocks});
 }
 
+void product_in_blocks(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
+                       Transposed b_transposed, const Matrix& c, double beta,
+                       const ProductBlocks& blocks) {
+  if (a.dtype == DType::kF32) {
+    multiply(a, a_transposed, b, b_transposed, c, 1, beta);
+    return;
+  }
+  const std::int64_t depth = a_transposed == Transposed::kYes ? a.rows : a.columns;
+  run(call,
+      {{a, a_transposed}, {b, b_transposed}, c, 1.0F, static_cast<float>(beta), depth, blocks});
+}
+
 void product_nf4(Call& call, const Matrix& a, const Nf4Matrix& b, Transposed b_transposed,
                  const Matrix& c, double beta) {
   const ProductBlocks blocks =

@@ -11,6 +11,7 @@
 #include "executor/call.h"
 #include "executor/products.h"
 #include "models/convert.h"
+#include "program/ops/linear.h"
 
 #ifndef FTPLAN_ISA
 #error \
@@ -141,6 +142,12 @@ void add_bias(const View& y, const View& bias, int threads);
 void product(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
              Transposed b_transposed, const Matrix& c, double alpha, double beta);
 
+/// The same, in f32 for f32 and in `blocks` of widened values for 16 bits, whatever the machine
+/// has: scratch depends on the blocks alone.
+void product_in_blocks(Call& call, const Matrix& a, Transposed a_transposed, const Matrix& b,
+                       Transposed b_transposed, const Matrix& c, double beta,
+                       const program::ProductBlocks& blocks);
+
 // One declaration for each op; `kernels.cpp` of this folder puts them into the table.
 void embed(Call& call);
 void embed_backward(Call& call);
@@ -158,6 +165,15 @@ void bias_gradient(Call& call);
 void linear_nf4(Call& call);
 void linear_nf4_input_gradient(Call& call);
 void rotate(Call& call);
+void route(Call& call);
+void route_backward(Call& call);
+void dispatch(Call& call);
+void dispatch_backward(Call& call);
+void expert_linear(Call& call);
+void expert_input_gradient(Call& call);
+void expert_weight_gradient(Call& call);
+void combine(Call& call);
+void combine_backward(Call& call);
 void attention(Call& call);
 void attention_backward(Call& call);
 void gated_silu(Call& call);

@@ -5,7 +5,6 @@
 #include "core/dtype.h"
 #include "core/machine.h"
 #include "models/nf4.h"
-#include "program/attributes.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
 
@@ -13,11 +12,6 @@ namespace ftplan::program {
 namespace {
 
 std::string check_any(const OpView&) { return {}; }
-std::string check_rope_table(const OpView& v) {
-  return agree(v.out(0).dtype == DType::kF32 &&
-                   v.out(0).shape.width() == v.attributes<RopeAttributes>().head_size,
-               "the table must be f32 with head_size columns");
-}
 
 std::string check_load_nf4(const OpView& v) {
   return agree(v.has_out(2) == v.has_out(3) &&
@@ -35,11 +29,6 @@ OpRow transfer(const char* name) {
 }  // namespace
 
 OpRow batch_row() { return transfer("batch"); }
-OpRow rope_table_row() {
-  OpRow row = transfer("rope_table");
-  row.check = check_rope_table;
-  return row;
-}
 OpRow load_row() { return transfer("load"); }
 OpRow load_nf4_row() {
   OpRow row = transfer("load_nf4");

@@ -7,8 +7,6 @@ namespace ftplan::program {
 
 /// out {ids, targets, positions, document_start, row_ids, token_order?}: the next micro-batch
 OpRow batch_row();
-/// out {table}: cosines and sines of all positions; RopeAttributes
-OpRow rope_table_row();
 /// out {tensor}: a tensor of the checkpoint, converted; FileAttributes
 OpRow load_row();
 /// out {packed, absmax, nested?, offset?}: a matrix of the checkpoint, quantized; FileAttributes

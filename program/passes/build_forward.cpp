@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "core/dtype.h"
 #include "core/job.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/shape.h"
 #include "core/units.h"
@@ -17,6 +18,7 @@
 #include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
+#include "program/ops/rotate.h"
 #include "program/passes/passes.h"
 #include "program/step_program.h"
 
@@ -72,6 +74,19 @@ class ForwardBuilder {
       batch.out.push_back({id});
     }
     emit_.emit(batch);
+    add_rope_table();
+  }
+
+  // The table of the load serves documents within the original positions.
+  void add_rope_table() {
+    const Interface& io = low_.program.interface;
+    if (io.rope_table == kNone) return;
+    const ModelConfig& model = low_.job.model;
+    if (!model.rope_follows_length(low_.program.tensor(io.rope_table).shape.rows())) return;
+    emit_.emit({.op = Op::kRopeTable,
+                .attributes = emit_.attributes(rope_attributes(model)),
+                .in = {{io.positions}},
+                .out = {{io.rope_table}}});
   }
 
   void add_embedding() {
@@ -148,6 +163,9 @@ class ForwardBuilder {
           break;
         case LayerOpKind::kGelu:
           add_gelu(op);
+          break;
+        case LayerOpKind::kExperts:
+          add_experts(op);
           break;
         case LayerOpKind::kAddResidual:
           add_residual(op);
@@ -312,7 +330,8 @@ class ForwardBuilder {
     const std::int64_t heads = op.in == Value::kQuery ? model.heads : model.kv_heads;
     const Interface& io = low_.program.interface;
     emit_.emit({.op = Op::kRotate,
-                .attributes = emit_.attributes(RotateAttributes{heads, model.head_size}),
+                .attributes = emit_.attributes(
+                    RotateAttributes{heads, model.head_size, model.rotated_size()}),
                 .in = {{io.rope_table}, {io.positions}},
                 .update = {values_[at(op.in)]}});
   }
@@ -376,6 +395,37 @@ class ForwardBuilder {
     const Operand out{value_tensor(op.out, "activated")};
     emit_.emit({.op = Op::kGelu, .in = {values_[at(op.in)]}, .out = {out}});
     values_[at(op.out)] = out;
+  }
+
+  // What is sent to experts has a row for each expert of each token, whatever the routing.
+  void add_experts(const LayerOp& op) {
+    const ModelConfig& model = low_.job.model;
+    const Operand x = values_[at(op.in)];
+    const Shape chosen{tokens_, model.experts_per_token};
+    const std::int64_t sent = chosen.elements();
+    const Operand logits{in_layer("expert logits", {tokens_, model.experts}, low_.compute)};
+    emit_.emit({.op = Op::kLinear, .in = {x, {weight(op.weight)}, {}}, .out = {logits}});
+    const Operand scores{in_layer("expert scores", chosen, DType::kF32)};
+    const Operand rows{in_layer("expert rows", chosen, DType::kI32)};
+    const Operand ends{in_layer("expert ends", {model.experts}, DType::kI32)};
+    emit_.emit({.op = Op::kRoute, .in = {logits}, .out = {scores, rows, ends}});
+    const Operand input{in_layer("expert input", {sent, model.hidden}, low_.compute)};
+    emit_.emit({.op = Op::kDispatch, .in = {x, rows}, .out = {input}});
+    const auto product = [&](Operand from, int matrix, const char* name, std::int64_t width) {
+      const Operand y{in_layer(name, {sent, width}, low_.compute)};
+      const Operand w{low_.tensors.experts[static_cast<std::size_t>(matrix)]};
+      emit_.emit({.op = Op::kExpertLinear, .in = {from, w, ends}, .out = {y}});
+      return y;
+    };
+    const Operand gate = product(input, 0, "gate", model.intermediate);
+    const Operand up = product(input, 1, "up", model.intermediate);
+    const Operand activated{in_layer("activated", {sent, model.intermediate}, low_.compute)};
+    emit_.emit({.op = Op::kGatedSilu, .in = {gate, up}, .out = {activated}});
+    const Operand output = product(activated, 2, "expert output", model.hidden);
+    const Operand y =
+        leaves_ ? Operand{low_.tensors.residual, 1} : Operand{value_tensor(op.out, "branch")};
+    emit_.emit({.op = Op::kCombine, .in = {output, scores, rows}, .out = {y}});
+    values_[at(op.out)] = y;
   }
 
   void add_residual(const LayerOp& op) {

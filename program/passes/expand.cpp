@@ -349,7 +349,8 @@ Result<void> expand(Lowering& lowering) {
                                             " recomputes each layer alone: use none or full");
   }
   const Family family = lowering.job.model.family;
-  if (family == Family::kPhi3 || family == Family::kGemma2 || family == Family::kFalcon) {
+  if (family == Family::kPhi3 || family == Family::kGemma2 || family == Family::kFalcon ||
+      family == Family::kMixtral) {
     return bad_input("--runtime", lowering.runtime.name + " is not built yet for " +
                                       to_text(family) + " models: use ftplan");
   }

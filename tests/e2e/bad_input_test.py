@@ -58,7 +58,7 @@ class Model(BadInput):
             "hidden_size": lambda c: c.update(hidden_size="32"),
             "num_attention_heads": lambda c: c.update(num_attention_heads=5),
             "vocab_size": lambda c: c.update(vocab_size=-1),
-            "yarn": lambda c: c.update(rope_scaling={"rope_type": "yarn", "factor": 2.0}),
+            "axial": lambda c: c.update(rope_scaling={"rope_type": "axial", "factor": 2.0}),
         }.items():
             with self.subTest(says):
                 config.write_text(good)

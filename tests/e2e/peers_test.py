@@ -52,8 +52,27 @@ class Families(PeerCase):
     def test_phi3(self):
         self.check("phi3")
 
+    def test_longrope(self):
+        # Texts and rows lie on both sides of the positions of pre-training.
+        make_model("phi3", self.folder / "model", {
+            "original_max_position_embeddings": 24, "sliding_window": None, "rope_parameters": {
+                "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+                "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [2.0, 3.0, 5.0, 7.0, 9.0, 11.0]}})
+        self.check_adapter()
+
+    def test_dynamic_rope(self):
+        # Each token beyond 40 is made with a base of its own.
+        make_model("llama", self.folder / "model", {"max_position_embeddings": 40, "rope_parameters": {
+            "rope_type": "dynamic", "rope_theta": 10000.0, "factor": 8.0}})
+        flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+        answers = self.answers("--max-new-tokens", 50, *flags)
+        self.assertEqual(answers, self.generated(load(self.folder / "model"), 50))
+
     def test_gemma2(self):
         self.check("gemma2")
+
+    def test_mixtral(self):
+        self.check("mixtral")
 
     def test_falcon(self):
         self.check("falcon", peer.FALCON_7B)

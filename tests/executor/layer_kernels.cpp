@@ -1,11 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numbers>
 #include <string>
 
 #include "core/dtype.h"
+#include "core/model_config.h"
 #include "core/shape.h"
 #include "program/attributes.h"
 #include "program/op.h"
@@ -31,7 +34,7 @@ Values check_rotate(const std::string& isa, DType dtype) {
   constexpr std::int64_t kPositions = 20;
   KernelCase table(Op::kRopeTable, isa);
   const auto angles = table.undefined(DType::kF32, {kPositions, kSize});
-  table.out({angles}).attributes(program::RopeAttributes{.head_size = kSize, .theta = 100}).run();
+  table.out({angles}).attributes(program::RopeAttributes{.size = kSize, .theta = 100}).run();
   KernelCase c(Op::kRotate, isa);
   const auto t = c.random(dtype, {kRows, kHeads * kSize}, kHeads * kSize + 4);
   const auto copy = c.tensor(DType::kF32, {kPositions, kSize}, table.values(angles));
@@ -50,7 +53,7 @@ Values check_rotate(const std::string& isa, DType dtype) {
       }
     }
   }
-  program::RotateAttributes a{.heads = kHeads, .head_size = kSize};
+  program::RotateAttributes a{.heads = kHeads, .head_size = kSize, .rotated = kSize};
   c.in({copy, positions}).update({t}).attributes(a).run();
   const Values rotated = c.values(t);
   expect_close(rotated, want, dtype, "rotated", 4);
@@ -58,6 +61,68 @@ Values check_rotate(const std::string& isa, DType dtype) {
   c.attributes(a).run();
   expect_close(c.values(t), before, dtype, "rotated back", 4);
   return rotated;
+}
+
+namespace {
+
+using Frequencies = std::array<double, 2>;
+
+// The table's rows at `rows` are those of `frequencies`, for heads of two.
+Values check_table(const std::string& isa, const program::RopeAttributes& a,
+                   const Values& positions, const Values& rows, const Frequencies& frequencies) {
+  constexpr std::int64_t kPositions = 20;
+  KernelCase c(Op::kRopeTable, isa);
+  const auto table = c.undefined(DType::kF32, {kPositions, a.size});
+  if (!positions.empty()) {
+    const auto count = static_cast<std::int64_t>(positions.size());
+    c.in({c.tensor(DType::kI32, {count}, positions)});
+  }
+  c.out({table}).attributes(a).run();
+  const Values made = c.values(table);
+  Values got;
+  Values want;
+  for (const double row : rows) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      const double angle = row * frequencies[i % 2];
+      want.push_back(a.attention_factor * (i < 2 ? std::cos(angle) : std::sin(angle)));
+      got.push_back(made[static_cast<std::size_t>(row) * 4 + i]);
+    }
+  }
+  expect_close(got, want, DType::kF32, "table", 4);
+  return got;
+}
+
+}  // namespace
+
+// Heads of four values: theta^(-2i/4) is 1 and 1/10.
+Values check_rope_table(const std::string& isa, DType /*dtype*/) {
+  program::RopeAttributes a{.size = 4, .theta = 100, .original_positions = 8};
+  a.scaling = RopeScaling::kLongrope;
+  a.attention_factor = 1.5;
+  a.short_factors = {1, 2};
+  a.long_factors = {3, 4};
+  Values all = check_table(isa, a, {}, {0, 1, 19}, {1, 0.1 / 2});
+  const auto check = [&](const Values& positions, const Values& rows, const Frequencies& want) {
+    const Values made = check_table(isa, a, positions, rows, want);
+    all.insert(all.end(), made.begin(), made.end());
+  };
+  const Values eight = {0, 1, 2, 3, 4, 5, 6, 7};
+  check(eight, eight, {1, 0.1 / 2});
+  check({0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1}, {0, 3, 8}, {1.0 / 3, 0.1 / 4});
+  check({11, 0}, {0, 11}, {1.0 / 3, 0.1 / 4});  // fewer tokens than positions, as in decoding
+  a.attention_factor = 1;
+  a.scaling = RopeScaling::kDynamic;
+  a.factor = 2;
+  check(eight, eight, {1, 0.1});
+  // base 100 * (2 * 16 / 8 - (2 - 1))^(4 / 2) = 900
+  check({15, 3}, {3, 15}, {1, 1.0 / 30});
+  a.scaling = RopeScaling::kYarn;
+  // Eight positions are one radian's turns at index 0, and a hundredth of them at index 2.
+  a.fast_turns = 8 / (2 * std::numbers::pi);
+  a.slow_turns = a.fast_turns / 100;
+  a.truncated = false;
+  check({}, {0, 5}, {1, 0.1 * 0.5 + 0.1 / 2 * 0.5});
+  return all;
 }
 
 namespace {

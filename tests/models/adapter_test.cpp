@@ -14,6 +14,7 @@
 #include "core/model_config.h"
 #include "core/shape.h"
 #include "models/adapter_config.h"
+#include "models/config_reader.h"
 #include "models/safetensors_header.h"
 #include "tests/models/support.h"
 
@@ -209,6 +210,14 @@ TEST(AdaptedLinears, OtherModulesAreRefused) {
       refuse("proj"),
       "a.json#/target_modules: names no linear of this model, which has q_proj, k_proj, v_proj, "
       "o_proj, gate_proj, up_proj, down_proj");
+}
+
+TEST(AdaptedLinears, ExpertsAreRefusedAndNoLinears) {
+  const ModelConfig model = *read_config(R"({"model_type": "mixtral"})", "c");
+  EXPECT_EQ(error_text(adapted_linears(toy_adapter({"q_proj", "w1"}), model, "a.json")),
+            "a.json#/target_modules: names model.layers.0.block_sparse_moe.experts.0.w1: adapters "
+            "on routers and experts are not built yet");
+  EXPECT_EQ(adapted_linears(toy_adapter({"all-linear"}), model, "a.json")->size(), 32U * 4U);
 }
 
 TEST(AdaptedLinears, OneSetForAllLayersIsWhatTrainingNeeds) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -114,6 +116,81 @@ TEST(ReadConfig, WithoutOriginalPositionsLlama3TakesTheModels) {
   EXPECT_EQ(config.rope_original_positions, config.positions);
 }
 
+TEST(ReadConfig, DynamicRopeIsGoodForFactorTimesItsPositions) {
+  const std::int64_t positions = toy_model().positions;
+  const ModelConfig config = read_ok(with("rope_scaling", R"({"type": "dynamic", "factor": 2.5})"));
+  EXPECT_EQ(config.rope_scaling, RopeScaling::kDynamic);
+  EXPECT_EQ(config.rope_original_positions, positions);
+  EXPECT_EQ(config.positions, positions * 5 / 2);
+  EXPECT_TRUE(config.rope_follows_length(positions + 1));
+  EXPECT_FALSE(config.rope_follows_length(positions));
+}
+
+TEST(ReadConfig, YarnReadsQwensLongContext) {
+  const ModelConfig config = read_ok(
+      R"({"model_type": "qwen2", "max_position_embeddings": 32768, "rope_scaling":
+          {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}})");
+  EXPECT_EQ(config.rope_scaling, RopeScaling::kYarn);
+  EXPECT_EQ(config.positions, 4 * 32768);
+  EXPECT_EQ(config.rope_original_positions, 32768);
+  EXPECT_DOUBLE_EQ(config.rope_attention_factor, 0.1 * std::log(4.0) + 1);
+  EXPECT_EQ(config.rope_fast_turns, 32);
+  EXPECT_EQ(config.rope_slow_turns, 1);
+  EXPECT_TRUE(config.rope_truncated);
+  EXPECT_FALSE(config.rope_follows_length(131072));
+}
+
+TEST(ReadConfig, YarnsAttentionFactorIsGivenOrTheRatioOfTwoScales) {
+  const auto factor = [](const std::string& more) {
+    return read_ok(with("rope_parameters", R"({"rope_type": "yarn", "factor": 2, )" + more + "}"))
+        .rope_attention_factor;
+  };
+  EXPECT_EQ(factor(R"("attention_factor": 1.5, "mscale": 2, "mscale_all_dim": 1)"), 1.5);
+  const double ln = std::log(2.0);
+  EXPECT_DOUBLE_EQ(factor(R"("mscale": 2, "mscale_all_dim": 1)"), (0.2 * ln + 1) / (0.1 * ln + 1));
+  EXPECT_DOUBLE_EQ(factor(R"("mscale": 2)"), 0.1 * ln + 1);
+  const ModelConfig config =
+      read_ok(with("rope_parameters", R"({"rope_type": "yarn", "factor": null, "truncate": false,
+           "beta_fast": 9, "beta_slow": 0, "original_max_position_embeddings": 4})"));
+  EXPECT_EQ(config.rope_factor, static_cast<double>(toy_model().positions) / 4);
+  EXPECT_EQ(config.rope_fast_turns, 9);
+  EXPECT_EQ(config.rope_slow_turns, /*0 counts as none*/ 1);
+  EXPECT_FALSE(config.rope_truncated);
+}
+
+// Phi-3 with heads of 8 values.
+std::string longrope(const std::string& rope, const std::string& more = "") {
+  return R"({"model_type": "phi3", "hidden_size": 32, "num_attention_heads": 4,
+             "max_position_embeddings": 16384, "rope_scaling": {)" +
+         rope + "}" + more + "}";
+}
+
+TEST(ReadConfig, LongropeHasTwoSetsOfFactors) {
+  const std::string lists = R"("type": "su", "short_factor": [1, 1, 2, 2],
+                               "long_factor": [1, 2, 3, 4.5])";
+  const ModelConfig config = read_ok(longrope(lists));
+  EXPECT_EQ(config.rope_scaling, RopeScaling::kLongrope);
+  EXPECT_EQ(config.positions, 16384);
+  EXPECT_EQ(config.rope_original_positions, /*default of Phi-3*/ 4096);
+  EXPECT_EQ(config.rope_factor, 4);
+  EXPECT_DOUBLE_EQ(config.rope_attention_factor, std::sqrt(1 + std::log(4.0) / std::log(4096.0)));
+  EXPECT_EQ(config.rope_short_factors, (std::vector<double>{1, 1, 2, 2}));
+  EXPECT_EQ(config.rope_long_factors, (std::vector<double>{1, 2, 3, 4.5}));
+  EXPECT_EQ(config.rope_switch(), 4096);
+  EXPECT_EQ(error_text(read_config(longrope(lists, R"(, "partial_rotary_factor": 0.5)"), "c")),
+            "c#/rope_scaling/short_factor: got 4 numbers, expected one for each of 2 frequencies: "
+            "half of what is rotated of a head");
+}
+
+TEST(ReadConfig, Phi3RotatesAPartOfEachHead) {
+  const ModelConfig config = read_ok(longrope("", R"(, "partial_rotary_factor": 0.75)"));
+  EXPECT_EQ(config.rotary_size, /*0.75*8=*/6);
+  EXPECT_EQ(config.rotated_size(), 6);
+  EXPECT_EQ(error_text(read_config(longrope("", R"(, "partial_rotary_factor": 0.4)"), "c")),
+            "c#/partial_rotary_factor: got 0.4, which rotates 3 of 8 values of a head: expected an "
+            "even number of them");
+}
+
 TEST(ReadConfig, MistralSeesAWindowUnlessItSaysNull) {
   const std::string defaults = R"({"model_type": "mistral"})";
   EXPECT_EQ(read_ok(defaults).window, 4096);
@@ -124,6 +201,46 @@ TEST(ReadConfig, MistralSeesAWindowUnlessItSaysNull) {
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "mistral", "sliding_window": 0})", "config.json")),
       "config.json#/sliding_window: got 0, expected 1..16777216 tokens");
+}
+
+TEST(ReadConfig, MixtralHasARouterAndExpertsInPlaceOfAnMlp) {
+  const ModelConfig config = read_ok(R"({"model_type": "mixtral"})");
+  EXPECT_EQ(config.experts, 8);
+  EXPECT_EQ(config.experts_per_token, 2);
+  EXPECT_EQ(config.rope_theta, 1e6);
+  EXPECT_EQ(config.window, 0);
+  EXPECT_EQ(count_parameters(config), /*Mixtral 8x7B*/ 46702792704);
+  const ModelConfig few = read_ok(
+      R"({"model_type": "mixtral", "hidden_size": 32, "num_attention_heads": 8, "head_dim": 4,
+          "intermediate_size": 8, "num_local_experts": 2})");
+  std::vector<std::string> experts;
+  for (const Weight& weight : make_blueprint(few).layer) {
+    if (weight.kind == WeightKind::kExpert) experts.push_back(weight.name + weight.shape.text());
+  }
+  const std::string of = "block_sparse_moe.experts.";
+  EXPECT_EQ(experts,
+            (std::vector<std::string>{"block_sparse_moe.gate.weight[2, 32]",
+                                      of + "0.w1.weight[8, 32]", of + "1.w1.weight[8, 32]",
+                                      of + "0.w3.weight[8, 32]", of + "1.w3.weight[8, 32]",
+                                      of + "0.w2.weight[32, 8]", of + "1.w2.weight[32, 8]"}));
+}
+
+TEST(ReadConfig, MixtralRefusesWhatItCannotRoute) {
+  const auto error = [](const std::string& more) {
+    return error_text(read_config(R"({"model_type": "mixtral", )" + more + "}", "c"));
+  };
+  EXPECT_EQ(error(R"("output_router_logits": true)"),
+            "c#/output_router_logits: got true, expected false: the loss that balances experts is "
+            "not built yet; transformers leaves it out, too, where this is false");
+  EXPECT_EQ(error(R"("router_jitter_noise": 0.1)"),
+            "c#/router_jitter_noise: got 0.1, expected 0.0: noise before the router is not built "
+            "yet");
+  EXPECT_EQ(error(R"("num_experts_per_tok": 9)"),
+            "c#/num_experts_per_tok: got 9 experts for a token of 8: expected at least one and no "
+            "more than there are");
+  EXPECT_EQ(error(R"("hidden_size": 32, "num_attention_heads": 8, "intermediate_size": 9)"),
+            "c#/intermediate_size: got 9, which times hidden_size is 288 values: experts are not "
+            "built yet but of a multiple of 256 values");
 }
 
 TEST(ReadConfig, Qwen3HasHeadsOfTheirOwnSizeAndANormForThem) {
@@ -152,11 +269,11 @@ TEST(ReadConfig, Phi3KeepsItsLinearsFused) {
                 "self_attn.qkv_proj.weight[9216, 3072]", "self_attn.o_proj.weight[3072, 3072]",
                 "mlp.gate_up_proj.weight[16384, 3072]", "mlp.down_proj.weight[3072, 8192]"}));
   EXPECT_EQ(
-      error_text(read_config(
-          R"({"model_type": "phi3", "rope_scaling": {"type": "longrope", "factor": 2}})",
-          "config.json")),
-      "config.json#/rope_scaling/type: rotary scaling \"longrope\" is not built yet: expected "
-      "default, linear or llama3; without scaling the model works up to its positions of "
+      error_text(
+          read_config(R"({"model_type": "phi3", "rope_scaling": {"type": "linear", "factor": 2}})",
+                      "config.json")),
+      "config.json#/rope_scaling/type: rotary scaling \"linear\" is not built yet: expected one of "
+      "default, longrope, su, yarn; without scaling the model works up to its positions of "
       "pre-training");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "phi3", "resid_pdrop": 0.1})", "config.json")),
@@ -364,7 +481,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "trains language models (LlamaForCausalLM)"},
         Refused{"model_type", "\"bert\"",
                 "config.json#/model_type: \"bert\" is not built yet: ftplan knows llama, mistral, "
-                "qwen2, qwen3, phi3, gemma2, falcon"},
+                "qwen2, qwen3, phi3, gemma2, falcon, mixtral"},
         Refused{"hidden_act", "\"gelu\"",
                 "config.json#/hidden_act: got \"gelu\", expected \"silu\": other activations are "
                 "not built yet"},
@@ -393,16 +510,17 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"rope_theta", "null", "config.json#/rope_theta: got null, expected 1..1e+12"},
         Refused{"rope_scaling", "2",
                 "config.json#/rope_scaling: got 2, expected an object or null"},
-        Refused{"rope_scaling", R"({"type": "dynamic", "factor": 2})",
-                "config.json#/rope_scaling/type: rotary scaling \"dynamic\" is not built yet: "
-                "expected default, "
-                "linear or llama3; without scaling the model works up to its positions of "
-                "pre-training"},
-        Refused{"rope_parameters", R"({"rope_type": "yarn", "factor": 2})",
-                "config.json#/rope_parameters/rope_type: rotary scaling \"yarn\" is not built yet: "
-                "expected "
-                "default, linear or llama3; without scaling the model works up to its positions of "
-                "pre-training"},
+        Refused{"rope_scaling", R"({"type": "proportional", "factor": 2})",
+                "config.json#/rope_scaling/type: rotary scaling \"proportional\" is not built yet: "
+                "expected one of default, linear, dynamic, llama3, yarn, longrope; without scaling "
+                "the model works up to its positions of pre-training"},
+        Refused{"rope_scaling", R"({"type": "dynamic"})",
+                "config.json#/rope_scaling/factor: missing"},
+        Refused{"rope_scaling", R"({"type": "yarn"})", "config.json#/rope_scaling/factor: missing"},
+        Refused{"rope_scaling", R"({"type": "longrope", "factor": 2})",
+                "config.json#/rope_scaling/short_factor: missing"},
+        Refused{"rope_scaling", R"({"type": "longrope", "short_factor": [0]})",
+                "config.json#/rope_scaling/short_factor/0: got 0, expected 1e-06..1e+09"},
         Refused{"rope_scaling", R"({"type": "linear"})",
                 "config.json#/rope_scaling/factor: missing"},
         Refused{"rope_scaling", R"({"type": "linear", "factor": 0.5})",
@@ -430,7 +548,7 @@ TEST(ReadConfig, RefusesTextThatIsNoConfig) {
             "config.json: holds a number that is too large for a double");
   EXPECT_EQ(error_text(read_config("{}", "config.json")),
             "config.json#/model_type: missing: expected a Hugging Face config.json with model_type "
-            "llama, mistral, qwen2, qwen3, phi3, gemma2, falcon");
+            "llama, mistral, qwen2, qwen3, phi3, gemma2, falcon, mixtral");
   EXPECT_EQ(
       error_text(read_config(R"({"model_type": "llama", "model_type": "llama"})", "config.json")),
       "config.json: the key \"model_type\" stands twice in one object");

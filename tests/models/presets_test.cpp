@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,13 +20,28 @@ namespace {
 TEST(Presets, AreThoseOfTheConfigsFolder) {
   std::vector<std::string> names;
   for (const Preset& preset : presets()) names.push_back(preset.name);
-  EXPECT_EQ(names,
-            (std::vector<std::string>{
-                "llama2-7b",    "llama2-13b",  "llama2-70b",     "llama3-8b",   "llama3-70b",
-                "llama3.2-1b",  "llama3.2-3b", "tinyllama-1.1b", "mistral-7b",  "mistral-7b-v0.3",
-                "qwen2.5-0.5b", "qwen2.5-7b",  "qwen2.5-14b",    "qwen2.5-72b", "qwen3-8b",
-                "qwen3-32b",    "phi3-mini",   "gemma2-2b",      "gemma2-9b",   "gemma2-27b",
-                "falcon-7b",    "falcon-40b",  "falcon-180b",    "falcon-rw-1b"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"llama2-7b",      "llama2-13b",
+                                             "llama2-70b",     "llama3-8b",
+                                             "llama3-70b",     "llama3.1-8b",
+                                             "llama3.1-70b",   "llama3.1-405b",
+                                             "llama3.2-1b",    "llama3.2-3b",
+                                             "llama3.3-70b",   "tinyllama-1.1b",
+                                             "mistral-7b",     "mistral-7b-v0.3",
+                                             "mistral-nemo",   "mistral-small-24b",
+                                             "qwen2.5-0.5b",   "qwen2.5-1.5b",
+                                             "qwen2.5-3b",     "qwen2.5-7b",
+                                             "qwen2.5-14b",    "qwen2.5-32b",
+                                             "qwen2.5-72b",    "qwen3-0.6b",
+                                             "qwen3-1.7b",     "qwen3-4b",
+                                             "qwen3-8b",       "qwen3-14b",
+                                             "qwen3-32b",      "phi3-mini",
+                                             "phi3-mini-128k", "phi3.5-mini",
+                                             "phi3-medium",    "phi4",
+                                             "phi4-mini",      "gemma2-2b",
+                                             "gemma2-9b",      "gemma2-27b",
+                                             "falcon-7b",      "falcon-40b",
+                                             "falcon-180b",    "falcon-rw-1b",
+                                             "mixtral-8x7b",   "mixtral-8x22b"}));
 }
 
 TEST(Presets, CountTheParametersThatTheirMakersPublish) {
@@ -54,6 +70,18 @@ TEST(Presets, ATiedHeadIsCountedOnce) {
   ASSERT_NE(preset, nullptr);
   EXPECT_TRUE(preset->config.tied_embeddings);
   EXPECT_EQ(preset->config.rope_factor, 32);
+}
+
+TEST(Presets, LongContextsOfPhi3BeginBehindThePositionsOfPreTraining) {
+  for (const char* name : {"phi3-mini-128k", "phi3.5-mini", "phi4-mini"}) {
+    const Preset* preset = find_preset(name);
+    ASSERT_NE(preset, nullptr);
+    EXPECT_EQ(preset->config.positions, 131072) << name;
+    EXPECT_EQ(preset->config.rope_switch(), 4096) << name;
+    // sqrt(1 + ln(131072 / 4096) / ln 4096) = sqrt(1 + 5/12)
+    EXPECT_DOUBLE_EQ(preset->config.rope_attention_factor, std::sqrt(1 + 5.0 / 12)) << name;
+  }
+  EXPECT_EQ(find_preset("phi4-mini")->config.rotary_size, /*0.75 * 128=*/96);
 }
 
 TEST(Presets, AnUnknownNameIsNone) { EXPECT_EQ(find_preset("llama2-8b"), nullptr); }

@@ -1,12 +1,18 @@
 """Weight tables and configurations against transformers, on the meta device: names, shapes, counts, ties, rope."""
 
 import json
+import pathlib
 import random
+import sys
 
 from peers import ToolError, equal, folder, run, tool
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "parity"))
+from peer import in_files
 
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 # What only some families have, as members of ModelConfig.
@@ -20,6 +26,8 @@ OF_FAMILY = {
                          "intermediate": c.ffn_hidden_size, "norm_epsilon": c.layer_norm_epsilon,
                          "parallel": c.new_decoder_architecture or c.parallel_attn,
                          "kv_heads": c.num_kv_heads if c.new_decoder_architecture or not c.multi_query else 1},
+    "mixtral": lambda c: {"attention_bias": False, "mlp_bias": False, "window": c.sliding_window or 0,
+                          "experts": c.num_local_experts, "experts_per_token": c.num_experts_per_tok},
     "gemma2": lambda c: {"attention_bias": c.attention_bias, "mlp_bias": False, "query_scale": c.query_pre_attn_scalar,
                          "attention_cap": c.attn_logit_softcapping or 0, "logit_cap": c.final_logit_softcapping or 0},
 }
@@ -31,6 +39,9 @@ KEYS_OF_FAMILY = {
                           "max_window_layers": rng.choice([0, 1, 2, 28])},
     "qwen3": lambda rng: {"attention_bias": rng.random() < 0.5, "use_sliding_window": rng.random() < 0.5,
                           "max_window_layers": rng.choice([0, 1, 28])},
+    "mixtral": lambda rng: {"num_local_experts": rng.choice([3, 8]), "num_experts_per_tok": rng.choice([1, 2, 3]),
+                            "sliding_window": rng.choice([None, 7]), "output_router_logits": False,
+                            "router_aux_loss_coef": 0.02},
     "phi3": lambda rng: {"sliding_window": rng.choice([None, 7, 64]), "resid_pdrop": 0.0},
     "gemma2": lambda rng: {"attention_bias": rng.random() < 0.5, "sliding_window": rng.choice([7, 64]),
                            "query_pre_attn_scalar": rng.choice([1, 144]),
@@ -57,19 +68,31 @@ def falcon_keys(rng, config):
 
 # Keys of other families that mean nothing in a Falcon.
 OTHERS_ONLY = ("intermediate_size", "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act")
+HEAD_DIMS = {"qwen3": 128, "gemma2": 256}  # where the configuration says nothing
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "phi3": "Phi3",
-           "gemma2": "Gemma2", "falcon": "Falcon"}
-ROPE = {"default": "none", "linear": "linear", "llama3": "llama3"}
+           "gemma2": "Gemma2", "falcon": "Falcon", "mixtral": "Mixtral"}
+ROPE = {"default": "none"} | {kind: kind for kind in ("linear", "dynamic", "llama3", "yarn", "longrope")}
 
 
 def compare_weights(ours, config, what):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    theirs = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
+    theirs = {name: list(part.shape) for parameter, tensor in model.named_parameters()
+              for name, part in in_files(parameter, tensor)}
     equal(ours["weights"], theirs, f"{what}: weights")
     equal(ours["parameters"], model.num_parameters(), f"{what}: parameters")
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     equal(ours["config"]["tied_embeddings"], tied, f"{what}: tie")
+
+
+def positions_of(config):
+    """Those that the scaling rule is made for."""
+    positions, rope = config.max_position_embeddings, config.rope_parameters
+    if rope["rope_type"] == "dynamic":
+        return int(positions * rope["factor"])
+    if rope["rope_type"] == "yarn":
+        return max(positions, int(rope["original_max_position_embeddings"] * rope["factor"]))
+    return positions
 
 
 def compare_config(ours, config, what):
@@ -85,8 +108,8 @@ def compare_config(ours, config, what):
         "layers": config.num_hidden_layers,
         "heads": config.num_attention_heads,
         "kv_heads": getattr(config, "num_key_value_heads", None),
-        "head_size": getattr(config, "head_dim", config.hidden_size // config.num_attention_heads),
-        "positions": config.max_position_embeddings,
+        "head_size": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        "positions": positions_of(config),
         "norm_epsilon": getattr(config, "rms_norm_eps", None),
         "tied_embeddings": config.tie_word_embeddings,
         "rope_theta": rope["rope_theta"],
@@ -95,8 +118,13 @@ def compare_config(ours, config, what):
         "eos_token": -1 if eos is None else eos[0] if isinstance(eos, list) else eos,
         "stored": DTYPES[config.dtype or torch.float32],
     }
-    if rope["rope_type"] != "default":
+    if rope["rope_type"] not in ("default", "longrope"):
         expected["rope_factor"] = rope["factor"]
+    if rope["rope_type"] == "longrope":
+        expected["rope_short_factors"], expected["rope_long_factors"] = rope["short_factor"], rope["long_factor"]
+    if rope["rope_type"] in ("yarn", "longrope"):
+        expected["rope_original_positions"] = rope["original_max_position_embeddings"]
+        _, expected["rope_attention_factor"] = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config)
     if rope["rope_type"] == "llama3":
         expected["rope_low_frequency_factor"] = rope["low_freq_factor"]
         expected["rope_high_frequency_factor"] = rope["high_freq_factor"]
@@ -112,7 +140,7 @@ def compare_config(ours, config, what):
         equal(ours["config"][key], value, f"{what}: {key}")
 
 
-def random_rope(rng, kinds):
+def random_rope(rng, kinds, head_dim):
     """Keys of config.json in the old form, the new form, or none."""
     keys = {}
     if rng.random() < 0.5:
@@ -123,10 +151,18 @@ def random_rope(rng, kinds):
             keys["rope_scaling"] = None
         return keys
     rope = {rng.choice(["type", "rope_type"]): kind}
-    if kind != "default":
+    if kind not in ("default", "longrope"):
         rope["factor"] = rng.choice([2, 4.0, 8.0])
     if kind == "llama3":
         rope.update(low_freq_factor=1.0, high_freq_factor=4.0)
+    if kind == "longrope":
+        rope["short_factor"], rope["long_factor"] = ([rng.choice([1.0, 2.5])] * (head_dim // 2) for _ in range(2))
+    if kind == "yarn":
+        rope |= rng.choice([{}, {"beta_fast": 16, "beta_slow": 2.0}, {"mscale": 0.7, "mscale_all_dim": 1.0},
+                            {"truncate": False}])
+    if kind in ("yarn", "longrope") and rng.random() < 0.2:
+        rope["attention_factor"] = 1.25
+    if kind in ("llama3", "yarn", "longrope"):
         if rng.random() < 0.7:
             rope["original_max_position_embeddings"] = 64
         if rng.random() < 0.2:
@@ -159,7 +195,15 @@ def random_config(rng, family):
     config.update({key: value for key, value in optional.items() if rng.random() < 0.6})
     if family != "llama":  # only there the default divides every number of heads
         config["num_key_value_heads"] = optional["num_key_value_heads"] or heads
-    config.update(random_rope(rng, ROPE if family != "phi3" else ["default"]))
+    if family == "mixtral":
+        config["intermediate_size"] = 256 * rng.randint(1, 3)  # else refused
+    wide = None if family == "falcon" else config.get("head_dim") or HEAD_DIMS.get(family)
+    kinds = ROPE if family != "phi3" else ["default"] if wide else ["default", "longrope"]
+    if family == "mixtral" and not wide:  # which these take for a number
+        kinds = [kind for kind in kinds if kind not in ("dynamic", "yarn", "longrope")]
+    if (wide or head_dim) == 2:  # transformers divides by the size minus 2
+        kinds = [kind for kind in kinds if kind != "dynamic"]
+    config.update(random_rope(rng, kinds, wide or head_dim))
     if family in ("phi3", "gemma2"):
         config["pad_token_id"] = 0  # of which it makes an embedding
     return falcon_keys(rng, config) if family == "falcon" else config

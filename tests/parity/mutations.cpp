@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/model_config.h"
 #include "executor/call.h"
 #include "executor/rank_run.h"
 #include "program/attributes.h"
@@ -64,6 +65,21 @@ void lose_parallel_norms(program::StepProgram& program) {
   });
 }
 
+// Scores and rows are one for each token; rows of what is sent that nobody takes stay as they are.
+void send_to_one_expert(program::StepProgram& program) {
+  const auto narrow = [&](program::Operand operand) {
+    program::Tensor& chosen = program.tensors[static_cast<std::size_t>(operand.tensor)];
+    chosen.shape = {chosen.shape.rows(), 1};
+    chosen.row_stride = 1;
+  };
+  change_ops(program, program::Op::kRoute, [&](program::Instruction& i) {
+    narrow(i.out[0]);
+    narrow(i.out[1]);
+  });
+  change_ops(program, program::Op::kRouteBackward,
+             [&](program::Instruction& i) { narrow(i.in[0]); });
+}
+
 // In the order of kBatch's outputs.
 struct BatchArrays {
   std::span<std::int32_t> ids, targets, document_start;
@@ -100,6 +116,18 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   }
   if (name == "norm epsilon") change<NormAttributes>(program, [](auto& a) { a.epsilon *= 100; });
   if (name == "rope base") change<RopeAttributes>(program, [](auto& a) { a.theta *= 2; });
+  if (name == "attention factor missing")
+    change<RopeAttributes>(program, [](auto& a) { a.attention_factor = 1; });
+  if (name == "length ignored")
+    change<RopeAttributes>(program, [](auto& a) { a.original_positions = 1 << 20; });
+  if (name == "yarn without its range")
+    change<RopeAttributes>(program, [](auto& a) { a.scaling = RopeScaling::kLinear; });
+  if (name == "range of whole frequencies")
+    change<RopeAttributes>(program, [](auto& a) { a.truncated = true; });
+  if (name == "short factors alone")
+    change<RopeAttributes>(program, [](auto& a) { a.long_factors = a.short_factors; });
+  if (name == "long factors alone")
+    change<RopeAttributes>(program, [](auto& a) { a.short_factors = a.long_factors; });
   if (name == "wrong alpha") {
     change<LinearAttributes>(program, [](auto& a) { a.scale = a.scale == 1 ? 1 : a.scale * 1.1; });
   }
@@ -133,6 +161,11 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
   }
   if (name == "gate and up swapped") {
     change_ops(program, Op::kGatedSilu, [](Instruction& i) { std::swap(i.in[0], i.in[1]); });
+  }
+  if (name == "one expert a token") send_to_one_expert(program);
+  if (name == "scores' gradient lost") {
+    change_ops(program, Op::kRouteBackward,
+               [](Instruction& i) { i = {.op = Op::kZero, .out = i.out}; });
   }
   if (name == "head norms lost") {
     for (Instruction* norm : head_norms(program)) norm->op = Op::kCopy;

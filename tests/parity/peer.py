@@ -28,6 +28,7 @@ FAMILIES = {
     "gemma2": {"sliding_window": 8, "pad_token_id": 0, "head_dim": 24, "query_pre_attn_scalar": 10,
                "attn_logit_softcapping": 1.5, "final_logit_softcapping": 4.0},
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
+    "mixtral": {"num_local_experts": 4, "sliding_window": None},
 }
 # The other two layouts of Falcon.
 FALCON_7B = {"new_decoder_architecture": False, "multi_query": True}
@@ -42,7 +43,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 FUSED_TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 FALCON_TARGETS = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
-TARGETS_OF = {"phi3": FUSED_TARGETS, "falcon": FALCON_TARGETS}
+TARGETS_OF = {"phi3": FUSED_TARGETS, "falcon": FALCON_TARGETS, "mixtral": TARGETS[:4]}
 
 
 @dataclass
@@ -207,6 +208,16 @@ def batches_of(s, rows):
         yield [micro_batch_of(s.family, part, length) for part in parts]
 
 
+def in_files(name, values):
+    """A tensor of a model as (name, values) of its files: transformers stacks the experts of Mixtral in memory."""
+    before, found, stacked = name.partition(".mlp.experts.")
+    if not found:
+        return [(name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight"), values)]
+    matrices = ["w1", "w3"] if stacked == "gate_up_proj" else ["w2"]
+    return [(f"{before}.block_sparse_moe.experts.{i}.{matrix}.weight", part)
+            for i, expert in enumerate(values) for matrix, part in zip(matrices, expert.chunk(len(matrices)))]
+
+
 def make_optimizer(s, model, groups):
     """The learning rate is set before each step."""
     if s.optimizer == "sgd":
@@ -217,6 +228,14 @@ def make_optimizer(s, model, groups):
             model.get_input_embeddings(), "weight", {"optim_bits": 32})
         return bitsandbytes.optim.AdamW8bit(groups, lr=1.0)
     return torch.optim.AdamW(groups, lr=1.0)
+
+
+def forget_lengths(model):
+    """transformers keeps the frequencies of dynamic rope from a long micro-batch on; ours depend on each alone."""
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic":
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq
 
 
 def train(s, model, batches, precision, states=None):
@@ -238,6 +257,7 @@ def train(s, model, batches, precision, states=None):
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
         total = 0.0
         for ids, labels, positions in micro_batches:
+            forget_lengths(model)
             with autocast:
                 logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
             summed = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(),
@@ -245,7 +265,8 @@ def train(s, model, batches, precision, states=None):
             scaler.scale(summed).backward()
             total += float(summed.detach())
         if gradients is None:
-            gradients = {n: p.grad.detach().float().flatten().clone() for n, p in trained if p.grad is not None}
+            gradients = {name: values.float().flatten().clone() for n, p in trained if p.grad is not None
+                         for name, values in in_files(n, p.grad.detach())}
         scaler.unscale_(optimizer)
         norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in trained], s.clip if s.clip > 0 else 1e30)))
         for group in optimizer.param_groups:

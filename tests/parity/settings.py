@@ -49,6 +49,31 @@ F32 = {
     },
 }
 
+# Rows have 9 to 59 tokens: micro-batches lie on both sides of the positions of pre-training.
+DYNAMIC = {"scaling": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}, "seq": 96,
+           "changes": {"max_position_embeddings": 24}}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+YARN_SCALES = YARN | {"beta_fast": 6.0, "beta_slow": 0.5, "mscale": 1.4, "mscale_all_dim": 0.7, "truncate": False}
+
+
+def longrope(frequencies, **rope):
+    return {"family": "phi3", "seq": 96,
+            "scaling": {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1] * (frequencies // 2),
+                        "long_factor": [1.5 + i for i in range(frequencies)]} | rope,
+            "changes": {"max_position_embeddings": 96, "original_max_position_embeddings": 24, "sliding_window": None}}
+
+
+F32["rope"] = {
+    "dynamic": Setting(**DYNAMIC),
+    "dynamic isolated lora": Setting(**DYNAMIC, method="lora", learning_rate=2e-2, packing="isolated", accumulation=2,
+                                     checkpointing="full"),
+    "yarn": Setting(scaling=YARN),
+    "yarn's scales lora": Setting(scaling=YARN_SCALES, method="lora", learning_rate=2e-2, family="qwen2", layers=2),
+    "longrope": Setting(**longrope(8), layers=2, accumulation=2),
+    "longrope of a part isolated lora": Setting(**longrope(6, partial_rotary_factor=0.75, attention_factor=1.3),
+                                                method="lora", learning_rate=2e-2, packing="isolated"),
+}
+
 SGD = {"optimizer": "sgd", "learning_rate": 0.5}
 F32["sgd"] = {
     "full, momentum": Setting(**SGD | {"momentum": 0.9, "learning_rate": 0.1}),
@@ -132,6 +157,18 @@ FAMILIES = {
         "rw, 12 heads": {"accumulation": 2, "changes": FALCON_RW | {"hidden_size": 96, "num_attention_heads": 12}},
     },
 }
+# Its adapters are few.
+FEW = LORA | {"steps": 30}
+FAMILIES["mixtral"] = {
+    "full": {},
+    "lora": FEW,
+    "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": {"num_local_experts": 5}},
+    "checkpointing full, window": {"checkpointing": "full", "packing": "isolated", "seq": 128, "changes": {
+        "sliding_window": 8, "num_experts_per_tok": 3}},
+    "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
+    "qlora": FEW | {"method": "qlora", "checkpointing": "full"},
+    "two ranks": {"ranks": 2, "zero": 1},
+}
 F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
         for family, cases in FAMILIES.items()}
 
@@ -164,6 +201,8 @@ HALVES |= {family: {"full": Setting(family=family, precision="bf16", learning_ra
                                   learning_rate=1e-2)}
          for family in FAMILIES}
 
+HALVES["mixtral"]["lora"] = Setting(family="mixtral", precision="bf16", native_bf16=True, **FEW | {"steps": 50})
+HALVES["rope"] = {"longrope": Setting(**longrope(8), precision="bf16", learning_rate=2.5e-3)}
 HALVES["falcon"]["rw full"] = Setting(family="falcon", precision="bf16", learning_rate=2.5e-3, changes=FALCON_RW)
 
 DROPOUT = {"dropout": {
@@ -195,6 +234,14 @@ MUTATIONS = {
                          "scores scaled by head size", "window in every layer", "window off by one"],
     ("falcon", "full"): ["heads not in groups", "parallel norm lost", "norm epsilon", "residual gradient lost"],
     ("falcon", "7b tied accumulation"): ["parts in another order", "norm's weight and bias swapped"],
+    ("rope", "dynamic"): ["length ignored", "rope base"],
+    ("rope", "yarn"): ["attention factor missing", "yarn without its range"],
+    ("rope", "yarn's scales lora"): ["range of whole frequencies", "attention factor missing"],
+    ("rope", "longrope"): ["short factors alone", "long factors alone", "attention factor missing"],
+    ("rope", "longrope of a part isolated lora"): ["short factors alone", "attention factor missing"],
     ("falcon", "rw"): ["no alibi", "alibi slope", "biases lost", "heads not in groups"],
+    ("mixtral", "full"): ["gate and up swapped", "one expert a token", "scores' gradient lost",
+                          "residual gradient lost"],
+    ("mixtral", "lora"): ["one expert a token", "scores' gradient lost"],
     ("phi3", "full"): ["parts in another order", "gate and up swapped"],
 }

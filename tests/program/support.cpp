@@ -39,6 +39,20 @@ class Draw {
   std::mt19937_64 engine_;
 };
 
+// Rows lie on both sides of the original positions.
+void add_random_rope(ModelConfig& model, Draw& draw) {
+  if (draw.one_in(2)) return;
+  model.rope_scaling = draw.of({RopeScaling::kLinear, RopeScaling::kLlama3, RopeScaling::kDynamic,
+                                RopeScaling::kYarn, RopeScaling::kLongrope});
+  model.rope_factor = 4;
+  model.rope_original_positions = draw.in(2, 100);
+  if (model.family == Family::kPhi3 && draw.one_in(2)) model.rotary_size = model.head_size / 2;
+  if (model.rope_scaling != RopeScaling::kLongrope) return;
+  const auto frequencies = static_cast<std::size_t>(model.rotated_size() / 2);
+  model.rope_short_factors.assign(frequencies, 1.5);
+  model.rope_long_factors.assign(frequencies, 3);
+}
+
 ModelConfig random_model(Draw& draw) {
   ModelConfig model{.name = "random"};
   model.kv_heads = draw.in(1, 3);
@@ -53,7 +67,12 @@ ModelConfig random_model(Draw& draw) {
   model.attention_bias = draw.one_in(3);
   model.mlp_bias = draw.one_in(4);
   model.family = draw.of({Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3,
-                          Family::kPhi3, Family::kGemma2, Family::kFalcon});
+                          Family::kPhi3, Family::kGemma2, Family::kFalcon, Family::kMixtral});
+  if (model.family == Family::kMixtral) {
+    model.experts = draw.in(2, 5);
+    model.experts_per_token = draw.in(1, model.experts);
+    model.intermediate = 256 * draw.in(1, 2);
+  }
   if (model.family == Family::kFalcon) {
     model.mlp_bias = model.attention_bias;
     model.alibi = draw.one_in(3);
@@ -63,6 +82,7 @@ ModelConfig random_model(Draw& draw) {
   model.window = draw.one_in(3) ? draw.in(1, 100) : 0;
   model.window_first = model.window > 0 ? draw.in(0, model.layers) : 0;
   model.window_every = model.window > 0 ? draw.in(1, 3) : 1;
+  add_random_rope(model, draw);
   return model;
 }
 
@@ -147,7 +167,9 @@ std::string describe(const Case& c) {
          "x" + number(m.head_size) + " vocabulary " + number(m.vocabulary) +
          (m.tied_embeddings ? " tied" : "") + (m.attention_bias ? " bias" : "") +
          (m.alibi ? " alibi" : "") + (m.parallel ? " parallel" : "") +
-         (m.shared_norm ? " shared norm" : "") + " " + to_text(method.method) + " " +
+         (m.shared_norm ? " shared norm" : "") + " experts " + number(m.experts) + "/" +
+         number(m.experts_per_token) + " rope " + to_text(m.rope_scaling) + " from " +
+         number(m.rope_original_positions) + " " + to_text(method.method) + " " +
          to_text(method.precision) + " " + to_text(method.optimizer) + " momentum " +
          format_number(c.job.request.training.momentum) + " targets " + join(method.targets, ",") +
          " dropout " + format_number(method.dropout) + " sequence " + number(c.job.sequence) +
