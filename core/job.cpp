@@ -36,11 +36,10 @@ std::string not_built(const std::string& what, const std::string& instead) {
 }
 
 Result<void> check_method(const MethodOptions& method, const std::string& runtime) {
-  if (method.method == Method::kInt8Lora) {
-    return bad_input("--method", not_built(to_text(method.method), "use qlora, lora or full"));
-  }
-  if (method.method == Method::kQlora && runtime != "ftplan") {
-    return bad_input("--method", not_built("qlora for --runtime " + runtime, "use lora or full"));
+  if (is_quantized(method.method) && runtime != "ftplan") {
+    return bad_input("--method",
+                     not_built(std::string(to_text(method.method)) + " for --runtime " + runtime,
+                               "use lora or full"));
   }
   const std::array built = {Precision::kAuto, Precision::kFp32, Precision::kBf16, Precision::kFp16};
   if (std::find(built.begin(), built.end(), method.precision) == built.end()) {

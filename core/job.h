@@ -89,8 +89,8 @@ struct Job {
   [[nodiscard]] const LoraShape& adapter(int linear) const {
     return adapters[static_cast<std::size_t>(linear)];
   }
-  /// The frozen linears of the layers are 4-bit.
-  [[nodiscard]] bool quantized() const { return request.method.method == Method::kQlora; }
+  /// The frozen linears of the layers are 4-bit or 8-bit.
+  [[nodiscard]] bool quantized() const { return is_quantized(request.method.method); }
   /// AdamW's moments are 8-bit.
   [[nodiscard]] bool states_in_8_bits() const {
     return request.method.optimizer == Optimizer::kAdamw8bit || pages_states();

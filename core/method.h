@@ -17,6 +17,11 @@ inline constexpr auto names<Method> =
     std::array{Name{Method::kFull, "full"}, Name{Method::kLora, "lora"},
                Name{Method::kQlora, "qlora"}, Name{Method::kInt8Lora, "int8-lora"}};
 
+/// Whether the frozen linears of the layers are stored in fewer bits than 16.
+constexpr bool is_quantized(Method method) {
+  return method == Method::kQlora || method == Method::kInt8Lora;
+}
+
 /// `bf16`, `fp16`: weights and gradients in that type, f32 masters for trained weights, f32
 /// adapters. `bf16-pure`: no masters. `*-mixed`: f32 weights and 16-bit compute, as other trainers
 /// do. `auto`: bf16, or fp16 where the device has no units for bf16; no valid job has it.
@@ -74,7 +79,7 @@ struct MethodOptions {
 template <>
 inline constexpr auto fields<MethodOptions> = std::tuple{
     Field{"method", &MethodOptions::method,
-          "What is trained; qlora keeps the frozen linears in 4 bits."},
+          "What is trained; qlora keeps the frozen linears in 4 bits, int8-lora in 8."},
     Field{"rank", &MethodOptions::rank, "values", Range{1, 1 << 14}, "LoRA rank."},
     Field{"alpha", &MethodOptions::alpha, "", Range{0, 1e6},
           "LoRA alpha: adapters are scaled by alpha / rank."},

@@ -25,6 +25,7 @@
 #include "models/convert.h"
 #include "models/dynamic_map.h"
 #include "models/family.h"
+#include "models/int8.h"
 #include "models/nf4.h"
 #include "models/safetensors.h"
 #include "program/step_program.h"
@@ -38,18 +39,24 @@ std::size_t bytes_of(std::int64_t count, DType dtype) {
 
 constexpr std::int64_t kPiece = 1 << 14;  // values that stay in the cache
 
+// Calls `use(begin, values)` for the values [begin, end) of the tensor, at most kPiece, as f32.
+template <class Use>
+void use_piece(const models::TensorView& from, DType type, std::int64_t begin, std::int64_t end,
+               const Use& use) {
+  float values[kPiece];
+  const std::int64_t size = std::min(kPiece, end - begin);
+  const std::span<float> piece(values, static_cast<std::size_t>(size));
+  models::to_f32(from.bytes.subspan(bytes_of(begin, type), bytes_of(size, type)), type, piece);
+  use(begin, std::span<const float>(piece));
+}
+
 // Calls `use(begin, values)` for each piece of the tensor, as f32, on all threads.
 template <class Use>
 void for_each_piece(const models::TensorView& from, DType type, const Use& use) {
   const std::int64_t count = static_cast<std::int64_t>(from.bytes.size()) / size_of(type).value;
 #pragma omp parallel for schedule(static)
-  for (std::int64_t begin = 0; begin < count; begin += kPiece) {
-    float values[kPiece];
-    const std::int64_t size = std::min(kPiece, count - begin);
-    const std::span<float> piece(values, static_cast<std::size_t>(size));
-    models::to_f32(from.bytes.subspan(bytes_of(begin, type), bytes_of(size, type)), type, piece);
-    use(begin, piece);
-  }
+  for (std::int64_t begin = 0; begin < count; begin += kPiece)
+    use_piece(from, type, begin, count, use);
 }
 
 template <class T>
@@ -70,6 +77,35 @@ void quantize(const models::TensorView& from, DType type, std::span<std::uint8_t
     models::quantize_nf4(values, part_of(packed, begin / 2, counts.packed),
                          part_of(absmax, begin / models::kNf4Block, counts.blocks));
   });
+}
+
+// A row of the tensor, from value `begin` on; the scale is finite where all values are.
+void quantize_row(const models::TensorView& from, DType type, std::int64_t begin,
+                  std::span<std::int8_t> codes, float& scale) {
+  const std::int64_t end = begin + static_cast<std::int64_t>(codes.size());
+  scale = 0;
+  for (std::int64_t at = begin; at < end && std::isfinite(scale); at += kPiece) {
+    use_piece(from, type, at, end, [&](std::int64_t, std::span<const float> values) {
+      const float most = models::int8_absmax(values);
+      if (!(most <= scale)) scale = most;
+    });
+  }
+  for (std::int64_t at = begin; at < end && std::isfinite(scale); at += kPiece) {
+    use_piece(from, type, at, end, [&](std::int64_t, std::span<const float> values) {
+      models::quantize_int8(values, scale,
+                            part_of(codes, at - begin, static_cast<std::int64_t>(values.size())));
+    });
+  }
+}
+
+Error not_finite(const models::TensorView& tensor) {
+  return bad_input(tensor.file->path(),
+                   tensor.name + " has a value that is not finite: it cannot be quantized");
+}
+
+bool all_finite(std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [](float value) { return std::isfinite(value); });
 }
 
 void quantize_scales(std::span<const float> absmax, float offset, std::span<std::uint8_t> codes,
@@ -167,13 +203,30 @@ Result<void> Loader::load_nf4(const program::WeightBinding& weight, std::int32_t
       nested ? call.scratch.take_array<float>(blocks) : span_of<float>(call.out[1]);
   quantize(tensor, *type, span_of<std::uint8_t>(call.out[0]), absmax);
   tensor.release();
-  if (!std::all_of(absmax.begin(), absmax.end(), [](float value) { return std::isfinite(value); }))
-    return bad_input(tensor.file->path(),
-                     tensor.name + " has a value that is not finite: it cannot be quantized");
+  if (!all_finite(absmax)) return not_finite(tensor);
   if (!nested) return {};
   const float offset = models::mean_of(absmax);
   *call.out[3].as<float>() = offset;
   quantize_scales(absmax, offset, span_of<std::uint8_t>(call.out[1]), span_of<float>(call.out[2]));
+  return {};
+}
+
+Result<void> Loader::load_int8(const program::WeightBinding& weight, std::int32_t layer,
+                               const Call& call) const {
+  const models::TensorView& tensor = tensor_of(weight, layer);
+  const auto type = tensor.dtype();
+  if (!type) return type.error();
+  const auto codes = span_of<std::int8_t>(call.out[0]);
+  const auto scales = span_of<float>(call.out[1]);
+  const auto rows = static_cast<std::int64_t>(scales.size());
+  const std::int64_t width = call.out[0].elements() / rows;
+#pragma omp parallel for schedule(static)
+  for (std::int64_t row = 0; row < rows; ++row) {
+    quantize_row(tensor, *type, row * width, part_of(codes, row * width, width),
+                 scales[static_cast<std::size_t>(row)]);
+  }
+  tensor.release();
+  if (!all_finite(scales)) return not_finite(tensor);
   return {};
 }
 

@@ -32,6 +32,10 @@ class Loader {
   /// @error bad input: a value that is not finite
   [[nodiscard]] Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                                       const Call& call) const;
+  /// The same as 8-bit codes into the outputs of a kLoadInt8.
+  /// @error bad input: a value that is not finite in fp16
+  [[nodiscard]] Result<void> load_int8(const program::WeightBinding& weight, std::int32_t layer,
+                                       const Call& call) const;
 
   /// Half of a LoRA pair: from the adapter's file, or its first values: A uniform in
   /// +-1/sqrt(inputs), B zero.

@@ -261,6 +261,12 @@ Result<void> RankRun::load_nf4(const program::WeightBinding& weight, std::int32_
   return loader_->load_nf4(weight, layer, call);
 }
 
+Result<void> RankRun::load_int8(const program::WeightBinding& weight, std::int32_t layer,
+                                const Call& call) {
+  FTPLAN_CHECK(loader_ != nullptr);
+  return loader_->load_int8(weight, layer, call);
+}
+
 Result<void> RankRun::init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                                    const View& to) {
   FTPLAN_CHECK(loader_ != nullptr);

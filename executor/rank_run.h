@@ -126,6 +126,8 @@ class RankRun final : public Host {
                     const View& to) override;
   Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                         const Call& call) override;
+  Result<void> load_int8(const program::WeightBinding& weight, std::int32_t layer,
+                         const Call& call) override;
   Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                             const View& to) override;
   Result<void> batch(std::int32_t micro_step, const std::array<View, 8>& to) override;

@@ -172,6 +172,11 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
       return host_.load_nf4(program_.weights[binding], step.layer, call);
     }
+    case Op::kLoadInt8: {
+      const auto binding =
+          static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
+      return host_.load_int8(program_.weights[binding], step.layer, call);
+    }
     case Op::kInitAdapter: {
       const auto binding =
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);

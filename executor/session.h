@@ -40,6 +40,9 @@ class Host {
   /// Fills a weight of the checkpoint as NF4: `call` is that of kLoadNf4.
   virtual Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                                 const Call& call) = 0;
+  /// Fills a weight of the checkpoint as 8-bit codes: `call` is that of kLoadInt8.
+  virtual Result<void> load_int8(const program::WeightBinding& weight, std::int32_t layer,
+                                 const Call& call) = 0;
   /// Fills half of a LoRA pair: from a file, or with its first values.
   virtual Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                                     const View& to) = 0;

@@ -90,7 +90,7 @@ std::vector<Edit> edits_of(const Job& job) {
     edits.push_back(
         {"--method", "lora", [](Change& c) { c.request.method.method = Method::kLora; }});
   }
-  if (!job.quantized() && job.request.runtime == "ftplan") {
+  if (job.request.method.method != Method::kQlora && job.request.runtime == "ftplan") {
     edits.push_back(
         {"--method", "qlora", [](Change& c) { c.request.method.method = Method::kQlora; }});
   }

@@ -102,12 +102,19 @@ class Knobs {
         if (rank < 1) continue;
         add("--rank " + std::to_string(rank), "").request.method.rank = rank;
       }
-      if (m.method == Method::kLora) {
+      if (m.method != Method::kInt8Lora) {
+        add("--method int8-lora", "keeps the frozen linears in 8 bits").request.method.method =
+            Method::kInt8Lora;
+      }
+      if (m.method != Method::kQlora) {
         add("--method qlora", "keeps the frozen linears in 4 bits").request.method.method =
             Method::kQlora;
-      } else {
+      }
+      if (m.method != Method::kLora) {
         add("--method lora", "keeps the frozen linears as they are").request.method.method =
             Method::kLora;
+      }
+      if (m.method == Method::kQlora) {
         add(m.double_quantization ? "--no-double-quantization" : "--double-quantization", "")
             .request.method.double_quantization = !m.double_quantization;
       }

@@ -148,14 +148,19 @@ struct EagerAttributes {
   std::int64_t inner = 0;  ///< products: terms of one element of the result
 };
 
+/// See `models/int8.h`.
+struct Int8Attributes {
+  double threshold = 6;  ///< inputs of at least this magnitude are outliers
+};
+
 struct NextTokenAttributes {
   double cap = 0;  ///< as that of the loss
 };
 
-using Attributes =
-    std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
-                 GroupAttributes, AttentionAttributes, LossAttributes, DropoutAttributes,
-                 AdamwAttributes, SgdAttributes, ClipAttributes, CollectiveAttributes,
-                 RopeAttributes, FileAttributes, EagerAttributes, NextTokenAttributes>;
+using Attributes = std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
+                                GroupAttributes, AttentionAttributes, LossAttributes,
+                                DropoutAttributes, AdamwAttributes, SgdAttributes, ClipAttributes,
+                                CollectiveAttributes, RopeAttributes, FileAttributes,
+                                EagerAttributes, NextTokenAttributes, Int8Attributes>;
 
 }  // namespace ftplan::program

@@ -24,7 +24,8 @@ void load_weights(Lowering& low, Emitter& emit) {
                      .attributes = emit.attributes(FileAttributes{static_cast<std::int64_t>(i)}),
                      .out = {{binding.tensor}}};
     if (binding.scales) {
-      load.op = Op::kLoadNf4;
+      const bool nf4 = low.program.tensor(binding.tensor).dtype == DType::kU8;
+      load.op = nf4 ? Op::kLoadNf4 : Op::kLoadInt8;
       for (const TensorId id :
            {binding.scales.absmax, binding.scales.nested, binding.scales.offset}) {
         load.out.push_back({id});

@@ -46,9 +46,9 @@ struct LoraPair {
 /// Tensors that every pass may name.
 struct ModelTensors {
   TensorId embedding = kNone, final_norm = kNone, final_norm_bias = kNone, head = kNone;
-  std::vector<TensorId> layer;     ///< by index in `Blueprint::layer`
-  std::vector<Nf4Scales> scales;   ///< the same; set for linears whose `layer` is packed
-  std::vector<LoraPair> adapters;  ///< per linear of `linear_names`
+  std::vector<TensorId> layer;       ///< by index in `Blueprint::layer`
+  std::vector<PackedScales> scales;  ///< the same; set for linears whose `layer` is packed
+  std::vector<LoraPair> adapters;    ///< per linear of `linear_names`
   /// [experts, out * in]: w1, w3 and w2 of all experts of a layer; kNone where there are none.
   std::array<TensorId, 3> experts{kNone, kNone, kNone};
   std::vector<TensorId>

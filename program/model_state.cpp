@@ -234,8 +234,20 @@ class SideBySide {
   Bytes size_;
 };
 
+// 8-bit codes of a layer's linears and a scale for each of their outputs.
+void add_int8_layer(Lowering& lowering) {
+  const auto& weights = lowering.blueprint.layer;
+  SideBySide layer;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (!is_quantized(lowering, weights[i])) continue;
+    layer.place(lowering.tensors.layer[i], weights[i].shape.elements(), DType::kI8);
+    layer.place(lowering.tensors.scales[i].absmax, weights[i].shape[0], DType::kF32);
+  }
+  layer.add(lowering, "quantized layer");
+}
+
 // Packed values and scales of a layer's linears.
-void add_quantized_layer(Lowering& lowering) {
+void add_nf4_layer(Lowering& lowering) {
   const bool nested = lowering.job.request.method.double_quantization;
   const auto& weights = lowering.blueprint.layer;
   ModelTensors& tensors = lowering.tensors;
@@ -243,7 +255,7 @@ void add_quantized_layer(Lowering& lowering) {
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (!is_quantized(lowering, weights[i])) continue;
     const auto counts = models::nf4_counts(weights[i].shape.elements());
-    Nf4Scales& scales = tensors.scales[i];
+    PackedScales& scales = tensors.scales[i];
     layer.place(tensors.layer[i], counts.packed, DType::kU8);
     layer.place(scales.absmax, counts.blocks, nested ? DType::kU8 : DType::kF32);
     if (nested) layer.place(scales.nested, counts.nested, DType::kF32);
@@ -425,7 +437,9 @@ void declare_state(Lowering& lowering) {
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});
   add_layer(lowering, builder, full);
-  if (lowering.job.quantized()) add_quantized_layer(lowering);
+  const Method method = lowering.job.request.method.method;
+  if (method == Method::kQlora) add_nf4_layer(lowering);
+  if (method == Method::kInt8Lora) add_int8_layer(lowering);
   stack_experts(lowering);
   const UnitSpec adapters = adapter_unit(lowering);
   if (!adapters.members.empty()) builder.add(adapters);

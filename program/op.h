@@ -24,6 +24,8 @@ enum class Op : std::uint8_t {
   kJoinGroups,
   kLinearNf4,
   kLinearNf4InputGradient,
+  kLinearInt8,
+  kLinearInt8InputGradient,
   kRotate,
   kAttention,
   kAttentionBackward,
@@ -66,11 +68,12 @@ enum class Op : std::uint8_t {
   kRopeTable,
   kLoad,
   kLoadNf4,
+  kLoadInt8,
   kInitAdapter,
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 63;
+inline constexpr int kOps = 66;
 
 /// Whether update[0] are weights that take their step, update[1...] states.
 constexpr bool is_update(Op op) {

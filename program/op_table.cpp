@@ -22,6 +22,7 @@
 #include "program/ops/generation.h"
 #include "program/ops/layer_norm.h"
 #include "program/ops/linear.h"
+#include "program/ops/linear_int8.h"
 #include "program/ops/linear_nf4.h"
 #include "program/ops/loss.h"
 #include "program/ops/optimizer.h"
@@ -55,6 +56,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kJoinGroups, join_groups_row());
   set(Op::kLinearNf4, linear_nf4_row());
   set(Op::kLinearNf4InputGradient, linear_nf4_input_gradient_row());
+  set(Op::kLinearInt8, linear_int8_row());
+  set(Op::kLinearInt8InputGradient, linear_int8_input_gradient_row());
   set(Op::kRotate, rotate_row());
   set(Op::kRoute, route_row());
   set(Op::kRouteBackward, route_backward_row());
@@ -97,6 +100,7 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kRopeTable, rope_table_row());
   set(Op::kLoad, load_row());
   set(Op::kLoadNf4, load_nf4_row());
+  set(Op::kLoadInt8, load_int8_row());
   set(Op::kInitAdapter, init_adapter_row());
   set(Op::kEager, eager_row());
   set(Op::kEagerBackward, eager_backward_row());

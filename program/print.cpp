@@ -66,6 +66,9 @@ struct AttributePrinter {
   std::string operator()(const LossAttributes& a) const {
     return "chunk=" + std::to_string(a.chunk) + (a.cap > 0 ? " cap=" + format_number(a.cap) : "");
   }
+  std::string operator()(const Int8Attributes& a) const {
+    return "threshold=" + format_number(a.threshold);
+  }
   std::string operator()(const NextTokenAttributes& a) const {
     return a.cap > 0 ? "cap=" + format_number(a.cap) : "";
   }

@@ -205,9 +205,10 @@ struct Segment {
   Role role = Role::kOther;
 };
 
-/// The scales of a weight whose values are packed as NF4, see `models/nf4.h`.
-struct Nf4Scales {
-  TensorId absmax = kNone;  ///< of each block: u8 codes where there is `nested`, else f32
+/// The scales of a weight whose values are packed: as NF4 (u8, see `models/nf4.h`) or as in
+/// LLM.int8 (i8, see `models/int8.h`).
+struct PackedScales {
+  TensorId absmax = kNone;  ///< of each block or row: u8 codes where there is `nested`, else f32
   TensorId nested = kNone;  ///< f32, of each block of codes
   TensorId offset = kNone;  ///< f32 [1]
 
@@ -220,7 +221,7 @@ struct WeightBinding {
   std::int32_t table_index = kNone;  ///< in `Blueprint::layer`, or kNone with `name` set
   std::string name;                  ///< full name, or the name inside the layer
   bool per_layer = false;
-  Nf4Scales scales{};  ///< set: `tensor` holds packed values
+  PackedScales scales{};  ///< set: `tensor` holds packed values
 };
 
 /// A trained LoRA pair's half and where it is.

@@ -106,6 +106,8 @@ Result<std::string> render_graph(const LayoutGraph& graph, GraphFormat format) {
     agattr(drawing.get(), kind, text_of("fontname"), text_of(kFont));
     agattr(drawing.get(), kind, text_of("fontsize"), text_of(size));
   }
+  // A context declares it for all graphs that come after it.
+  agattr(drawing.get(), AGNODE, text_of("label"), text_of("\\N"));
   std::vector<Agnode_t*> nodes;
   for (const LayoutPart& part : graph.parts) {
     nodes.push_back(agnode(drawing.get(), text_of(part.name), 1));

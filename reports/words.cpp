@@ -88,6 +88,7 @@ std::string method_words(const MethodOptions& method) {
       text += method.double_quantization ? ", the base in NF4 with double quantization"
                                          : ", the base in NF4";
     }
+    if (method.method == Method::kInt8Lora) text += ", the base in 8 bits";
   }
   return text + ", in " + to_text(method.precision) + " with " + to_text(method.optimizer) + ".";
 }

@@ -38,7 +38,7 @@ namespace ftplan::tools {
 namespace {
 
 constexpr const char* kNotBuilt =
-    "not built yet: int8-lora, ZeRO-2 and 3, offload, pipelines, seconds and cost";
+    "not built yet: ZeRO-2 and 3, offload, pipelines, seconds and cost";
 
 constexpr const char* kOwnRuntime = "ftplan";
 constexpr const char* kTransformersRuntime = "hf";
@@ -67,7 +67,17 @@ Unit unit_of(const std::vector<Row>& rows) {
 }
 
 const char* title(const Job& job) {
-  return job.quantized() ? "QLoRA" : job.lora() ? "LoRA" : "full";
+  switch (job.request.method.method) {
+    case Method::kFull:
+      return "full";
+    case Method::kLora:
+      return "LoRA";
+    case Method::kQlora:
+      return "QLoRA";
+    case Method::kInt8Lora:
+      return "int8 LoRA";
+  }
+  return "?";
 }
 
 std::string layout_of(const Row& row) {
@@ -156,9 +166,9 @@ class Estimate : public Command {
   // Every method that is built with every layout that the request leaves open.
   Result<std::vector<Row>> all_rows(const Resolved& resolved) const {
     std::vector<Row> rows;
-    for (const Method method : {Method::kFull, Method::kLora, Method::kQlora}) {
+    for (const Method method : {Method::kFull, Method::kLora, Method::kInt8Lora, Method::kQlora}) {
       JobRequest request = resolved.job.request;
-      if (method == Method::kQlora && request.runtime != kOwnRuntime) continue;
+      if (is_quantized(method) && request.runtime != kOwnRuntime) continue;
       const bool fixed = flags_.given("method") || flags_.given("adapter") ||
                          (imported_ && imported_->sets("/method/method"));
       if (fixed && request.method.method != method) continue;
@@ -255,7 +265,8 @@ class Estimate : public Command {
     const bool quantized =
         std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.job.quantized(); });
     if (quantized && resolved.machine.backend == Backend::kCuda)
-      text += "note      QLoRA: scratch holds one whole dequantized weight, as with bitsandbytes\n";
+      text +=
+          "note      quantized: scratch holds one whole dequantized weight, as with bitsandbytes\n";
     for (const std::string& note : resolved.notes) text += "note      " + note + "\n";
     return text;
   }

@@ -38,7 +38,7 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   if (request.method.method == Method::kFull) {
     return bad_input(
         "--adapter",
-        "an adapter is trained by --method lora or qlora; merge it to train everything");
+        "an adapter is trained by --method lora, qlora or int8-lora; merge it to train everything");
   }
   request.method.rank = config->rank;
   request.method.alpha = config->alpha;

@@ -30,6 +30,8 @@ Kernels make_kernels() {
   set(Op::kBiasGradient, bias_gradient);
   set(Op::kLinearNf4, linear_nf4);
   set(Op::kLinearNf4InputGradient, linear_nf4_input_gradient);
+  set(Op::kLinearInt8, linear_int8);
+  set(Op::kLinearInt8InputGradient, linear_int8_input_gradient);
   set(Op::kRotate, rotate);
   set(Op::kRoute, route);
   set(Op::kRouteBackward, route_backward);

@@ -8,6 +8,7 @@
 
 #include "core/dtype.h"
 #include "executor/call.h"
+#include "executor/ops/packed.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "models/dynamic_map.h"
@@ -97,16 +98,16 @@ void dequantize_block(const Nf4Matrix& from, std::int64_t row, std::int64_t rows
 void linear_nf4(Call& call) {
   const View x = call.in[0];
   const View y = call.out[0];
-  product_nf4(call, matrix(x), packed_matrix(call, y.width(), x.width()), Transposed::kYes,
-              matrix(y), 0);
+  const Nf4Matrix w = packed_matrix(call, y.width(), x.width());
+  product_packed(call, matrix(x), &w, Transposed::kYes, matrix(y), 0);
   if (call.in[5]) add_bias(y, call.in[5], call.threads);
 }
 
 void linear_nf4_input_gradient(Call& call) {
   const View dy = call.in[0];
   const View dx = call.out[0];
-  product_nf4(call, matrix(dy), packed_matrix(call, dy.width(), dx.width()), Transposed::kNo,
-              matrix(dx), call.accumulates(0) ? 1 : 0);
+  const Nf4Matrix w = packed_matrix(call, dy.width(), dx.width());
+  product_packed(call, matrix(dy), &w, Transposed::kNo, matrix(dx), call.accumulates(0) ? 1 : 0);
 }
 
 }  // namespace ftplan::executor::FTPLAN_ISA

@@ -2,9 +2,8 @@
 
 #include <cstdint>
 
-#include "executor/call.h"
+#include "core/dtype.h"
 #include "executor/ops/simd.h"
-#include "executor/products.h"
 
 /// Weights that are packed as NF4, see `models/nf4.h`.
 namespace ftplan::executor::FTPLAN_ISA {
@@ -24,9 +23,5 @@ struct Nf4Matrix {
 /// [row, row + rows) x [column, column + columns) of `from`, one row after the other.
 void dequantize_block(const Nf4Matrix& from, std::int64_t row, std::int64_t rows,
                       std::int64_t column, std::int64_t columns, float* to);
-
-/// `c = a op(b) + beta * c` with a block of b at a time. Scratch is given back.
-void product_nf4(Call& call, const Matrix& a, const Nf4Matrix& b, Transposed b_transposed,
-                 const Matrix& c, double beta);
 
 }  // namespace ftplan::executor::FTPLAN_ISA

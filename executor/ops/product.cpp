@@ -1,15 +1,16 @@
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <utility>
+#include <variant>
 
 #include "core/check.h"
 #include "core/dtype.h"
 #include "executor/call.h"
-#include "executor/ops/nf4.h"
+#include "executor/ops/packed.h"
 #include "executor/ops/simd.h"
 #include "executor/products.h"
 #include "program/ops/linear.h"
-#include "program/ops/linear_nf4.h"
 
 // Note [Products of widened blocks]
 //
@@ -19,7 +20,7 @@
 // are rounded once. fp16 is multiplied so on every processor: what its units add up in fp16 could
 // overflow where the sum does not.
 //
-// A weight that is packed as NF4 is multiplied in the same way, in f32 too: its values exist as one
+// A weight that is packed is multiplied in the same way, in f32 too: its values exist as one
 // block a thread.
 
 namespace ftplan::executor::FTPLAN_ISA {
@@ -49,10 +50,10 @@ struct Block {
 struct Factor {
   const Matrix& matrix;
   Transposed transposed;
-  const Nf4Matrix* packed = nullptr;  // set: what the values of `matrix` are made of
+  std::optional<PackedMatrix> packed{};  // set: what the values of `matrix` are made of
 
   // Whether its blocks are copies.
-  [[nodiscard]] bool copied() const { return packed != nullptr || matrix.dtype != DType::kF32; }
+  [[nodiscard]] bool copied() const { return packed || matrix.dtype != DType::kF32; }
 
   // The block of op(matrix) that begins at (row, column), in the order in which the matrix is
   // stored: where it is, or in `to`.
@@ -62,8 +63,9 @@ struct Factor {
       std::swap(row, column);
       std::swap(rows, columns);
     }
-    if (packed != nullptr) {
-      dequantize_block(*packed, row, rows, column, columns, to);
+    if (packed) {
+      std::visit([&](const auto* from) { dequantize_block(*from, row, rows, column, columns, to); },
+                 *packed);
     } else if (copied()) {
       widen_block(matrix, row, rows, column, columns, to);
     } else {
@@ -167,13 +169,17 @@ void product_in_blocks(Call& call, const Matrix& a, Transposed a_transposed, con
       {{a, a_transposed}, {b, b_transposed}, c, 1.0F, static_cast<float>(beta), depth, blocks});
 }
 
-void product_nf4(Call& call, const Matrix& a, const Nf4Matrix& b, Transposed b_transposed,
-                 const Matrix& c, double beta) {
+void product_packed(Call& call, const Matrix& a, PackedMatrix b, Transposed b_transposed,
+                    const Matrix& c, double beta) {
   const ProductBlocks blocks =
-      program::nf4_blocks(c.rows, c.columns, a.columns, call.threads, a.dtype);
-  const Matrix values{.rows = b.rows, .columns = b.columns, .dtype = a.dtype};
+      program::packed_blocks(c.rows, c.columns, a.columns, call.threads, a.dtype);
+  const Matrix values = std::visit(
+      [&](const auto* of) {
+        return Matrix{.rows = of->rows, .columns = of->columns, .dtype = a.dtype};
+      },
+      b);
   run(call, {{a, Transposed::kNo},
-             {values, b_transposed, &b},
+             {values, b_transposed, b},
              c,
              1.0F,
              static_cast<float>(beta),

@@ -164,6 +164,8 @@ void linear_weight_gradient(Call& call);
 void bias_gradient(Call& call);
 void linear_nf4(Call& call);
 void linear_nf4_input_gradient(Call& call);
+void linear_int8(Call& call);
+void linear_int8_input_gradient(Call& call);
 void rotate(Call& call);
 void route(Call& call);
 void route_backward(Call& call);

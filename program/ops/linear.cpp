@@ -146,6 +146,28 @@ ProductBlocks product_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std
   return blocks;
 }
 
+ProductBlocks packed_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads,
+                            DType dtype) {
+  if (dtype != DType::kF32) return product_blocks(m, n, k, threads);
+  // A block of the weight is made once for all rows.
+  ProductBlocks blocks{m, std::min<std::int64_t>(n, 256), std::min<std::int64_t>(k, 512)};
+  split_for_threads(blocks, m, n, threads);
+  blocks.floats = blocks.columns * blocks.depth;
+  return blocks;
+}
+
+Scratch packed_scratch(const OpView& view, const Machine& machine) {
+  const Tensor& a = view.in(0);
+  const std::int64_t k = a.shape.width();
+  const std::int64_t n = view.out(0).shape.width();
+  if (machine.backend == Backend::kCuda) {
+    const Scratch product = product_scratch(view, machine, a.shape.rows(), n, k, a.dtype);
+    return {.bytes = n * k * size_of(a.dtype) + product.bytes, .exact = false};
+  }
+  const ProductBlocks blocks = packed_blocks(a.shape.rows(), n, k, machine.threads, a.dtype);
+  return {machine.threads * blocks.floats * size_of(DType::kF32)};
+}
+
 void split_for_threads(ProductBlocks& blocks, std::int64_t m, std::int64_t n,
                        std::int64_t threads) {
   const auto parts = [](std::int64_t count, std::int64_t size) {

@@ -40,6 +40,12 @@ struct ProductBlocks {
   std::int64_t floats = 0;   ///< of one thread
 };
 ProductBlocks product_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads);
+/// The same where the right factor is unpacked by blocks: in f32 only those are copies.
+ProductBlocks packed_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads,
+                            DType dtype);
+/// Scratch of a product of in[0] with a packed weight, whose result is out[0]: its blocks; on GPUs
+/// the whole weight.
+Scratch packed_scratch(const OpView& view, const Machine& machine);
 /// Halves rows or columns until an [m, n] result has two parts for each thread, as long as a block
 /// is worth its copies.
 void split_for_threads(ProductBlocks& blocks, std::int64_t m, std::int64_t n, std::int64_t threads);

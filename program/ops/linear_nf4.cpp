@@ -1,11 +1,8 @@
 #include "program/ops/linear_nf4.h"
 
-#include <algorithm>
-#include <cstdint>
 #include <string>
 
 #include "core/dtype.h"
-#include "core/machine.h"
 #include "core/units.h"
 #include "models/nf4.h"
 #include "program/backward.h"
@@ -43,18 +40,6 @@ Flops flops(const OpView& v) {
   return flops_per_element(v.in(0), 2 * static_cast<double>(v.out(0).shape.width()));
 }
 
-Scratch scratch(const OpView& v, const Machine& machine) {
-  const Tensor& a = v.in(0);
-  const std::int64_t k = a.shape.width();
-  const std::int64_t n = v.out(0).shape.width();
-  if (machine.backend == Backend::kCuda) {
-    const Scratch product = product_scratch(v, machine, a.shape.rows(), n, k, a.dtype);
-    return {.bytes = n * k * size_of(a.dtype) + product.bytes, .exact = false};
-  }
-  const ProductBlocks blocks = nf4_blocks(a.shape.rows(), n, k, machine.threads, a.dtype);
-  return {machine.threads * blocks.floats * size_of(DType::kF32)};
-}
-
 void differentiate(const Instruction& forward, Backward& backward) {
   const Operand dy = backward.gradient(forward.out[0]);
   const Operand x = forward.in[0];
@@ -67,21 +52,11 @@ void differentiate(const Instruction& forward, Backward& backward) {
 
 }  // namespace
 
-ProductBlocks nf4_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads,
-                         DType dtype) {
-  if (dtype != DType::kF32) return product_blocks(m, n, k, threads);
-  // A block of the weight is made once for all rows.
-  ProductBlocks blocks{m, std::min<std::int64_t>(n, 256), std::min<std::int64_t>(k, 512)};
-  split_for_threads(blocks, m, n, threads);
-  blocks.floats = blocks.columns * blocks.depth;
-  return blocks;
-}
-
 OpRow linear_nf4_row() {
   return {.name = "linear_nf4",
           .check = check,
           .flops = flops,
-          .scratch = scratch,
+          .scratch = packed_scratch,
           .differentiate = differentiate};
 }
 
@@ -89,7 +64,7 @@ OpRow linear_nf4_input_gradient_row() {
   return {.name = "linear_nf4_input_gradient",
           .check = check_input_gradient,
           .flops = flops,
-          .scratch = scratch};
+          .scratch = packed_scratch};
 }
 
 }  // namespace ftplan::program

@@ -1,10 +1,6 @@
 #pragma once
 
-#include <cstdint>
-
-#include "core/dtype.h"
 #include "program/op_table.h"
-#include "program/ops/linear.h"
 
 /// Matrix products with a frozen weight that is stored as NF4, see `models/nf4.h`.
 ///
@@ -22,9 +18,5 @@ namespace ftplan::program {
 OpRow linear_nf4_row();
 /// in {dy, packed, absmax, nested?, offset?}, out {dx}: dx (+)= dy w
 OpRow linear_nf4_input_gradient_row();
-
-/// Blocks of an [m, n] product over k terms. In f32 only the weight's block is a copy.
-ProductBlocks nf4_blocks(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t threads,
-                         DType dtype);
 
 }  // namespace ftplan::program

@@ -18,6 +18,12 @@ std::string check_load_nf4(const OpView& v) {
                    v.out(0).shape.elements() <= models::kNf4Block / 2 * v.out(1).shape.elements(),
                "packed values and the scales of their blocks must agree");
 }
+std::string check_load_int8(const OpView& v) {
+  return agree(v.out(0).dtype == DType::kI8 && v.out(1).dtype == DType::kF32 &&
+                   v.out(0).shape.elements() % v.out(1).shape.elements() == 0,
+               "codes and the scales of their rows must agree");
+}
+
 Scratch scratch_load_nf4(const OpView& v, const Machine&) {
   return v.has_out(2) ? Scratch{v.out(1).shape.elements() * size_of(DType::kF32)} : Scratch{};
 }
@@ -34,6 +40,11 @@ OpRow load_nf4_row() {
   OpRow row = transfer("load_nf4");
   row.check = check_load_nf4;
   row.scratch = scratch_load_nf4;
+  return row;
+}
+OpRow load_int8_row() {
+  OpRow row = transfer("load_int8");
+  row.check = check_load_int8;
   return row;
 }
 OpRow init_adapter_row() { return transfer("init_adapter"); }

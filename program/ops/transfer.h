@@ -12,6 +12,8 @@ OpRow load_row();
 /// out {packed, absmax, nested?, offset?}: a matrix of the checkpoint, quantized; FileAttributes
 /// Scratch  absmax in f32 where it is quantized too
 OpRow load_nf4_row();
+/// out {codes, scales}: a matrix of the checkpoint, quantized by rows; FileAttributes
+OpRow load_int8_row();
 /// out {tensor}: a new LoRA matrix, A uniform in +-1/sqrt(in), B zero; FileAttributes
 OpRow init_adapter_row();
 /// in {tensor}, out {file}: written to disk; FileAttributes

@@ -14,6 +14,7 @@
 #include "core/shape.h"
 #include "core/units.h"
 #include "models/family.h"
+#include "models/int8.h"
 #include "program/attributes.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
@@ -250,15 +251,8 @@ class ForwardBuilder {
     const Operand y = leaves_ ? Operand{low_.tensors.residual, 1}
                               : Operand{value_tensor(op.out, value_name(op.out))};
     const Operand x = values_[at(op.in)];
-    if (const Nf4Scales& scales = low_.tensors.scales[static_cast<std::size_t>(op.weight)]) {
-      emit_.emit({.op = Op::kLinearNf4,
-                  .in = {x,
-                         {weight(op.weight)},
-                         {scales.absmax},
-                         {scales.nested},
-                         {scales.offset},
-                         {weight(op.bias)}},
-                  .out = {y}});
+    if (const PackedScales& scales = low_.tensors.scales[static_cast<std::size_t>(op.weight)]) {
+      add_packed_linear(op, scales, x, y);
     } else {
       emit_.emit(
           {.op = Op::kLinear, .in = {x, {weight(op.weight)}, {weight(op.bias)}}, .out = {y}});
@@ -266,6 +260,21 @@ class ForwardBuilder {
     const int linear = low_.blueprint.layer[static_cast<std::size_t>(op.weight)].linear;
     if (low_.job.adapter(linear).rank > 0) add_adapter(linear, x, y);
     values_[at(op.out)] = y;
+  }
+
+  void add_packed_linear(const LayerOp& op, const PackedScales& scales, Operand x, Operand y) {
+    const Operand codes{weight(op.weight)};
+    const Operand bias{weight(op.bias)};
+    if (low_.program.tensor(codes).dtype == DType::kI8) {
+      emit_.emit({.op = Op::kLinearInt8,
+                  .attributes = emit_.attributes(Int8Attributes{models::kInt8Threshold}),
+                  .in = {x, codes, {scales.absmax}, bias},
+                  .out = {y}});
+    } else {
+      emit_.emit({.op = Op::kLinearNf4,
+                  .in = {x, codes, {scales.absmax}, {scales.nested}, {scales.offset}, bias},
+                  .out = {y}});
+    }
   }
 
   // Adapters are f32; products use them in the compute type.

@@ -34,6 +34,8 @@ MODES = {
     "full fp16, checkpoints": ["--method", "full", "--precision", "fp16", "--loss-scale", 1e7, "--save-every", 3],
     "lora fp16, isolated": ["--rank", 4, "--precision", "fp16", "--packing", "isolated", "--accumulation", 2],
     "qlora fp16": ["--method", "qlora", "--precision", "fp16", "--rank", 4],
+    "int8-lora": ["--method", "int8-lora", "--rank", 4, "--checkpointing", "full"],
+    "int8-lora bf16": ["--method", "int8-lora", "--rank", 4, "--precision", "bf16", "--accumulation", 2],
     "lora bf16": ["--rank", 4, "--precision", "bf16"],
     "lora bf16, isolated, every-2, validation": ["--rank", 4, "--precision", "bf16", "--packing", "isolated",
                                                  "--checkpointing", "every-2", "--validation", 0.2],

@@ -70,6 +70,10 @@ class Shrunk final : public Host {
                         const Call& call) override {
     return world_.loader->load_nf4(weight, layer, call);
   }
+  Result<void> load_int8(const program::WeightBinding& weight, std::int32_t layer,
+                         const Call& call) override {
+    return world_.loader->load_int8(weight, layer, call);
+  }
   Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                             const View& to) override {
     return world_.loader->init_adapter(adapter, layer, to);

@@ -67,6 +67,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{.method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
         Setting{
             .method = Method::kLora, .precision = Precision::kBf16, .checkpointing = {.every = 2}},
+        Setting{.method = Method::kInt8Lora, .threads = 2, .dropout = 0.1},
+        Setting{.method = Method::kInt8Lora, .precision = Precision::kFp16, .loss_scale = 1024},
         Setting{.method = Method::kQlora,
                 .precision = Precision::kBf16,
                 .threads = 2,

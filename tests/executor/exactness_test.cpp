@@ -163,13 +163,16 @@ const Setting kFullFp16{.precision = Precision::kFp16, .threads = 2};
 const Setting kQloraFp16{
     .method = Method::kQlora, .precision = Precision::kFp16, .checkpointing = {.every = 2}};
 
+const Setting kInt8Bf16{
+    .method = Method::kInt8Lora, .precision = Precision::kBf16, .accumulation = 2, .threads = 2};
+
 class Exactness : public testing::TestWithParam<Setting> {
  protected:
   [[nodiscard]] static Setting setting() { return calibrated(GetParam()); }
 };
 INSTANTIATE_TEST_SUITE_P(Settings, Exactness,
                          testing::Values(kFull, kLora, kFullBf16, kLoraBf16, kQlora, kQloraBf16,
-                                         kFullFp16, kQloraFp16));
+                                         kFullFp16, kQloraFp16, kInt8Bf16));
 
 TEST_P(Exactness, DeclaredScratchIsUsedToTheByte) {
   for (const Use& use : scratch_uses(World(setting()), Bytes{})) {
@@ -193,6 +196,8 @@ TEST_P(Exactness, AnOperationWhoseScratchIsWithheldFailsByItsName) {
     expected.merge(std::set<std::string>{"rms_norm_backward", "embed_backward"});
   if (GetParam().method == Method::kQlora)
     expected.merge(std::set<std::string>{"linear_nf4", "linear_nf4_input_gradient"});
+  if (GetParam().method == Method::kInt8Lora)
+    expected.merge(std::set<std::string>{"linear_int8", "linear_int8_input_gradient"});
   for (const std::string& name : expected) EXPECT_TRUE(failed.contains(name)) << name;
 }
 

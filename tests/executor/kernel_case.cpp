@@ -44,6 +44,9 @@ void store(std::byte* at, DType dtype, double value) {
       std::memcpy(at, &integer, sizeof integer);
       return;
     }
+    case DType::kI8:
+      *at = static_cast<std::byte>(static_cast<std::int8_t>(value));
+      return;
     case DType::kU8:
       *at = static_cast<std::byte>(value);
       return;
@@ -66,6 +69,7 @@ double load(const std::byte* at, DType dtype) {
     return value;
   }
   if (dtype == DType::kU8) return static_cast<double>(*at);
+  if (dtype == DType::kI8) return static_cast<double>(static_cast<std::int8_t>(*at));
   float value = 0;
   models::to_f32({at, static_cast<std::size_t>(size_of(dtype).value)}, dtype, {&value, 1});
   return value;

@@ -118,6 +118,8 @@ Values check_linear(const std::string& isa, DType dtype);
 Values check_linear_gradients(const std::string& isa, DType dtype);
 Values check_linear_nf4(const std::string& isa, DType dtype);
 Values check_linear_nf4_input_gradient(const std::string& isa, DType dtype);
+Values check_linear_int8(const std::string& isa, DType dtype);
+Values check_linear_int8_input_gradient(const std::string& isa, DType dtype);
 Values check_bias_gradient(const std::string& isa, DType dtype);
 Values check_linear_cross_entropy(const std::string& isa, DType dtype);
 Values check_linear_loss(const std::string& isa, DType dtype);

@@ -251,6 +251,8 @@ std::map<std::string, std::vector<float>> values_of(const RankRun& run) {
     std::vector<float> values(static_cast<std::size_t>(view.elements()));
     if (view.dtype() == DType::kU8) {  // packed values
       std::copy_n(view.as<std::uint8_t>(), values.size(), values.begin());
+    } else if (view.dtype() == DType::kI8) {
+      std::copy_n(view.as<std::int8_t>(), values.size(), values.begin());
     } else {
       models::to_f32(bytes_of(view), view.dtype(), values);
     }

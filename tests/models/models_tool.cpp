@@ -23,6 +23,7 @@
 #include "models/dynamic_map.h"
 #include "models/family.h"
 #include "models/files.h"
+#include "models/int8.h"
 #include "models/load.h"
 #include "models/merge.h"
 #include "models/nf4.h"
@@ -194,6 +195,36 @@ Result<Json> quantize(const Arguments& arguments) {
   return write_all(arguments.at(1), all);
 }
 
+// int8 FROM TO: the tensors of a file as in LLM.int8
+Result<Json> quantize_rows(const Arguments& arguments) {
+  const auto file = SafetensorsFile::open(arguments.at(0));
+  if (!file) return file.error();
+  std::vector<NamedBytes> all;
+  for (const TensorView& tensor : file->tensors()) {
+    const auto dtype = tensor.dtype();
+    if (!dtype) return dtype.error();
+    std::vector<float> values(tensor.bytes.size() /
+                              static_cast<std::size_t>(size_of(*dtype).value));
+    to_f32(tensor.bytes, *dtype, values);
+    const auto shape = tensor.shape();
+    if (!shape) return shape.error();
+    const auto width = static_cast<std::size_t>(shape->width());
+    std::vector<std::int8_t> codes(values.size());
+    std::vector<float> scales;
+    for (std::size_t at = 0; at < values.size(); at += width) {
+      const std::span row(values.data() + at, width);
+      const std::span codes_of_row(codes.data() + at, width);
+      scales.push_back(int8_absmax(row));
+      quantize_int8(row, scales.back(), codes_of_row);
+      dequantize_int8(codes_of_row, scales.back(), row);
+    }
+    all.push_back(named(tensor.name + ".CB", DType::kI8, codes));
+    all.push_back(named(tensor.name + ".SCB", DType::kF32, scales));
+    all.push_back(named(tensor.name + ".values", DType::kF32, values));
+  }
+  return write_all(arguments.at(1), all);
+}
+
 // dynamic FROM TO: the tensors of a file in blocks of 8-bit codes, by the name of the map
 Result<Json> quantize_dynamic(const Arguments& arguments) {
   const auto file = SafetensorsFile::open(arguments.at(0));
@@ -327,6 +358,7 @@ Result<Json> run(const std::string& command, const Arguments& arguments) {
   if (command == "merge") return merge(arguments);
   if (command == "convert") return convert(arguments);
   if (command == "nf4") return quantize(arguments);
+  if (command == "int8") return quantize_rows(arguments);
   if (command == "dynamic") return quantize_dynamic(arguments);
   return bad_input(command, "unknown command");
 }

@@ -81,5 +81,6 @@ def special_values_too():
              "tiny": ramp * 1e-30, "large": ramp * 1e30, "ones": torch.ones(5, 77)})
 
 
-torch.set_num_threads(1)
-run([random_tensors_have_the_bits_of_bitsandbytes, a_large_tensor_too, special_values_too])
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run([random_tensors_have_the_bits_of_bitsandbytes, a_large_tensor_too, special_values_too])

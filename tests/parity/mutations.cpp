@@ -175,6 +175,16 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
     for (std::size_t i = 0; i + 1 < norms.size(); i += 2)
       std::swap(norms[i]->in[1], norms[i + 1]->in[1]);
   }
+  if (name == "no threshold") change<Int8Attributes>(program, [](auto& a) { a.threshold = 1e9; });
+  if (name == "scales of another linear") {
+    Instruction* last = nullptr;
+    change_ops(program, Op::kLinearInt8, [&](Instruction& i) {
+      const bool alike = last != nullptr && program.tensor(last->in[2]).shape.elements() ==
+                                                program.tensor(i.in[2]).shape.elements();
+      if (alike) std::swap(last->in[2], i.in[2]);
+      last = alike ? nullptr : &i;
+    });
+  }
   if (name == "no window") change<AttentionAttributes>(program, [](auto& a) { a.window = 0; });
   if (name == "residual gradient lost") {
     for (const Op op : {Op::kRmsNormBackward, Op::kLayerNormBackward}) {

@@ -25,6 +25,8 @@ from safetensors.torch import load_file
 SEEDS = 5
 # Rounding to 16 bits may move our losses from those in f32 by so much more than it moves the peer's.
 WORST_16BIT_RATIO = 1.5
+# Of our losses from bitsandbytes' int8 in f32, as a share of that of these from f32 alone.
+WORST_INT8_DISTANCE = 0.4
 
 
 class Pair:
@@ -156,6 +158,41 @@ def run_bitsandbytes(binary, s, folder):
     return f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
 
 
+def int8_losses(binary, s, folder):
+    """A pair, and losses: ours, bitsandbytes', and those of the same weights in f32 that are not quantized."""
+    pair = Pair(binary, s, folder)
+    ours = pair.probe(print_rows=True)
+    compare.equal_bytes(ours)
+    rows = rows_of(ours)
+    exact, _, _ = pair.train(rows)
+    model = quantized.with_8bit_linears(s, pair.model_folder, pair.adapter, peer.DTYPES.get(s.precision, torch.float32))
+    theirs, _, _, _ = peer.train(s, model, peer.batches_of(s, rows), s.precision)
+    return pair, ours["losses"], theirs, exact
+
+
+def run_int8(binary, s, folder, mutations=()):
+    """Quantization moves our losses about as far from f32 as it moves the peer's. In f32 they are nearer to each other: what
+    is left are codes between which rounding decides, and training makes them count."""
+    ratios, shown = [], ""
+    for seed in range(3 if mutations else SEEDS):
+        with tempfile.TemporaryDirectory(dir=folder) as inner:
+            pair, ours, theirs, exact = int8_losses(binary, dataclasses.replace(s, seed=seed), inner)
+            distance = compare.root_mean_square(theirs, exact)
+            ratios.append(compare.root_mean_square(ours, exact) / distance)
+            if seed > 0 or not mutations:
+                continue
+            apart = lambda losses: compare.root_mean_square(losses, theirs) / distance
+            found = {name: apart(pair.probe(mutation=name)["losses"]) for name in mutations}
+            shown = f", from the peer {apart(ours):.2f}, " + ", ".join(f"{name} {far:.2f}" for name, far in found.items())
+            if not apart(ours) <= WORST_INT8_DISTANCE or min(found.values()) <= WORST_INT8_DISTANCE:
+                raise Mismatch(shown)
+    median = statistics.median(ratios)
+    shown = f"distance to f32 {median:.2f} of the peer's ({', '.join(f'{r:.2f}' for r in ratios)}){shown}"
+    if not median <= WORST_16BIT_RATIO:
+        raise Mismatch(shown)
+    return shown
+
+
 def run_states(binary, s, folder):
     """After a few steps the 8-bit states are bitsandbytes', but for codes between which rounding decides."""
     pair = Pair(binary, s, folder)
@@ -223,6 +260,10 @@ def entries():
             found.setdefault(group, []).append((f"{s.precision} {name}", run_16bit, s))
     for group, cases in settings.BITSANDBYTES.items():
         found[group] = [(name, run_bitsandbytes, s) for name, s in cases.items()]
+    for group, cases in settings.INT8S.items():
+        for name, s in cases.items():
+            mutations = settings.MUTATIONS.get((group, name), ())
+            found.setdefault(group, []).append((name, functools.partial(run_int8, mutations=mutations), s))
     for group, cases in settings.STATES.items():
         found[group] = [(name, run_states, s) for name, s in cases.items()]
     for group, cases in settings.DROPOUT.items():
@@ -241,7 +282,8 @@ def run_entry(binary, group, name, function, setting):
 
 def main():
     found = entries()
-    if stray := set(settings.MUTATIONS) - {(where, name) for where, cases in settings.F32.items() for name in cases}:
+    if stray := set(settings.MUTATIONS) - {(where, name) for where, cases in (settings.F32 | settings.INT8S).items()
+                                             for name in cases}:
         sys.exit(f"mutations of no setting: {stray}")
     binary, group, part = sys.argv[1], (sys.argv + [""])[2], (sys.argv + ["", ""])[3]
     chosen = [(binary, where, *entry) for where, cases in found.items() if group in ("", where)

@@ -86,6 +86,7 @@ class Setting:
     steps: int = 20
     threads: int = 1
     native_bf16: bool = False
+    outliers: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -138,6 +139,11 @@ def make_model(s, folder):
         if is_norm(name):
             with torch.no_grad():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
+    # Channels of the linears' inputs that pass the threshold of LLM.int8.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if is_norm(name) and s.outliers:
+                parameter[::len(parameter) // s.outliers] *= 8
     # Halves of these are exact in bf16, so that both precisions start from one model.
     with torch.no_grad():
         for parameter in model.parameters():

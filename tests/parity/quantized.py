@@ -1,11 +1,17 @@
 """Peers whose linears are quantized by bitsandbytes."""
 
+import logging
+
 import bitsandbytes
+import bitsandbytes.autograd._functions as autograd
 import bitsandbytes.functional as bnb
 import torch
 from peft import PeftModel
 from peer import FALCON_TARGETS, TARGETS
 from transformers import LlamaForCausalLM
+
+# A line for each product in f32.
+logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
 def linears_of(model):
@@ -40,3 +46,32 @@ def with_4bit_linears(s, folder, adapter):
         setattr(parent, name, quantized.to("cpu"))
     model.is_loaded_in_4bit = True
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)
+
+
+class OutlierRule:
+    @staticmethod
+    def apply(x, *others):
+        # A copy: of fp16 inputs outliers are taken out, and put back, in place.
+        return autograd.MatMul8bitLt.apply(x.clone(), *others)
+
+
+def with_8bit_linears(s, folder, adapter, dtype):
+    """A model with bitsandbytes' Linear8bitLt under PEFT's adapters, trained as on a GPU.
+
+    On a CPU bitsandbytes 0.50 trains with products of dequantized weights, which leaves the outlier rule to evaluation."""
+    autograd.MatMul8bitFp = OutlierRule
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=dtype)
+    quantize_in_8_bits(model)
+    model.is_loaded_in_8bit = True
+    return PeftModel.from_pretrained(model, adapter, is_trainable=True)
+
+
+def quantize_in_8_bits(model):
+    """Gives the model bitsandbytes' linears."""
+    for parent, name, linear in list(linears_of(model)):
+        quantized = bitsandbytes.nn.Linear8bitLt(linear.in_features, linear.out_features, bias=linear.bias is not None,
+                                                 has_fp16_weights=False, threshold=6.0)
+        quantized.weight = bitsandbytes.nn.Int8Params(linear.weight.data.float(), requires_grad=False,
+                                                      has_fp16_weights=False)
+        quantized.bias = linear.bias
+        setattr(parent, name, quantized.to("cpu"))

@@ -195,6 +195,15 @@ BITSANDBYTES = {"bitsandbytes": {
                                      checkpointing="full"),
 }}
 
+INT8 = LORA | {"method": "int8-lora", "outliers": 4}
+INT8S = {"int8": {
+    "f32": Setting(**INT8),
+    "f32, bias, no outliers": Setting(**INT8 | {"outliers": 0}, bias=True, threads=2),
+    "bf16, checkpointing accumulation": Setting(**INT8 | {"learning_rate": 5e-3}, precision="bf16", checkpointing="full", accumulation=2),
+    "fp16": Setting(**INT8, precision="fp16", loss_scale=1024.0),
+    "two ranks": Setting(**INT8, ranks=2, zero=1),
+}}
+
 # Slow enough that rounding is not amplified from step to step.
 HALVES |= {family: {"full": Setting(family=family, precision="bf16", learning_rate=2.5e-3),
                   "lora": Setting(family=family, precision="bf16", native_bf16=True, method="lora",
@@ -222,6 +231,8 @@ MUTATIONS = {
     ("full", "bias accumulation"): ["accumulation overwrites"],
     ("lora", "lora"): ["wrong alpha", "no weight decay"],
     ("qlora", "qlora"): ["wrong alpha"],
+    ("int8", "f32"): ["no threshold", "scales of another linear", "wrong alpha"],
+    ("int8", "f32, bias, no outliers"): ["scales of another linear"],
     ("adamw8bit", "full"): ["adamw epsilon", "no weight decay", "adamw beta2"],
     ("sgd", "full, momentum"): ["half the momentum", "no weight decay", "decay on norms", "no clipping"],
     ("packing", "isolated full"): ["documents see each other", "targets cross documents"],

@@ -87,7 +87,8 @@ ModelConfig random_model(Draw& draw) {
 }
 
 MethodOptions random_method(Draw& draw, Family family) {
-  MethodOptions method{.method = draw.of<Method>({Method::kFull, Method::kLora, Method::kQlora})};
+  MethodOptions method{
+      .method = draw.of<Method>({Method::kFull, Method::kLora, Method::kQlora, Method::kInt8Lora})};
   method.double_quantization = draw.one_in(2);
   method.precision = draw.of({Precision::kFp32, Precision::kBf16, Precision::kFp16});
   method.rank = draw.in(1, 9);

@@ -39,7 +39,7 @@ TEST_F(Cli, EstimateFillsTheFormOfItsJson) {
   EXPECT_EQ(json["format_version"], 1);
   EXPECT_EQ(json["model"]["parameters"], 68'976'648'192);
   EXPECT_EQ(json["devices"]["count"], 1);
-  ASSERT_EQ(json["rows"].size(), 6U);  // full, LoRA and QLoRA, with and without checkpointing
+  ASSERT_EQ(json["rows"].size(), 8U);  // four methods, with and without checkpointing
   // Trained norms are f32; 4-bit linears take 0.515869 bytes a value and a line for their 7 means.
   const std::int64_t norms = (2 * 80 + 1) * 8192;
   const std::int64_t linears =
@@ -47,6 +47,9 @@ TEST_F(Cli, EstimateFillsTheFormOfItsJson) {
   std::map<std::string, std::int64_t> weights = {{"full", 68'976'648'192 * 2 + norms * 2},
                                                  {"lora", 68'976'648'192 * 2}};
   weights["qlora"] = weights["lora"] - linears * 2 + linears / 16384 * 8452 + 80 * 64;
+  // 8-bit ones a byte a value and 4 for each output.
+  const std::int64_t outputs = 80 * (2 * 8192 + 2 * 1024 + 2 * 28672 + 8192);
+  weights["int8-lora"] = weights["lora"] - linears * 2 + linears + 4 * outputs;
   for (const Json& row : json["rows"]) {
     EXPECT_EQ(row["fits"], "no");
     EXPECT_EQ(row["basis"], "formula");
@@ -70,16 +73,16 @@ TEST_F(Cli, EstimateCountsWhatAMethodTrains) {
   EXPECT_EQ(json["rows"][0]["device"]["adapters"], 4 * 16'384'000);
 }
 
-TEST_F(Cli, EstimateTellsWhatFitsIn4BitAlone) {
+TEST_F(Cli, EstimateTellsWhatFitsInFewerBitsAlone) {
   const Json json = json_of("estimate --model llama2-70b --gpus 1xA100-80GB --json");
   std::map<std::string, std::string> fits;  // by method, the best of its layouts
   for (const Json& row : json["rows"]) {
     if (row["fits"] == "yes" || !fits.contains(row["method"])) fits[row["method"]] = row["fits"];
   }
-  EXPECT_EQ(fits,
-            (std::map<std::string, std::string>{{"full", "no"}, {"lora", "no"}, {"qlora", "yes"}}));
+  EXPECT_EQ(fits, (std::map<std::string, std::string>{
+                      {"full", "no"}, {"int8-lora", "yes"}, {"lora", "no"}, {"qlora", "yes"}}));
   const std::string out = run("estimate --model llama2-70b --gpus 1xA100-80GB").out;
-  EXPECT_NE(out.find("Yes: QLoRA"), std::string::npos) << out;
+  EXPECT_NE(out.find("Yes: int8 LoRA"), std::string::npos) << out;
   EXPECT_NE(out.find("one whole dequantized weight"), std::string::npos) << out;
 }
 
@@ -87,7 +90,7 @@ TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
   const Finished done = run("estimate --model llama2-7b --gpus 1xA100-80GB");
   EXPECT_EQ(done.code, 0);
   EXPECT_NE(done.out.find("Yes: LoRA with checkpointing none"), std::string::npos) << done.out;
-  EXPECT_NE(done.out.find("not built yet: int8-lora"), std::string::npos) << done.out;
+  EXPECT_NE(done.out.find("not built yet: ZeRO-2"), std::string::npos) << done.out;
   EXPECT_NE(done.out.find("bf16, adamw"), std::string::npos) << done.out;
   EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("fp16, adamw"), std::string::npos);
   EXPECT_NE(
@@ -274,7 +277,8 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"plan --model model --micro-batch two",
               "ftplan: --micro-batch: got \"two\", expected"},
         Wrong{"plan --model model --checkpointing some", "expected none | full | every-k"},
-        Wrong{"plan --model model --method int8-lora", "int8-lora is not built yet"},
+        Wrong{"plan --model model --method int8-lora --runtime hf",
+              "int8-lora for --runtime hf is not built yet"},
         Wrong{"plan --model model --method qlora --runtime hf",
               "qlora for --runtime hf is not built yet"},
         Wrong{"plan --model model --optimizer sgd --runtime hf",

@@ -17,7 +17,7 @@ Result<ModelInUse> open_model(const JobRequest& given) {
   JobRequest request = given;
   request.devices.gpus = "cpu";
   // What a method would train does not matter here, only whether its base is quantized.
-  const bool quantized = request.method.method == Method::kQlora;
+  const bool quantized = is_quantized(request.method.method);
   if (!quantized) request.method.method = request.adapter.empty() ? Method::kFull : Method::kLora;
   auto source = models::load_model_config(request.model, hub_environment());
   if (!source) return source.error();
