@@ -24,8 +24,8 @@ constexpr std::size_t kCountDigits = 12;
 
 template <class T>
 bool read(std::string_view digits, int base, T& value) {
-  const char* end = digits.data() + digits.size();
-  return std::from_chars(digits.data(), end, value, base) == std::from_chars_result{end, {}};
+  const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
+  return read.ec == std::errc() && read.ptr == digits.data() + digits.size();
 }
 
 }  // namespace

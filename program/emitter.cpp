@@ -61,7 +61,7 @@ TensorId Emitter::transient(const char* name, Shape shape, DType dtype, Category
 }
 
 AttributesId Emitter::attributes(Attributes attributes) {
-  return append(program_.attributes, attributes);
+  return append(program_.attributes, std::move(attributes));
 }
 
 SegmentId Emitter::open(Segment segment) {

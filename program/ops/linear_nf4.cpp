@@ -1,5 +1,6 @@
 #include "program/ops/linear_nf4.h"
 
+#include <cstdint>
 #include <string>
 
 #include "core/dtype.h"
