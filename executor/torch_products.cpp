@@ -12,6 +12,7 @@
 
 // MKL's, which the wheel's libtorch_cpu contains and exports but ships no header for.
 extern "C" {
+// NOLINTNEXTLINE(readability-identifier-naming)
 void sgemm_(const char* ta, const char* tb, const int* m, const int* n, const int* k,
             const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
             const float* beta, float* c, const int* ldc);

@@ -6,7 +6,6 @@
 #include <c10/core/impl/alloc_cpu.h>
 #include <torch/version.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>

@@ -115,8 +115,8 @@ int pack(std::int64_t count) {
 int main(int count, char** arguments) {  // NOLINT(bugprone-exception-escape)
   const std::string command = count > 1 ? arguments[1] : "";
   if (command == "tokenize" && count == 5)
-    return tokenize(arguments[2], arguments[3], std::atoi(arguments[4]));
-  if (command == "pack" && count == 3) return pack(std::atoll(arguments[2]));
+    return tokenize(arguments[2], arguments[3], std::stoi(arguments[4]));
+  if (command == "pack" && count == 3) return pack(std::stoll(arguments[2]));
   std::cerr << "data_bench: tokenize FOLDER DATA THREADS | pack DOCUMENTS\n";
   return 2;
 }

@@ -101,4 +101,4 @@ int run() {
 }  // namespace
 }  // namespace ftplan
 
-int main() { return ftplan::run(); }
+int main() { return ftplan::run(); }  // NOLINT(bugprone-exception-escape)

@@ -193,7 +193,7 @@ int main_of(const std::string& path) {
 }  // namespace
 }  // namespace ftplan
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
   FTPLAN_CHECK(argc == 2);
   return ftplan::main_of(argv[1]);
 }
