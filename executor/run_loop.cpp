@@ -201,12 +201,18 @@ class RunLoop {
            (step == step_ && ended());
   }
 
+  // A folder that was removed is not made again.
+  Result<void> save_in_folder() {
+    if (!models::is_folder(options_.output)) return run_failed(options_.output, "is gone");
+    return checkpoints_.save(*run_, state());
+  }
+
   // The newest checkpoint beside those that are kept is one of the fullest instants.
   Result<void> save() {
-    if (!models::is_folder(options_.output)) {
+    if (auto ok = save_in_folder(); !ok) {
+      if (models::is_folder(options_.output)) return ok.error();
       return run_failed(options_.output, "is gone: it was removed while the run went on");
     }
-    if (auto ok = checkpoints_.save(*run_, state()); !ok) return ok.error();
     note_disk();
     checkpoints_.prune(job_.request.training.save_total_limit,
                        [this](std::int64_t step) { return saves_at(step); });

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import resource
 import shutil
 import signal
@@ -99,14 +100,16 @@ class Faults(Case):
         process = self.start("run", "plan.json", "-o", "run")
         worker = []
 
-        def maps_it():
+        def reads_it():
             children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            if children and "big/model.safetensors" in pathlib.Path(f"/proc/{children[0]}/maps").read_text():
+            maps = pathlib.Path(f"/proc/{children[0]}/smaps").read_text() if children else ""
+            read = re.search(r"big/model\.safetensors\n(?:.*\n)*?Rss: +(\d+) kB", maps)
+            if read and int(read[1]) > 1024:  # more than the header
                 os.kill(int(children[0]), signal.SIGSTOP)
                 worker.append(int(children[0]))
             return bool(worker)
 
-        self.wait_for(maps_it, process, "a mapped file")
+        self.wait_for(reads_it, process, "a file that is read")
         self.addCleanup(self.end, worker[0])
         os.truncate(big / "model.safetensors", 8 + len(text))
         os.kill(worker[0], signal.SIGCONT)
