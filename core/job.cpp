@@ -122,7 +122,7 @@ Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Fam
     for (const std::size_t linear : named) {
       const double rank = (*ranks)[linear];
       adapters[linear] = {static_cast<std::int64_t>(rank),
-                          (*alphas)[linear] / (method.rslora ? std::sqrt(rank) : rank)};
+                          lora_scale((*alphas)[linear], rank, method.rslora)};
     }
   }
   if (method.targets.empty()) {

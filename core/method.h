@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/dtype.h"
@@ -16,6 +18,21 @@ template <>
 inline constexpr auto names<Method> =
     std::array{Name{Method::kFull, "full"}, Name{Method::kLora, "lora"},
                Name{Method::kQlora, "qlora"}, Name{Method::kInt8Lora, "int8-lora"}};
+
+/// As people write it.
+constexpr std::string_view title_of(Method method) {
+  switch (method) {
+    case Method::kFull:
+      return "full";
+    case Method::kLora:
+      return "LoRA";
+    case Method::kQlora:
+      return "QLoRA";
+    case Method::kInt8Lora:
+      return "int8 LoRA";
+  }
+  return "?";
+}
 
 /// Whether the frozen linears of the layers are stored in fewer bits than 16.
 constexpr bool is_quantized(Method method) {
@@ -59,6 +76,11 @@ template <>
 inline constexpr auto names<Optimizer> =
     std::array{Name{Optimizer::kAdamw, "adamw"}, Name{Optimizer::kAdamw8bit, "adamw8bit"},
                Name{Optimizer::kPagedAdamw8bit, "paged-adamw8bit"}, Name{Optimizer::kSgd, "sgd"}};
+
+/// What the product of an adapter's matrices is multiplied with.
+inline double lora_scale(double alpha, double rank, bool rslora) {
+  return alpha / (rslora ? std::sqrt(rank) : rank);
+}
 
 /// What is trained, and in which numbers.
 struct MethodOptions {

@@ -83,11 +83,17 @@ std::size_t fullest(const std::vector<program::CategoryCounts>& instants) {
                                   instants.begin());
 }
 
+// The layer a step works on; -1 before and behind the layers.
+std::int32_t layer_of(const program::StepProgram& program, const program::Step& step) {
+  return step.layer < program.layers ? step.layer : -1;
+}
+
 std::string describe(const Lowered& lowered, const program::Step& step) {
   const program::Instruction& instruction = lowered.program.instruction(step.instruction);
   std::string text = lowered.kind == ProgramKind::kEvaluate ? "evaluation, " : "";
   text += program::phase_name(instruction.phase);
-  if (step.layer >= 0) text += ", layer " + std::to_string(step.layer);
+  const std::int32_t layer = layer_of(lowered.program, step);
+  if (layer >= 0) text += ", layer " + std::to_string(layer);
   return text + ", " + program::name_of(instruction.op);
 }
 
@@ -250,7 +256,7 @@ Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
     timeline.instants.push_back({.phase = program::phase_name(instruction.phase),
                                  .operation = program::name_of(instruction.op),
                                  .micro_step = step.micro_step,
-                                 .layer = step.layer,
+                                 .layer = layer_of(program, step),
                                  .device = mapped_bytes(counts[i], scratch, Bytes{}, held)});
   }
   return timeline;

@@ -38,13 +38,6 @@ std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string value_of(const models::Metadata& metadata, std::string_view key) {
-  for (const auto& [name, value] : metadata) {
-    if (name == key) return value;
-  }
-  return {};
-}
-
 // Of what a file says and of the bytes that the run has.
 std::string digest_of(const RankRun& run, const std::vector<program::StateTensor>& tensors,
                       const models::Metadata& metadata) {
@@ -127,7 +120,7 @@ Result<program::CheckpointState> Checkpoints::read(RankRun& run, const std::stri
                                                    const std::string& way_out) const {
   auto file = models::SafetensorsFile::open(path);
   if (!file) return bad_input(path, file.error().message + "; " + way_out);
-  if (value_of(file->metadata(), "plan") != plan_digest_) {
+  if (models::value_of(file->metadata(), "plan") != plan_digest_) {
     return bad_input(
         path, "belongs to a run of another plan: choose another --output, or remove the folder");
   }
@@ -140,7 +133,8 @@ Result<program::CheckpointState> Checkpoints::read(RankRun& run, const std::stri
     std::memcpy(to.data(), found->bytes.data(), to.size());
   }
   const auto state = program::checkpoint_state(file->metadata());
-  if (!state || digest_of(run, tensors, file->metadata()) != value_of(file->metadata(), "digest")) {
+  if (!state ||
+      digest_of(run, tensors, file->metadata()) != models::value_of(file->metadata(), "digest")) {
     return bad_input(path, "is damaged: its bytes are not those that were saved; " + way_out);
   }
   run.restore_weights();
@@ -192,7 +186,7 @@ Result<void> Checkpoints::check_best(std::int64_t step) const {
                                       ", cannot be read: " + file.error().message + way_out);
   }
   const auto state = program::checkpoint_state(file->metadata());
-  if (!state || value_of(file->metadata(), "plan") != plan_digest_ || state->step < step) {
+  if (!state || models::value_of(file->metadata(), "plan") != plan_digest_ || state->step < step) {
     return bad_input(best_path(), "is not the best state so far, that after step " +
                                       std::to_string(step) + way_out);
   }

@@ -191,8 +191,7 @@ Value value_for(const std::string& module, Value value,
 }  // namespace
 
 double AdaptedLinear::scaling(bool rslora) const {
-  const auto r = static_cast<double>(rank);
-  return rslora ? alpha / std::sqrt(r) : alpha / r;
+  return lora_scale(alpha, static_cast<double>(rank), rslora);
 }
 
 Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std::string& where) {

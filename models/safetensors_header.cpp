@@ -182,6 +182,13 @@ std::vector<TensorSpec> file_order(std::vector<TensorSpec> specs) {
   return specs;
 }
 
+std::string value_of(const Metadata& metadata, std::string_view key) {
+  for (const auto& [name, value] : metadata) {
+    if (name == key) return value;
+  }
+  return {};
+}
+
 std::string render_header(const std::vector<TensorSpec>& in_order, const Metadata& metadata) {
   const auto text = [](const std::string& name) { return Json(name).dump(); };
   std::vector<std::string> entries;

@@ -40,6 +40,9 @@ struct TensorInfo {
 
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
+/// Empty where the key is missing.
+std::string value_of(const Metadata& metadata, std::string_view key);
+
 struct Header {
   Bytes size;  ///< with the eight bytes of length
   Metadata metadata;

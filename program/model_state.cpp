@@ -433,6 +433,7 @@ void add_rope_table(Lowering& lowering) {
 void declare_state(Lowering& lowering) {
   StateBuilder builder(lowering);
   const bool full = !lowering.job.lora();
+  lowering.program.layers = static_cast<std::int32_t>(lowering.job.model.layers);
   add_edges(lowering, builder, full);
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});

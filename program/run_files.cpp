@@ -65,16 +65,9 @@ std::string fixed_width(double value) {
   return padded({text.data(), end.ptr}, kNumberWidth);
 }
 
-std::string value_of(const models::Metadata& metadata, std::string_view key) {
-  for (const auto& [name, value] : metadata) {
-    if (name == key) return value;
-  }
-  return {};
-}
-
 template <class Number>
 bool read_number(const models::Metadata& metadata, std::string_view key, Number& number) {
-  const std::string text = value_of(metadata, key);
+  const std::string text = models::value_of(metadata, key);
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc() && end == text.data() + text.size();
 }
@@ -177,12 +170,12 @@ models::Metadata checkpoint_metadata(const CheckpointState& state, const std::st
 
 std::optional<CheckpointState> checkpoint_state(const models::Metadata& metadata) {
   CheckpointState state;
-  const bool complete = value_of(metadata, "format") == kFormat &&
+  const bool complete = models::value_of(metadata, "format") == kFormat &&
                         read_number(metadata, "step", state.step) &&
                         read_number(metadata, "best_step", state.best.step) &&
                         read_number(metadata, "best_loss", state.best.loss) &&
                         read_number(metadata, "worse_evaluations", state.best.worse);
-  const std::string scale = value_of(metadata, kLossScale);
+  const std::string scale = models::value_of(metadata, kLossScale);
   if (!scale.empty()) state.loss_scale = parse_text(scale, static_cast<LossScale*>(nullptr));
   return complete && (scale.empty() || state.loss_scale) ? std::optional(state) : std::nullopt;
 }

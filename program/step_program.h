@@ -305,6 +305,7 @@ struct StepProgram {
   std::vector<AdapterBinding> adapters;
   std::vector<TrainedUnit> units;
   Interface interface;
+  std::int32_t layers = 0;  ///< of the model
 
   /// What the forward of a micro-step keeps on the device for its backward when nothing is
   /// recomputed; weights are left out.

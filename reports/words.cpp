@@ -29,18 +29,8 @@
 namespace ftplan::reports {
 namespace {
 
-const char* method_name(Method method) {
-  switch (method) {
-    case Method::kFull:
-      return "full fine-tuning";
-    case Method::kLora:
-      return "LoRA";
-    case Method::kQlora:
-      return "QLoRA";
-    case Method::kInt8Lora:
-      return "int8 LoRA";
-  }
-  return "?";
+std::string method_name(Method method) {
+  return std::string(title_of(method)) + (method == Method::kFull ? " fine-tuning" : "");
 }
 
 const char* fits_words(Fits fits) {

@@ -66,19 +66,7 @@ Unit unit_of(const std::vector<Row>& rows) {
   return {.name = "MiB", .bytes = kMiB};
 }
 
-const char* title(const Job& job) {
-  switch (job.request.method.method) {
-    case Method::kFull:
-      return "full";
-    case Method::kLora:
-      return "LoRA";
-    case Method::kQlora:
-      return "QLoRA";
-    case Method::kInt8Lora:
-      return "int8 LoRA";
-  }
-  return "?";
-}
+std::string title(const Job& job) { return std::string(title_of(job.request.method.method)); }
 
 std::string layout_of(const Row& row) {
   return row.job.ranks() == 1 ? "one device" : "ZeRO-" + std::to_string(row.strategy().zero);
@@ -388,8 +376,9 @@ class Estimate : public Command {
       if (larger) text += "micro-batch " + std::to_string(*batch) + (longer ? ", or " : "\n");
       if (longer) text += "rows of " + std::to_string(*tokens) + " tokens\n";
     }
-    const std::string base =
-        " --model " + resolved.job.request.model + " --gpus " + resolved.job.request.devices.gpus;
+    const JobRequest& asked = row == nullptr ? resolved.job.request : row->job.request;
+    const std::string base = " --model " + asked.model + " --method " +
+                             to_text(asked.method.method) + " --gpus " + asked.devices.gpus;
     return text + "Next:  ftplan plan" + base + " --data my.jsonl -o plan.json\n" +
            "       ftplan explain plan.json     where the bytes are, what each knob changes\n";
   }
