@@ -70,6 +70,33 @@ Result<void> check_optimizer(const JobRequest& request) {
   return {};
 }
 
+// A layer that is updated in the backward cannot wait for what is known when the backward ends.
+Result<void> check_update_in_backward(const Job& job) {
+  const TrainingOptions& training = job.request.training;
+  if (!training.update_in_backward) return {};
+  const char* flag = "--update-in-backward";
+  if (training.clip > 0) {
+    return bad_input(flag, "clipping to " + format_number(training.clip) +
+                               " needs the gradients of all layers before the first update: "
+                               "use --clip 0");
+  }
+  if (training.accumulation.value_or(1) > 1) {
+    return bad_input(flag, "--accumulation " + std::to_string(*training.accumulation) +
+                               " needs the gradients of all layers until the last pass: "
+                               "use --accumulation 1");
+  }
+  if (scales_loss(job.request.method.precision)) {
+    return bad_input(flag,
+                     "the loss scale of fp16 skips whole steps, which is known when the "
+                     "backward has ended: use --precision bf16 or fp32");
+  }
+  if (job.ranks() > 1)
+    return bad_input(flag, not_built("the update in the backward on several ranks", "use one"));
+  if (job.request.runtime != "ftplan")
+    return bad_input(flag, not_built("it for --runtime " + job.request.runtime, "leave it out"));
+  return {};
+}
+
 Result<std::size_t> linear_of(const std::string& name, const std::vector<std::string>& known,
                               const char* flag, const char* also) {
   const auto found = std::find(known.begin(), known.end(), name);
@@ -193,9 +220,11 @@ Result<void> check_evaluation(const JobRequest& request, const std::optional<Dat
 Result<void> resolve_batch(const TrainingOptions& training, Job& job) {
   const std::int64_t ranks = job.ranks();
   const std::int64_t micro = training.micro_batch.value_or(1);
-  const std::int64_t accumulation = training.accumulation.value_or(1);
+  const std::optional<std::int64_t> given =
+      training.update_in_backward ? std::optional<std::int64_t>(1) : training.accumulation;
+  const std::int64_t accumulation = given.value_or(1);
   const std::int64_t step = ranks * micro * accumulation;
-  const bool product = training.micro_batch && training.accumulation;
+  const bool product = training.micro_batch && given;
   job.global_batch =
       training.global_batch.value_or(product ? step : round_up(kDefaultGlobalBatch, step));
   if (job.global_batch % step != 0 || (product && job.global_batch != step)) {
@@ -208,7 +237,7 @@ Result<void> resolve_batch(const TrainingOptions& training, Job& job) {
   for (std::int64_t candidate = per_rank; candidate >= 1; --candidate) {
     if (per_rank % candidate != 0) continue;
     if (training.micro_batch && *training.micro_batch != candidate) continue;
-    if (training.accumulation && *training.accumulation != per_rank / candidate) continue;
+    if (given && *given != per_rank / candidate) continue;
     job.micro_batch_choices.push_back(candidate);
   }
   return {};
@@ -270,6 +299,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();
   job.devices = *devices;
+  if (auto ok = check_update_in_backward(job); !ok) return ok.error();
   auto adapters = resolve_adapters(request.method, model.family);
   if (!adapters) return adapters.error();
   job.adapters = *std::move(adapters);

@@ -52,6 +52,7 @@ struct TrainingOptions {
   double eps = 1e-8;
   double momentum = 0;
   double clip = 1;
+  bool update_in_backward = false;
   std::optional<double> loss_scale;
   std::optional<std::int64_t> global_batch;
   std::optional<std::int64_t> micro_batch;
@@ -91,6 +92,9 @@ inline constexpr auto fields<TrainingOptions> = std::tuple{
           "Momentum of sgd; 0 holds no state."},
     Field{"clip", &TrainingOptions::clip, "", Range{0, 1e9},
           "Largest gradient norm; 0 never clips."},
+    Field{"update_in_backward", &TrainingOptions::update_in_backward,
+          "Update each layer as soon as its gradient is complete, so that one layer's gradient is "
+          "held at a time; needs --clip 0 and one pass a step."},
     Field{"loss_scale", &TrainingOptions::loss_scale, "", Range{1, 1e30},
           "First scale of fp16's loss. Default: 65536."},
     Field{"global_batch", &TrainingOptions::global_batch, "sequences", Range{1, 1 << 24},

@@ -296,6 +296,7 @@ class RunLoop {
   Result<void> check_gradients(const StepOutput& output) {
     if (output.finite) return {};
     const auto& next = run_->loss_scale();
+    if (!next && job_.request.training.update_in_backward) return updated_in_part();
     if (!next) return not_finite("the gradient's norm is not finite", kSlower);
     if (next->exhausted()) {
       return not_finite("gradients overflow in fp16 though the loss scale has fallen to " +
@@ -314,6 +315,14 @@ class RunLoop {
     const std::string state = saved ? "the state before it is saved"
                                     : "the state could not be saved: " + saved.error().text();
     return run_failed("step " + std::to_string(step_ + 1), what + ", " + state + ": " + way_out);
+  }
+
+  // Layers above the first gradient that is not finite have their update.
+  Error updated_in_part() const {
+    return run_failed(
+        "step " + std::to_string(step_ + 1),
+        "the gradient's norm is not finite, and with --update-in-backward some layers "
+        "are updated by then: the last checkpoint stays, try a lower --learning-rate");
   }
 
   Result<void> evaluate() {

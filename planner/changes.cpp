@@ -54,7 +54,7 @@ void add_layout_edits(const Job& job, std::vector<Edit>& edits) {
                        c.request.layout.checkpointing = Checkpointing{.every = 1};
                      }});
   }
-  if (job.micro_batch_choices.back() > 1) {
+  if (job.micro_batch_choices.back() > 1 && !job.request.training.update_in_backward) {
     edits.push_back({"--micro-batch", "1", [batch = job.global_batch](Change& c) {
                        c.request.training.micro_batch = 1;
                        c.request.training.accumulation.reset();

@@ -66,7 +66,7 @@ class Knobs {
       other.micro_batch *= 2;
       other.accumulation /= 2;
     }
-    if (s.micro_batch % 2 == 0) {
+    if (s.micro_batch % 2 == 0 && !plan_.job.training.update_in_backward) {
       Strategy& other =
           add("--micro-batch " + std::to_string(s.micro_batch / 2), "twice the passes").strategy;
       other.micro_batch /= 2;

@@ -153,11 +153,13 @@ class StateBuilder {
     // A unit that is reduced as soon as it is made needs two copies: one travels while the next is
     // made.
     const bool travels = lowering_.shards() && lowering_.strategy.accumulation == 1;
+    const bool updated_at_once = lowering_.updates_in_backward();
+    const std::int32_t copies = updated_at_once ? 1 : (travels ? std::min(layers, 2) : layers);
     const StorageId storage =
         emitter_.storage({.size = unit.elements * size_of(dtype),
                           .category = Category::kGradients,
-                          .region = travels ? Region::kWork : Region::kGradients,
-                          .copies = {.count = travels ? std::min(layers, 2) : layers},
+                          .region = travels || updated_at_once ? Region::kWork : Region::kGradients,
+                          .copies = {.count = copies},
                           .name = "gradients"});
     unit.gradients = emitter_.tensor(storage, {unit.elements}, dtype);
     unit.update_gradients = shard_of_gradients(unit, dtype, travels, layers);

@@ -13,6 +13,7 @@
 #include "program/op.h"
 #include "program/passes/passes.h"
 #include "program/step_program.h"
+#include "program/update.h"
 
 namespace ftplan::program {
 namespace {
@@ -75,6 +76,51 @@ class Padder {
   std::vector<bool> padded_;
 };
 
+// Updates units in the segment that makes the last contribution to their gradient.
+class EarlyUpdates {
+ public:
+  EarlyUpdates(Lowering& lowering, Emitter& emitter, const std::vector<Node>& forward)
+      : low_(lowering), emitter_(emitter), last_(lowering.program.units.size(), kNone) {
+    const StepProgram& program = lowering.program;
+    // The backward comes last to what the forward used first.
+    for (auto node = forward.rbegin(); node != forward.rend(); ++node) {
+      if (!node->is_segment) continue;
+      const auto body = instructions_of(program.segment(node->id));
+      for (std::size_t u = 0; u < last_.size(); ++u) {
+        if (reads(body, program.tensor(program.units[u].weights).storage)) last_[u] = node->id;
+      }
+    }
+  }
+
+  void update(SegmentId forward) {
+    const Phase before = emitter_.phase();
+    emitter_.set_phase(Phase::kOptimizer);
+    for (std::size_t u = 0; u < last_.size(); ++u) {
+      const TrainedUnit unit = low_.program.units[u];
+      if (unit.gradients == kNone || !(unit.per_layer ? in_layers(forward) : last_[u] == forward))
+        continue;
+      add_to_norm(low_, emitter_, unit);
+      program::update(low_, emitter_, unit, clip_by_norm(low_, emitter_));
+    }
+    emitter_.set_phase(before);
+  }
+
+ private:
+  [[nodiscard]] bool in_layers(SegmentId forward) const {
+    return low_.program.segment(forward).role == Role::kLayers;
+  }
+  [[nodiscard]] bool reads(const std::vector<InstructionId>& ids, StorageId storage) const {
+    return std::any_of(ids.begin(), ids.end(), [&](InstructionId id) {
+      const auto read = read_storages(low_.program, low_.program.instruction(id));
+      return std::find(read.begin(), read.end(), storage) != read.end();
+    });
+  }
+
+  Lowering& low_;
+  Emitter& emitter_;
+  std::vector<SegmentId> last_;  // per unit: the forward segment whose backward comes last
+};
+
 // Counts what backwards read of forwards: inputs once, everything else in each layer.
 class SavedBytes {
  public:
@@ -112,8 +158,12 @@ Result<void> differentiate(Lowering& lowering) {
   const TensorId residual = lowering.tensors.residual;
   const bool embedding_learns = !lowering.job.lora();
 
+  EarlyUpdates updates(lowering, emitter, forward);
+  const bool updates_here = lowering.updates_in_backward();
+
   emitter.reopen(micro);
   emitter.set_phase(Phase::kBackward);
+  if (updates_here) emitter.emit({.op = Op::kZero, .out = {{program.interface.gradient_norm}}});
   Operand gradient;  // of the residual where the backward stands
   for (auto node = forward.rbegin(); node != forward.rend(); ++node) {
     if (!node->is_segment) continue;
@@ -137,6 +187,7 @@ Result<void> differentiate(Lowering& lowering) {
     if (span.role == Role::kHead) gradient = left;
     // A layer ends with its input's gradient where its output's was, so that layers repeat.
     FTPLAN_CHECK(span.role != Role::kLayers || first_alone || left == gradient);
+    if (updates_here) updates.update(node->id);
     emitter.close_or_drop();
     saved.add(backward.kept(), span.repeat);
     if (span.role == Role::kLayers) keep_until_backward(lowering, backward.kept());

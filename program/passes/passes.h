@@ -15,7 +15,8 @@ Result<void> build_forward(Lowering& lowering);
 /// @error bad input for what the profile does not describe
 Result<void> expand(Lowering& lowering);
 
-/// Backward ops, only where a gradient is needed; what they read of the forward is kept.
+/// Backward ops, only where a gradient is needed; what they read of the forward is kept. Updates
+/// too, where the job asks for them there.
 Result<void> differentiate(Lowering& lowering);
 
 /// Keeps one input per group of layers and runs their forward again before their backward.
@@ -24,7 +25,7 @@ Result<void> recompute(Lowering& lowering);
 /// Repeats the micro-step; gradients are defined by the first and added to by the others.
 Result<void> accumulate(Lowering& lowering);
 
-/// Gradient norm, clipping and update.
+/// Gradient norm, clipping and update; nothing where the backward has updated.
 Result<void> optimize(Lowering& lowering);
 
 /// ZeRO-1: reduces each unit's gradient to the rank's shard, updates it, and gathers the weights.

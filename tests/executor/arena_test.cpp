@@ -158,6 +158,7 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{.method = Method::kLora, .precision = Precision::kBf16, .tied = true},
         Setting{.method = Method::kQlora, .validation = 0.25},
         Setting{.optimizer = Optimizer::kSgd, .momentum = 0.9},
+        Setting{.clip = 0, .update_in_backward = true},
         Setting{.optimizer = Optimizer::kAdamw8bit, .hidden = 136},
         Setting{.optimizer = Optimizer::kPagedAdamw8bit, .hidden = 136}));
 

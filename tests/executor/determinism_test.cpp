@@ -63,6 +63,11 @@ INSTANTIATE_TEST_SUITE_P(
                 .optimizer = Optimizer::kAdamw8bit,
                 .threads = 2,
                 .hidden = 136},
+        Setting{.precision = Precision::kBf16,
+                .threads = 2,
+                .checkpointing = {.every = 1},
+                .clip = 0,
+                .update_in_backward = true},
         Setting{.precision = Precision::kFp16, .threads = 2, .loss_scale = 1024},
         Setting{.method = Method::kLora, .threads = 2, .dropout = 0.2, .validation = 0.25},
         Setting{
@@ -86,6 +91,32 @@ TEST(PagedStates, GiveTheLossesAndValuesOfStatesOnTheDevice) {
   setting.optimizer = Optimizer::kPagedAdamw8bit;
   const World paged(setting);
   EXPECT_EQ(train(resident, std::byte{0}) == train(paged, std::byte{0}), true);
+}
+
+class UpdateInBackward : public testing::TestWithParam<Setting> {};
+INSTANTIATE_TEST_SUITE_P(
+    Settings, UpdateInBackward,
+    testing::Values(Setting{.loss_chunk = 8},
+                    Setting{.precision = Precision::kBf16, .tied = true, .loss_chunk = 8},
+                    Setting{.precision = Precision::kBf16,
+                            .optimizer = Optimizer::kAdamw8bit,
+                            .layers = 5,
+                            .hidden = 136,
+                            .checkpointing = {.every = 2}},
+                    Setting{.optimizer = Optimizer::kSgd, .checkpointing = {.every = 1}},
+                    Setting{.method = Method::kLora, .dropout = 0.1},
+                    Setting{.method = Method::kQlora, .checkpointing = {.every = 1}}));
+
+TEST_P(UpdateInBackward, GivesTheBitsOfUpdatesAfterIt) {
+  Setting setting = GetParam();
+  setting.clip = 0;
+  const World after(setting);
+  setting.update_in_backward = true;
+  const World inside(setting);
+  EXPECT_EQ(train(after, std::byte{0}) == train(inside, std::byte{0xFF}), true);
+  // Without recomputation the fullest instant may lie before the first gradient.
+  if (setting.checkpointing.every == 0) return;
+  EXPECT_LT(inside.create()->arenas().device.size(), after.create()->arenas().device.size());
 }
 
 TEST_P(Determinism, WhatMemoryHeldBeforeDoesNotMatter) {

@@ -112,6 +112,8 @@ JobRequest request_of(const Setting& setting, const Strategy& strategy, const st
   request.data.shuffle = false;
   request.training.learning_rate = setting.learning_rate;
   request.training.loss_scale = setting.loss_scale;
+  request.training.clip = setting.clip;
+  request.training.update_in_backward = setting.update_in_backward;
   request.training.weight_decay = 0.01;
   request.training.micro_batch = strategy.micro_batch;
   request.training.accumulation = strategy.accumulation;

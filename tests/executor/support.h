@@ -70,6 +70,8 @@ struct Setting {
   double dropout = 0;
   double validation = 0;
   double learning_rate = 1e-3;
+  double clip = 1;
+  bool update_in_backward = false;
   std::optional<double> loss_scale{};
   std::int64_t loss_chunk = 512;
   std::int64_t rows = 8;

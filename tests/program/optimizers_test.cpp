@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/category.h"
+#include "core/job.h"
 #include "core/machine.h"
 #include "core/method.h"
 #include "core/model_config.h"
@@ -15,6 +17,7 @@
 #include "program/op_table.h"
 #include "program/run_files.h"
 #include "program/step_program.h"
+#include "program/verify.h"
 #include "tests/program/support.h"
 
 // Which states each optimizer holds, on the toy model: hidden 16, intermediate 32, 64 tokens known,
@@ -91,6 +94,56 @@ TEST(Optimizers, EachWeightIsUpdatedByTheOpOfItsOptimizer) {
     // Embedding; head and final norm; what decays of a layer, and its norms.
     EXPECT_EQ(updates, 1 + 2 + 2);
   }
+}
+
+// Of the toy model in f32, a layer's: 6 x 256 and 3 x 32 x 16 elements.
+TEST(UpdateInBackward, HoldsOneLayersGradientAtATime) {
+  JobRequest request = toy_request();
+  request.training.clip = 0;
+  request.training.update_in_backward = true;
+  const StepProgram program = lower_case(make_case(request, toy_model(), {}));
+  EXPECT_EQ(verify_program(program), "");
+  for (const TrainedUnit& unit : program.units) {
+    const Storage& gradients = program.storage_of(unit.gradients);
+    EXPECT_EQ(gradients.copies.count, 1) << unit.name;
+    EXPECT_EQ(gradients.region, Region::kWork) << unit.name;
+    if (!unit.per_layer) continue;
+    EXPECT_EQ(gradients.size.value, 4 * (6 * 256 + 3 * 32 * 16));
+  }
+}
+
+TEST(UpdateInBackward, IsRefusedWhereLaterGradientsDecide) {
+  JobRequest request = toy_request();
+  request.training.update_in_backward = true;
+  const auto reason = [&](const JobRequest& refused) {
+    const auto job = validate(refused, toy_model(), std::nullopt);
+    return job ? std::string() : job.error().text();
+  };
+  EXPECT_NE(reason(request).find("use --clip 0"), std::string::npos);
+  request.training.clip = 0;
+  EXPECT_EQ(reason(request), "");
+  JobRequest accumulates = request;
+  accumulates.training.accumulation = 2;
+  EXPECT_NE(reason(accumulates).find("use --accumulation 1"), std::string::npos);
+  JobRequest scales = request;
+  scales.method.precision = Precision::kFp16;
+  EXPECT_NE(reason(scales).find("use --precision bf16 or fp32"), std::string::npos);
+  JobRequest ranks = request;
+  ranks.devices.gpus = "2xcpu";
+  EXPECT_NE(reason(ranks).find("several ranks"), std::string::npos);
+}
+
+TEST(UpdateInBackward, TakesTheWholeBatchInOnePass) {
+  JobRequest request = toy_request();
+  request.training.clip = 0;
+  request.training.update_in_backward = true;
+  EXPECT_EQ(validate(request, toy_model(), std::nullopt)->micro_batch_choices,
+            std::vector<std::int64_t>{16});
+  request.training.micro_batch = 3;
+  const auto job = validate(request, toy_model(), std::nullopt);
+  ASSERT_TRUE(job);
+  EXPECT_EQ(job->global_batch, 3);
+  EXPECT_EQ(job->micro_batch_choices, std::vector<std::int64_t>{3});
 }
 
 // hidden 70, intermediate 80: gate, up and down have 5,600 elements, the head 4,480.

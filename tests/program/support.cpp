@@ -11,6 +11,7 @@
 
 #include "core/check.h"
 #include "core/enums.h"
+#include "core/loss_scale.h"
 #include "core/method.h"
 #include "core/text.h"
 #include "program/lifetimes.h"
@@ -156,6 +157,12 @@ Case random_case(std::uint64_t seed) {
     strategy.zero = draw.in(0, 1);
   }
   strategy.loss_chunk = draw.of<std::int64_t>({16, 40, 512});
+  const bool may_update_early = strategy.accumulation == 1 && request.devices.gpus == "cpu" &&
+                                !scales_loss(request.method.precision);
+  if (may_update_early && draw.one_in(2)) {
+    request.training.clip = 0;
+    request.training.update_in_backward = true;
+  }
   return make_case(request, model, strategy);
 }
 
@@ -172,12 +179,13 @@ std::string describe(const Case& c) {
          number(m.experts_per_token) + " rope " + to_text(m.rope_scaling) + " from " +
          number(m.rope_original_positions) + " " + to_text(method.method) + " " +
          to_text(method.precision) + " " + to_text(method.optimizer) + " momentum " +
-         format_number(c.job.request.training.momentum) + " targets " + join(method.targets, ",") +
-         " dropout " + format_number(method.dropout) + " sequence " + number(c.job.sequence) +
-         " micro-batch " + number(c.strategy.micro_batch) + " accumulation " +
-         number(c.strategy.accumulation) + " checkpointing " + to_text(c.strategy.checkpointing) +
-         " zero " + number(c.strategy.zero) + " ranks " + number(c.job.ranks()) + " chunk " +
-         number(c.strategy.loss_chunk);
+         format_number(c.job.request.training.momentum) +
+         (c.job.request.training.update_in_backward ? " in backward" : "") + " targets " +
+         join(method.targets, ",") + " dropout " + format_number(method.dropout) + " sequence " +
+         number(c.job.sequence) + " micro-batch " + number(c.strategy.micro_batch) +
+         " accumulation " + number(c.strategy.accumulation) + " checkpointing " +
+         to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " ranks " +
+         number(c.job.ranks()) + " chunk " + number(c.strategy.loss_chunk);
 }
 
 StepProgram lower_case(const Case& c, std::int64_t rank, Sampling sampling, ProgramKind kind) {
