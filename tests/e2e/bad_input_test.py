@@ -294,6 +294,21 @@ class Machine(BadInput):
         again = self.refused("run", "plan.json", "-o", "run", code=4, says="is not finite")
         self.assertEqual(line, again)
 
+    def test_a_gradient_that_overflows_after_updates_in_the_backward_keeps_the_last_checkpoint(self):
+        # The loss is finite; only through the first layer's norm does the gradient grow beyond f32.
+        weights = weights_of(support.TINY)
+        weights["model.embed_tokens.weight"] *= numpy.float32(1e-15)
+        weights["lm_head.weight"] *= numpy.float32(1e26)
+        shutil.rmtree(self.folder / "model")
+        make_model(self.folder / "model", weights=weights, rms_norm_eps=1e-34)
+        early = ("--method", "full", "--precision", "fp32", "--micro-batch", 2, "--steps", 2, "--clip", 0)
+        self.plan(*early)
+        self.refused("run", "plan.json", "-o", "after", code=4, says=["the gradient's norm is not finite", "is saved"])
+        self.plan(*early, "--update-in-backward")
+        self.refused("run", "plan.json", "-o", "inside", code=4,
+                     says=["the gradient's norm is not finite", "some layers are updated", "the last checkpoint stays"])
+        self.assertFalse((self.folder / "inside/checkpoints").exists())
+
     def test_a_limit_on_files_is_a_failed_run(self):
         self.plan(*COMMON, "--method", "full")
         for limit, says in ((65536, "step-"), (1024, "plan.json")):
