@@ -114,6 +114,7 @@ std::string training_words(const Plan& plan) {
   if (training.learning_rate) text += " from " + format_number(*training.learning_rate);
   if (training.weight_decay > 0) text += ", weight decay " + format_number(training.weight_decay);
   if (training.clip > 0) text += ", gradients clipped at " + format_number(training.clip);
+  if (training.update_in_backward) text += ", updated in the backward";
   return text + ", seed " + std::to_string(training.seed) + ".";
 }
 
