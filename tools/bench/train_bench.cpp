@@ -104,13 +104,15 @@ class Bench {
     length_ = feeder_->rows_of_step(0).length;
   }
 
-  double steps(std::int64_t count) {
+  Json steps(std::int64_t count) {
     const auto begin = std::chrono::steady_clock::now();
+    std::int64_t tokens = 0;
     for (std::int64_t i = 0; i < count; ++i, ++step_) {
       const auto rows = feeder_->rows_of_step(step_);
       need(run_->train(rows.length, input(rows), feeder_->fill(rows)));
+      tokens += rows.tokens;
     }
-    return seconds_since(begin);
+    return {{"seconds", seconds_since(begin)}, {"tokens", tokens}};
   }
 
   Json seconds_by_op() {
