@@ -12,6 +12,8 @@
 /// @source transformers 5.23 `configuration_utils.py`, `modeling_rope_utils.py`
 namespace ftplan::models {
 
+inline constexpr const char* kConfigFile = "config.json";
+
 struct ConfigReading {
   ModelConfig config;              ///< without a name
   bool has_dtype = false;          ///< the text says how the weights are stored

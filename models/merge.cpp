@@ -40,8 +40,6 @@
 namespace ftplan::models {
 namespace {
 
-constexpr const char* kConfigFile = "config.json";
-
 // Rows are merged in blocks of about this size, one per thread.
 constexpr Bytes kBlock = 8 * kMiB;
 
@@ -271,6 +269,11 @@ Result<MergeSummary> merge_adapter(const MergeRequest& request,
   if (!text) return text.error();
   const auto model = read_config(*text, config_path);
   if (!model) return model.error();
+  if (model->stored_linears != StoredLinears::kPlain) {
+    return bad_input(config_path,
+                     "a merge into a quantized base is not built yet: merge into the 16-bit model "
+                     "that it was made of");
+  }
   auto base = Checkpoint::open(request.base);
   if (!base) return base.error();
   if (auto fits = check_weights(*base, make_blueprint(*model), *model); !fits) return fits.error();
