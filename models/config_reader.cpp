@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/check.h"
 #include "core/dtype.h"
 #include "core/json.h"
 #include "core/model_config.h"
@@ -302,6 +303,13 @@ std::vector<std::string> make_config_keys() {
 }
 
 }  // namespace
+
+const char* dtype_name(DType dtype) {
+  const auto* known = std::find_if(kDTypeNames.begin(), kDTypeNames.end(),
+                                   [&](const DTypeName& name) { return name.dtype == dtype; });
+  FTPLAN_CHECK(known != kDTypeNames.end());
+  return known->name;
+}
 
 Result<ConfigReading> read_config_with_notes(std::string_view json_text, const std::string& where) {
   const auto json = parse_json(json_text, where);

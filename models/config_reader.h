@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/model_config.h"
 #include "core/result.h"
 
@@ -13,6 +14,9 @@
 namespace ftplan::models {
 
 inline constexpr const char* kConfigFile = "config.json";
+
+/// How `config.json` calls an element type of weights.
+const char* dtype_name(DType dtype);
 
 struct ConfigReading {
   ModelConfig config;              ///< without a name

@@ -26,7 +26,7 @@ std::vector<CommandRow> all_commands() {
                     [] { return std::make_unique<ListedOnly>(); }});
   }
   for (const auto& make : {data_command, report_command, simulate_command, explain_command,
-                           merge_command, models_command, hardware_command, doctor_command}) {
+                           merge_command, convert_command, models_command, hardware_command, doctor_command}) {
     rows.push_back(make());
   }
   return rows;
