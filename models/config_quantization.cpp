@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "core/enums.h"
 #include "core/json.h"
 #include "core/model_config.h"
 #include "core/result.h"
-#include "core/text.h"
 #include "models/config_field.h"
 #include "models/family.h"
 #include "models/files.h"
@@ -77,6 +75,17 @@ bool skips(std::string_view pattern, std::string_view module) {
   return pattern.ends_with('.') || module[pattern.size()] == '.';
 }
 
+std::vector<std::string> linears_of(const ModelConfig& config) {
+  const Blueprint blueprint = make_blueprint(config);
+  std::vector<std::string> names;
+  for (const Weight& weight : blueprint.layer) {
+    if (weight.kind != WeightKind::kMatrix) continue;
+    for (std::int64_t layer = 0; layer < config.layers; ++layer)
+      names.push_back(linear_name(layer_weight_name(blueprint, weight, layer)));
+  }
+  return names;
+}
+
 // What is skipped must be the head, which is never quantized here, and nothing of the layers.
 Result<void> check_skipped(const ModelConfig& config, const Json& json, const std::string& where) {
   if (!is_set(json, kSkipped)) return {};
@@ -85,15 +94,14 @@ Result<void> check_skipped(const ModelConfig& config, const Json& json, const st
       read_value<std::vector<std::string>>(json.at(kSkipped), place, Missing::kKeepDefault);
   if (!skipped) return skipped.error();
   bool head = false;
-  const std::vector<Weight> weights = all_weights(make_blueprint(config), config);
+  const std::vector<std::string> linears = linears_of(config);
   for (std::size_t i = 0; i < skipped->size(); ++i) {
     const std::string& pattern = (*skipped)[i];
     head = head || skips(pattern, "lm_head");
     const bool plain = pattern.find_first_of("\\^$*+?{}[]|()") == std::string::npos;
-    const auto hit = std::find_if(weights.begin(), weights.end(), [&](const Weight& weight) {
-      return weight.kind == WeightKind::kMatrix && skips(pattern, linear_name(weight.name));
-    });
-    if (plain && hit == weights.end()) continue;
+    const bool hit = std::any_of(linears.begin(), linears.end(),
+                                 [&](const auto& linear) { return skips(pattern, linear); });
+    if (plain && !hit) continue;
     return bad_input(json_detail::child(place, std::to_string(i)),
                      "got " + in_quotes(pattern) +
                          ": linears of the layers that are not quantized are not built yet; " +

@@ -20,7 +20,6 @@
 #include "core/units.h"
 #include "models/checkpoint.h"
 #include "models/convert.h"
-#include "models/dynamic_map.h"
 #include "models/family.h"
 #include "models/int8.h"
 #include "models/merge_kernel.h"

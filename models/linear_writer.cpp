@@ -130,7 +130,7 @@ Result<Rounding> write_nf4(const std::string& name, const LinearRows& rows, DTyp
   const auto done = [&](std::size_t, std::size_t count) {
     return writer.write(name, std::as_bytes(std::span(out).first((count * width + 1) / 2)));
   };
-  const auto found = rows.for_each(threads, use, done);
+  auto found = rows.for_each(threads, use, done);
   if (!found) return found;
   if (auto ok = write_state(name, rows, dtype, scales, twice, writer); !ok) return ok.error();
   return found;
@@ -163,7 +163,7 @@ Result<Rounding> write_int8(const std::string& name, const LinearRows& rows, int
   const auto done = [&](std::size_t, std::size_t count) {
     return writer.write(name, std::as_bytes(std::span(out).first(count * width)));
   };
-  const auto found = rows.for_each(threads, use, done);
+  auto found = rows.for_each(threads, use, done);
   if (!found) return found;
   if (auto ok = writer.write(scales_name(name), bytes_of(scales)); !ok) return ok.error();
   constexpr std::array kByRows = {std::byte{0}};

@@ -262,6 +262,22 @@ class Written(Folders):
                 self.assert_same_tensors(tensors_of(self.folder / f"our-{kind}-bf16"),
                                          tensors_of(self.folder / f"their-{kind}-bf16"))
 
+    def test_families_too(self):
+        # Biases, fused linears, experts that stay as they are.
+        for family in ("qwen2", "phi3", "mixtral"):
+            with self.subTest(family=family):
+                make_model(family, self.folder / family, SHAPE)
+                quantize(self.folder / family, self.folder / f"their-{family}", **KINDS["nf4-double"])
+                self.convert(family, *INTO["nf4-double"], output=f"our-{family}")
+                self.assert_same_tensors(tensors_of(self.folder / f"our-{family}"),
+                                         tensors_of(self.folder / f"their-{family}"))
+                self.assert_close(self.eval_loss("--model", f"our-{family}", "--precision", "fp32"),
+                                  loss_of(theirs(self.folder / f"our-{family}", "nf4"), self.rows))
+        make_model("falcon", self.folder / "falcon")
+        quantize(self.folder / "falcon", self.folder / "their-falcon", **KINDS["nf4"])
+        self.refused("eval", "--model", "their-falcon", "--data", "rows.json", says=["quantization_config", "Falcon"])
+        self.refused("convert", "--model", "falcon", "--into", "nf4", "-o", "out", says="Falcon")
+
     def test_shards_stay_and_their_index_names_what_they_hold(self):
         self.convert("sharded", *INTO["nf4-double"])
         self.assertEqual(sorted(path.name for path in (self.folder / "out").glob("*.safetensors")),
@@ -370,8 +386,6 @@ class Written(Folders):
         (self.folder / "wide/config.json").write_text((self.folder / "model/config.json").read_text())
         for into in ("int8", "fp16"):
             self.refused("convert", "--model", "wide", "--into", into, "-o", "out", says=[UP, "not finite"])
-        make_model("falcon", self.folder / "falcon")
-        self.refused("convert", "--model", "falcon", "--into", "nf4", "-o", "out", says="Falcon")
         self.assertFalse((self.folder / "out/config.json").exists())
         self.assertFalse((self.folder / "out/model.safetensors").exists())
 
