@@ -48,6 +48,23 @@ Result<void> check_method(const MethodOptions& method, const std::string& runtim
   return {};
 }
 
+// Codes that stand in the files are used as they are.
+Result<void> check_base(const MethodOptions& method, const ModelConfig& model) {
+  const StoredLinears stored = model.stored_linears;
+  if (stored == StoredLinears::kPlain) return {};
+  const Method needed = method_for(stored);
+  if (method.method != needed) {
+    return bad_input("--method", std::string("got ") + to_text(method.method) + ", but " +
+                                     model.name + " holds its linears as " + to_text(stored) +
+                                     ": use " + to_text(needed));
+  }
+  const bool twice = stored == StoredLinears::kNf4Double;
+  if (needed == Method::kInt8Lora || method.double_quantization == twice) return {};
+  return bad_input(
+      twice ? "--no-double-quantization" : "--double-quantization",
+      model.name + " holds its linears as " + to_text(stored) + ": leave this flag away");
+}
+
 Result<void> check_loss_scale(const JobRequest& request) {
   const auto& scale = request.training.loss_scale;
   if (!scale || scales_loss(request.method.precision)) return {};
@@ -289,6 +306,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
     return bad_input("--runtime", "got \"" + request.runtime + "\", expected ftplan | hf");
   }
   if (auto ok = check_method(request.method, request.runtime); !ok) return ok.error();
+  if (auto ok = check_base(request.method, model); !ok) return ok.error();
   if (auto ok = check_optimizer(request); !ok) return ok.error();
   if (auto ok = check_training(request.training); !ok) return ok.error();
   if (auto ok = check_evaluation(request, facts); !ok) return ok.error();

@@ -65,6 +65,12 @@ inline constexpr auto fields<JobRequest> =
 /// The linears of a decoder layer that adapters can name, in forward order.
 const std::vector<std::string>& linear_names(Family family);
 
+/// The method whose frozen linears are those of such files.
+/// @pre `stored` is not plain
+constexpr Method method_for(StoredLinears stored) {
+  return stored == StoredLinears::kInt8 ? Method::kInt8Lora : Method::kQlora;
+}
+
 /// LoRA matrices of one linear.
 struct LoraShape {
   std::int64_t rank = 0;  ///< 0: the linear is not adapted

@@ -36,6 +36,14 @@ inline constexpr auto names<RopeScaling> =
                Name{RopeScaling::kLlama3, "llama3"}, Name{RopeScaling::kDynamic, "dynamic"},
                Name{RopeScaling::kYarn, "yarn"},     Name{RopeScaling::kLongrope, "longrope"}};
 
+/// How the files hold the linears of the layers: in the element type of the other weights, or as
+/// codes of bitsandbytes, NF4 with or without double quantization or LLM.int8.
+enum class StoredLinears : std::uint8_t { kPlain, kNf4, kNf4Double, kInt8 };
+template <>
+inline constexpr auto names<StoredLinears> =
+    std::array{Name{StoredLinears::kPlain, "plain"}, Name{StoredLinears::kNf4, "nf4"},
+               Name{StoredLinears::kNf4Double, "nf4-double"}, Name{StoredLinears::kInt8, "int8"}};
+
 /// The resolved shape of a model: what `config.json` says, with every default of its family filled
 /// in.
 /// @source transformers 5.23 `models/llama/configuration_llama.py`, whose defaults these are
@@ -79,6 +87,7 @@ struct ModelConfig {
   std::int64_t experts = 0;  ///< that stand for the MLP; 0: there is one MLP
   std::int64_t experts_per_token = 0;
   DType stored = DType::kBf16;
+  StoredLinears stored_linears = StoredLinears::kPlain;
   std::int64_t bos_token = 1;
   std::int64_t eos_token = 2;
 
@@ -164,6 +173,8 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"experts_per_token", &ModelConfig::experts_per_token, "experts", Range{0, 1 << 10},
           "Experts that each token is sent to."},
     Field{"stored", &ModelConfig::stored, "Element type in the files."},
+    Field{"stored_linears", &ModelConfig::stored_linears,
+          "How the files hold the linears of the layers."},
     Field{"bos_token", &ModelConfig::bos_token, "", Range{-1, 1 << 24},
           "Begin-of-sequence id, -1 if none."},
     Field{"eos_token", &ModelConfig::eos_token, "", Range{-1, 1 << 24},

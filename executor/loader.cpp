@@ -28,6 +28,8 @@
 #include "models/int8.h"
 #include "models/nf4.h"
 #include "models/safetensors.h"
+#include "models/stored_linear.h"
+#include "program/attributes.h"
 #include "program/step_program.h"
 
 namespace ftplan::executor {
@@ -133,6 +135,40 @@ void convert(const models::TensorView& from, DType type, const View& to) {
   });
 }
 
+void copy(const models::TensorView& from, const View& to) {
+  FTPLAN_CHECK(static_cast<std::int64_t>(from.bytes.size()) ==
+               (to.elements() * size_of(to.dtype())).value);
+  std::memcpy(to.data, from.bytes.data(), from.bytes.size());
+  from.release();
+}
+
+// The scales of a file, which nobody has looked at yet.
+Result<void> copy_scales(const models::TensorView& from, const View& to) {
+  copy(from, to);
+  if (all_finite(span_of<float>(to))) return {};
+  return bad_input(from.file->path(), from.name + " has a value that is not finite");
+}
+
+Result<void> copy_nf4(const models::Checkpoint& checkpoint, const models::Weight& weight,
+                      const Call& call) {
+  const bool twice = static_cast<bool>(call.out[2]);
+  const auto stored = models::stored_nf4(checkpoint, weight, twice);
+  if (!stored) return stored.error();
+  copy(*stored->packed, call.out[0]);
+  if (!twice) return copy_scales(*stored->absmax, call.out[1]);
+  copy(*stored->absmax, call.out[1]);
+  *call.out[3].as<float>() = stored->offset;
+  return copy_scales(*stored->nested, call.out[2]);
+}
+
+Result<void> copy_int8(const models::Checkpoint& checkpoint, const models::Weight& weight,
+                       const Call& call) {
+  const auto stored = models::stored_int8(checkpoint, weight);
+  if (!stored) return stored.error();
+  copy(*stored->codes, call.out[0]);
+  return copy_scales(*stored->scales, call.out[1]);
+}
+
 }  // namespace
 
 Result<Loader> Loader::open(const Job& job, const std::string& model, const std::string& adapter) {
@@ -170,13 +206,15 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
   return Loader(job, *checkpoint, std::move(opened));
 }
 
+models::Weight Loader::weight_of(const program::WeightBinding& weight, std::int32_t layer) const {
+  models::Weight of_layer = blueprint_.layer[static_cast<std::size_t>(weight.table_index)];
+  of_layer.name = models::layer_weight_name(blueprint_, of_layer, layer);
+  return of_layer;
+}
+
 const models::TensorView& Loader::tensor_of(const program::WeightBinding& weight,
                                             std::int32_t layer) const {
-  const std::string name =
-      weight.per_layer
-          ? models::layer_weight_name(
-                blueprint_, blueprint_.layer[static_cast<std::size_t>(weight.table_index)], layer)
-          : weight.name;
+  const std::string name = weight.per_layer ? weight_of(weight, layer).name : weight.name;
   const models::TensorView* tensor = checkpoint_.find(name);
   FTPLAN_CHECK(tensor != nullptr);
   return *tensor;
@@ -194,6 +232,8 @@ Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t lay
 
 Result<void> Loader::load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                               const Call& call) const {
+  if (call.attributes<program::FileAttributes>().quantized)
+    return copy_nf4(checkpoint_, weight_of(weight, layer), call);
   const models::TensorView& tensor = tensor_of(weight, layer);
   const auto type = tensor.dtype();
   if (!type) return type.error();
@@ -213,6 +253,8 @@ Result<void> Loader::load_nf4(const program::WeightBinding& weight, std::int32_t
 
 Result<void> Loader::load_int8(const program::WeightBinding& weight, std::int32_t layer,
                                const Call& call) const {
+  if (call.attributes<program::FileAttributes>().quantized)
+    return copy_int8(checkpoint_, weight_of(weight, layer), call);
   const models::TensorView& tensor = tensor_of(weight, layer);
   const auto type = tensor.dtype();
   if (!type) return type.error();

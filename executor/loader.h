@@ -28,12 +28,13 @@ class Loader {
   [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
                                   const View& to) const;
 
-  /// The same as NF4 into the outputs of a kLoadNf4; quantized from the values of the file.
-  /// @error bad input: a value that is not finite
+  /// The same as NF4 into the outputs of a kLoadNf4: the codes of the file where it has such, else
+  /// quantized from its values.
+  /// @error bad input: a value or a scale that is not finite
   [[nodiscard]] Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                                       const Call& call) const;
   /// The same as 8-bit codes into the outputs of a kLoadInt8.
-  /// @error bad input: a value that is not finite in fp16
+  /// @error bad input: a value that is not finite in fp16, or a scale
   [[nodiscard]] Result<void> load_int8(const program::WeightBinding& weight, std::int32_t layer,
                                        const Call& call) const;
 
@@ -50,6 +51,8 @@ class Loader {
         adapter_(std::move(adapter)),
         seed_(static_cast<std::uint64_t>(job.request.training.seed)) {}
 
+  [[nodiscard]] models::Weight weight_of(const program::WeightBinding& weight,
+                                         std::int32_t layer) const;
   [[nodiscard]] const models::TensorView& tensor_of(const program::WeightBinding& weight,
                                                     std::int32_t layer) const;
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "core/model_config.h"
@@ -15,6 +16,7 @@
 #include "models/family.h"
 #include "models/files.h"
 #include "models/safetensors.h"
+#include "models/stored_linear.h"
 
 namespace ftplan::models {
 namespace {
@@ -87,7 +89,14 @@ Result<void> check_weights(const Checkpoint& checkpoint, const Blueprint& bluepr
                            const ModelConfig& config) {
   Findings findings;
   std::unordered_set<std::string> expected;
+  const bool plain = config.stored_linears == StoredLinears::kPlain;
   for (const Weight& weight : all_weights(blueprint, config)) {
+    if (!plain && weight.kind == WeightKind::kMatrix) {
+      if (auto ok = check_stored_linear(checkpoint, weight, config.stored_linears); !ok) return ok;
+      for (std::string& name : stored_names(weight.name, config.stored_linears))
+        expected.insert(std::move(name));
+      continue;
+    }
     expected.insert(weight.name);
     if (const TensorView* tensor = checkpoint.find(weight.name)) {
       check_tensor(*tensor, weight.name, weight.shape, findings.wrong);

@@ -9,12 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "core/check.h"
 #include "core/dtype.h"
 #include "core/json.h"
 #include "core/model_config.h"
 #include "core/result.h"
 #include "core/text.h"
 #include "models/config_field.h"
+#include "models/config_quantization.h"
 #include "models/config_rope.h"
 #include "models/config_window.h"
 #include "models/family_row.h"
@@ -80,6 +82,7 @@ class Reader {
       config = row_->resolve(*std::move(config), json_, where_);
     if (!config) return config.error();
     config = with_rope(*std::move(config), json_, where_, row_->rope);
+    if (config) config = with_quantization(*std::move(config), json_, where_);
     if (!config) return config.error();
     reading_.config = *std::move(config);
     return std::move(reading_);
@@ -178,15 +181,6 @@ class Reader {
       if (is_set(json_, key.old))
         fail(key.old, std::string("transformers reads it no more: expected ") + key.now);
     }
-    if (is_set(json_, "quantization_config")) {
-      const Json& quantized = json_["quantization_config"];
-      const bool named = quantized.is_object() && quantized.contains("quant_method");
-      fail("quantization_config",
-           "weights quantized by " +
-               (named ? json_detail::got(quantized["quant_method"]) : "somebody else") +
-               " are not read: give the 16-bit model that they were made of; --method qlora "
-               "quantizes it");
-    }
     if (is_set(json_, "per_layer_config") && !json_["per_layer_config"].empty()) {
       fail("per_layer_config", "layers that differ are not built yet: expected none");
     }
@@ -282,7 +276,7 @@ std::vector<std::string> make_config_keys() {
                                    "architectures",
                                    kNoAttentionDropout.key,
                                    kTied.key,
-                                   "quantization_config",
+                                   kQuantizationKey,
                                    "per_layer_config",
                                    "head_dim",
                                    "bos_token_id",
@@ -309,6 +303,13 @@ std::vector<std::string> make_config_keys() {
 }
 
 }  // namespace
+
+const char* dtype_name(DType dtype) {
+  const auto* known = std::find_if(kDTypeNames.begin(), kDTypeNames.end(),
+                                   [&](const DTypeName& name) { return name.dtype == dtype; });
+  FTPLAN_CHECK(known != kDTypeNames.end());
+  return known->name;
+}
 
 Result<ConfigReading> read_config_with_notes(std::string_view json_text, const std::string& where) {
   const auto json = parse_json(json_text, where);

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/model_config.h"
 #include "core/result.h"
 
@@ -11,6 +12,11 @@
 /// fills in.
 /// @source transformers 5.23 `configuration_utils.py`, `modeling_rope_utils.py`
 namespace ftplan::models {
+
+inline constexpr const char* kConfigFile = "config.json";
+
+/// How `config.json` calls an element type of weights.
+const char* dtype_name(DType dtype);
 
 struct ConfigReading {
   ModelConfig config;              ///< without a name

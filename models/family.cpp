@@ -82,6 +82,7 @@ std::int64_t count_parameters(const ModelConfig& config) {
 std::string weight_table_digest(const ModelConfig& config) {
   Digester digester;
   digester.add(to_text(config.stored));
+  if (config.stored_linears != StoredLinears::kPlain) digester.add(to_text(config.stored_linears));
   for (const Weight& weight : all_weights(make_blueprint(config), config)) {
     digester.add(weight.name + weight.shape.text() + ";");
   }

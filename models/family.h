@@ -99,7 +99,7 @@ std::vector<Weight> all_weights(const Blueprint& blueprint, const ModelConfig& c
 /// Parameters of all tensors, a tied head counted once.
 std::int64_t count_parameters(const ModelConfig& config);
 
-/// Digest of names, shapes and the stored element type of all tensors.
+/// Digest of names and shapes of all tensors and of how they are stored.
 std::string weight_table_digest(const ModelConfig& config);
 
 }  // namespace ftplan::models

@@ -22,8 +22,6 @@
 namespace ftplan::models {
 namespace {
 
-constexpr const char* kConfigFile = "config.json";
-
 // The element type of most bytes of the weights, when they are there.
 std::optional<DType> stored_dtype(const std::string& folder) {
   const auto checkpoint = Checkpoint::open(folder);
@@ -32,7 +30,9 @@ std::optional<DType> stored_dtype(const std::string& folder) {
   std::map<DType, std::size_t> bytes;
   for (const auto& [name, tensor] : checkpoint->tensors()) {
     const auto dtype = tensor->dtype();
-    if (dtype && is_float(*dtype)) bytes[*dtype] += tensor->bytes.size();
+    // Not the scales of quantized ones.
+    const bool weight = name.ends_with(".weight") || name.ends_with(".bias");
+    if (weight && dtype && is_float(*dtype)) bytes[*dtype] += tensor->bytes.size();
   }
   std::optional<DType> most;
   for (const auto& [dtype, count] : bytes) {

@@ -1,26 +1,22 @@
 #include "models/merge.h"
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <span>
+#include <optional>
 #include <string>
-#include <string_view>
-#include <system_error>
-#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "core/dtype.h"
 #include "core/enums.h"
+#include "core/job.h"
+#include "core/json.h"
 #include "core/model_config.h"
 #include "core/result.h"
-#include "core/shape.h"
 #include "core/text.h"
 #include "core/units.h"
 #include "models/adapter.h"
@@ -30,129 +26,208 @@
 #include "models/convert.h"
 #include "models/family.h"
 #include "models/files.h"
-#include "models/merge_kernel.h"
+#include "models/folder_text.h"
+#include "models/linear_rows.h"
+#include "models/linear_writer.h"
 #include "models/output_file.h"
 #include "models/safetensors.h"
 #include "models/safetensors_header.h"
 #include "models/safetensors_writer.h"
 #include "models/shards.h"
+#include "models/stored_linear.h"
 
 namespace ftplan::models {
 namespace {
 
-constexpr const char* kConfigFile = "config.json";
+// Bytes of a tensor that are copied at a time.
+constexpr std::size_t kPiece = std::size_t{8} << 20;
 
-// Rows are merged in blocks of about this size, one per thread.
-constexpr Bytes kBlock = 8 * kMiB;
+// A linear of the base, found by the tensor that carries its name.
+struct Linear {
+  Weight weight;
+  const AdapterModule* module = nullptr;
+};
 
-// Rows that use a tile of A while it is in the second-level cache.
-constexpr std::size_t kRowsAtOnce = 8;
-
-// What belongs to a model beside its weights and its configuration.
-bool is_companion(std::string_view name) {
-  constexpr std::array kEndings = {".json", ".model", ".jinja", ".txt"};
-  constexpr std::array kBeginnings = {"LICENSE", "NOTICE", "USE_POLICY"};
-  if (name == kConfigFile || name == kAdapterConfigFile || name.ends_with(".index.json"))
-    return false;
-  return std::any_of(kEndings.begin(), kEndings.end(),
-                     [&](auto end) { return name.ends_with(end); }) ||
-         std::any_of(kBeginnings.begin(), kBeginnings.end(),
-                     [&](auto begin) { return name.starts_with(begin); });
-}
-
-// Names in the base folder that are copied as they are, the configuration last.
-std::vector<std::string> companions(const Checkpoint& base) {
-  std::vector<std::string> names;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(base.folder(), ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (is_companion(name) && is_file(entry.path().string())) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  if (base.sharded()) names.emplace_back(kIndexFile);
-  names.emplace_back(kConfigFile);
-  return names;
-}
-
-Bytes size_on_disk(const std::string& path) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  return Bytes{error ? 0 : static_cast<std::int64_t>(size)};
-}
+// A tensor of the base and what takes its place.
+struct Step {
+  const TensorView* tensor = nullptr;
+  const Linear* linear = nullptr;  // null for what is no linear
+  bool copied = true;
+  DType dtype = DType::kF32;  // of floats
+  std::vector<TensorSpec> specs;
+};
 
 // A file of the base and what takes its place.
 struct OutputShard {
-  const SafetensorsFile* source = nullptr;
   std::string name;  // relative to both folders
-  std::vector<TensorSpec> specs;
+  std::vector<Step> steps;
   Metadata metadata;
+
+  [[nodiscard]] std::vector<TensorSpec> specs() const {
+    std::vector<TensorSpec> all;
+    for (const Step& step : steps) all.insert(all.end(), step.specs.begin(), step.specs.end());
+    return all;
+  }
 };
 
-Result<std::vector<OutputShard>> plan_output(const Checkpoint& base) {
-  std::vector<OutputShard> shards;
-  for (const SafetensorsFile& file : base.files()) {
-    OutputShard shard{.source = &file, .metadata = file.metadata()};
-    shard.name = std::filesystem::path(file.path()).lexically_relative(base.folder()).string();
-    for (const TensorView& tensor : file.tensors()) {
-      auto spec = spec_of(tensor);
-      if (!spec) return spec.error();
-      shard.specs.push_back(*std::move(spec));
-    }
-    const bool has_format = std::any_of(shard.metadata.begin(), shard.metadata.end(),
-                                        [](const auto& entry) { return entry.first == "format"; });
-    if (!has_format) shard.metadata.emplace_back("format", "pt");
-    shards.push_back(std::move(shard));
-  }
-  return shards;
-}
+struct TextFile {
+  std::string name;
+  std::string text;
+};
 
 // Everything the merge needs, opened and checked before the first byte is written.
 class Merger {
  public:
   Merger(const MergeRequest& request, const std::function<void(const MergeProgress&)>& progress,
-         Checkpoint base, Adapter adapter)
+         Checkpoint base, std::optional<Adapter> adapter, ModelConfig model, std::string config)
       : request_(request),
         progress_(progress),
         base_(std::move(base)),
-        adapter_(std::move(adapter)) {}
+        adapter_(std::move(adapter)),
+        model_(std::move(model)),
+        config_(std::move(config)) {}
 
-  Result<MergeSummary> run(const ModelConfig& model) {
-    find_targets(model);
-    auto shards = plan_output(base_);
-    if (!shards) return shards.error();
-    if (auto fits = check_space(*shards); !fits) return fits.error();
-    for (const OutputShard& shard : *shards) {
+  Result<MergeSummary> run() {
+    summary_.base = model_.stored_linears;
+    for (const std::string& name : linear_names(model_.family))
+      summary_.roundings.push_back({name, {}});
+    find_linears();
+    if (auto planned = plan_shards_of_base(); !planned) return planned.error();
+    if (auto texts = plan_texts(); !texts) return texts.error();
+    if (auto fits = check_space(); !fits) return fits.error();
+    for (const OutputShard& shard : shards_) {
       if (auto written = write_shard(shard); !written) return written.error();
     }
-    for (const std::string& name : companions(base_)) {
-      const auto text = read_text_file(join_path(base_.folder(), name));
-      if (!text) return text.error();
-      if (auto written = write_text_file(join_path(request_.output, name), *text); !written) {
-        return written.error();
-      }
+    for (const TextFile& file : texts_) {
+      const std::string path = join_path(request_.output, file.name);
+      if (auto written = write_text_file(path, file.text); !written) return written.error();
     }
     return summary_;
   }
 
  private:
-  void find_targets(const ModelConfig& model) {
-    const Blueprint blueprint = make_blueprint(model);
-    for (const AdapterModule& module : adapter_.modules()) {
-      for (const Weight& weight : blueprint.layer) {
-        if (weight.kind != WeightKind::kMatrix || weight.linear != module.linear.linear) continue;
-        targets_[base_.find(layer_weight_name(blueprint, weight, module.linear.layer))] = &module;
+  void find_linears() {
+    const Blueprint blueprint = make_blueprint(model_);
+    for (std::int64_t layer = 0; layer < model_.layers; ++layer) {
+      for (Weight weight : blueprint.layer) {
+        if (weight.kind != WeightKind::kMatrix) continue;
+        weight.name = layer_weight_name(blueprint, weight, layer);
+        const std::vector<std::string> names = stored_names(weight.name, model_.stored_linears);
+        const TensorView* tensor = base_.find(weight.name);
+        linears_[tensor] = {weight, module_of(weight, layer)};
+        for (std::size_t i = 1; i < names.size(); ++i) beside_[base_.find(names[i])] = tensor;
       }
     }
   }
 
-  Result<void> check_space(const std::vector<OutputShard>& shards) {
-    for (const OutputShard& shard : shards) {
-      summary_.written += file_size(shard.specs, shard.metadata);
-      for (const TensorSpec& spec : shard.specs) total_ += spec.bytes();
+  [[nodiscard]] const AdapterModule* module_of(const Weight& weight, std::int64_t layer) const {
+    if (!adapter_) return nullptr;
+    for (const AdapterModule& module : adapter_->modules()) {
+      if (module.linear.layer == layer && module.linear.linear == weight.linear) return &module;
     }
-    for (const std::string& name : companions(base_)) {
-      summary_.written += size_on_disk(join_path(base_.folder(), name));
+    return nullptr;
+  }
+
+  // Whether training had other values than the base has.
+  [[nodiscard]] bool trained_on_codes() const {
+    return model_.stored_linears == StoredLinears::kPlain &&
+           request_.trained != StoredLinears::kPlain;
+  }
+
+  // Of a base that has codes, whether those of a linear stay.
+  [[nodiscard]] bool keeps_codes(const Linear& linear) const {
+    return request_.into == model_.stored_linears && linear.module == nullptr;
+  }
+
+  Result<Step> plan_step(const TensorView& tensor) const {
+    auto spec = spec_of(tensor);
+    if (!spec) return spec.error();
+    Step step{.tensor = &tensor, .specs = {*spec}};
+    const auto found = linears_.find(&tensor);
+    if (found == linears_.end()) {
+      if (!is_float(spec->dtype)) return step;
+      step.dtype = request_.dtype.value_or(spec->dtype);
+      step.copied = step.dtype == spec->dtype;
+      step.specs[0].dtype = step.dtype;
+      return step;
     }
+    step.linear = &found->second;
+    const bool plain = model_.stored_linears == StoredLinears::kPlain;
+    const DType stored = plain ? spec->dtype : model_.stored;
+    step.dtype = request_.dtype.value_or(stored);
+    step.copied = plain ? request_.into == StoredLinears::kPlain && step.dtype == stored &&
+                              step.linear->module == nullptr && !trained_on_codes()
+                        : keeps_codes(*step.linear);
+    if (!step.copied)
+      step.specs =
+          specs_of_linear(tensor.name, step.linear->weight.shape, step.dtype, request_.into);
+    return step;
+  }
+
+  Result<void> plan_shards_of_base() {
+    for (const SafetensorsFile& file : base_.files()) {
+      OutputShard shard{.metadata = file.metadata()};
+      shard.name = std::filesystem::path(file.path()).lexically_relative(base_.folder()).string();
+      for (const TensorView& tensor : file.tensors()) {
+        const auto beside = beside_.find(&tensor);
+        if (beside != beside_.end() && !keeps_codes(linears_.at(beside->second))) {
+          same_tensors_ = false;
+          continue;
+        }
+        auto step = plan_step(tensor);
+        if (!step) return step.error();
+        same_tensors_ = same_tensors_ && step->specs == std::vector{*spec_of(tensor)};
+        shard.steps.push_back(*std::move(step));
+      }
+      const bool has_format =
+          std::any_of(shard.metadata.begin(), shard.metadata.end(),
+                      [](const auto& entry) { return entry.first == "format"; });
+      if (!has_format) shard.metadata.emplace_back("format", "pt");
+      shards_.push_back(std::move(shard));
+    }
+    return {};
+  }
+
+  [[nodiscard]] std::string index_text() const {
+    ShardPlan plan;
+    for (const OutputShard& shard : shards_) {
+      plan.shards.push_back({shard.name, shard.specs()});
+      for (const TensorSpec& spec : plan.shards.back().specs)
+        plan.parameters += spec.shape.elements();
+    }
+    return render_index(plan);
+  }
+
+  // The configuration comes last.
+  Result<void> plan_texts() {
+    std::vector<std::string> copied = companions(base_.folder());
+    if (base_.sharded() && same_tensors_) copied.emplace_back(kIndexFile);
+    for (const std::string& name : copied) {
+      auto text = read_text_file(join_path(base_.folder(), name));
+      if (!text) return text.error();
+      texts_.push_back({name, *std::move(text)});
+    }
+    if (base_.sharded() && !same_tensors_) texts_.push_back({kIndexFile, index_text()});
+    if (request_.into == model_.stored_linears && !request_.dtype) {
+      texts_.push_back({kConfigFile, config_});
+      return {};
+    }
+    auto config = parse_json(config_, join_path(base_.folder(), kConfigFile));
+    if (!config) return config.error();
+    const DType compute = request_.dtype.value_or(model_.stored);
+    texts_.push_back(
+        {kConfigFile, render_config(*std::move(config), request_.into, request_.dtype, compute)});
+    return {};
+  }
+
+  Result<void> check_space() {
+    for (const OutputShard& shard : shards_) {
+      const std::vector<TensorSpec> specs = shard.specs();
+      summary_.written += file_size(specs, shard.metadata);
+      for (const TensorSpec& spec : specs) total_ += spec.bytes();
+    }
+    for (const TextFile& file : texts_)
+      summary_.written += Bytes{static_cast<std::int64_t>(file.text.size())};
     const auto free = free_space(request_.output);
     if (!free) return free.error();
     if (*free >= summary_.written) return {};
@@ -164,89 +239,81 @@ class Merger {
   Result<void> write_shard(const OutputShard& shard) {
     const std::string path = join_path(request_.output, shard.name);
     if (auto made = make_folder(folder_of(path)); !made) return made;
-    auto writer = SafetensorsWriter::create(path, shard.specs, shard.metadata);
+    auto writer = SafetensorsWriter::create(path, shard.specs(), shard.metadata);
     if (!writer) return writer.error();
-    for (const TensorView& tensor : shard.source->tensors()) {
-      const auto target = targets_.find(&tensor);
-      const bool merged = target != targets_.end();
-      auto written = merged ? write_merged(tensor, *target->second, *writer)
-                            : writer->write(tensor.name, tensor.bytes);
-      if (!written) return written;
-      tensor.release();
-      ++(merged ? summary_.merged : summary_.copied);
-      done_ += Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
+    for (const Step& step : shard.steps) {
+      if (auto written = write_step(step, *writer); !written) return written;
+      for (const TensorSpec& spec : step.specs) done_ += spec.bytes();
       if (progress_) progress_({done_, total_, path});
     }
     return writer->finish();
   }
 
-  Result<void> write_merged(const TensorView& tensor, const AdapterModule& module,
-                            SafetensorsWriter& writer) {
-    const DType dtype = *tensor.dtype();
-    const Shape shape = *tensor.shape();
-    const std::vector<float> a = values_of(*module.a);
-    const std::vector<float> b = values_of(*module.b);
-    const LoraProduct product{
-        .a = a,
-        .b = b,
-        .rank = static_cast<std::size_t>(module.linear.rank),
-        .width = static_cast<std::size_t>(shape[1]),
-        .scale = static_cast<float>(module.linear.scaling(adapter_.config().rslora))};
-    const auto row_bytes = static_cast<std::size_t>((shape[1] * size_of(dtype)).value);
-    const auto rows = static_cast<std::size_t>(shape[0]);
-    const std::size_t rows_per_thread =
-        std::max<std::size_t>(1, static_cast<std::size_t>(kBlock.value) / row_bytes);
-    const std::size_t block =
-        rows_per_thread * static_cast<std::size_t>(std::max(1, request_.threads));
-    std::vector<std::byte> merged(std::min(block, rows) * row_bytes);
-    std::int64_t not_finite = 0;
-    for (std::size_t row = 0; row < rows; row += block) {
-      const std::size_t count = std::min(block, rows - row);
-      const std::span<std::byte> out = std::span(merged).first(count * row_bytes);
-      const auto in = tensor.bytes.subspan(row * row_bytes, count * row_bytes);
-      not_finite += merge_block(product, dtype, row, in, out);
-      if (auto written = writer.write(tensor.name, out); !written) return written;
+  Result<void> write_step(const Step& step, SafetensorsWriter& writer) {
+    if (step.copied) {
+      summary_.copied += beside_.contains(step.tensor) ? 0 : 1;
+      return copy(*step.tensor, writer);
     }
-    if (not_finite == 0) return {};
-    return bad_input(request_.adapter, "merged into " + tensor.name + " it makes " +
-                                           std::to_string(not_finite) +
-                                           " values that are not finite as " + to_text(dtype));
+    const bool merged = step.linear != nullptr && step.linear->module != nullptr;
+    ++(merged ? summary_.merged : summary_.converted);
+    auto rows = rows_of(step);
+    if (!rows) return rows.error();
+    const StoredLinears into = step.linear == nullptr ? StoredLinears::kPlain : request_.into;
+    const auto rounding =
+        write_linear(step.tensor->name, *rows, step.dtype, into, request_.threads, writer);
+    if (!rounding) return rounding.error();
+    if (rounding->not_finite > 0) return not_finite(step, into, rounding->not_finite);
+    if (step.linear != nullptr) {
+      const auto linear = static_cast<std::size_t>(step.linear->weight.linear);
+      summary_.roundings[linear].rounding.add(*rounding);
+    }
+    return {};
   }
 
-  // Rows [first_row, ...) of a weight, cut into equal parts for the threads; returns how many
-  // values are not finite.
-  std::int64_t merge_block(const LoraProduct& product, DType dtype, std::size_t first_row,
-                           std::span<const std::byte> in, std::span<std::byte> out) const {
-    const std::size_t row_bytes = product.width * static_cast<std::size_t>(size_of(dtype).value);
-    const std::size_t rows = in.size() / row_bytes;
-    const auto threads = static_cast<std::size_t>(std::max(1, request_.threads));
-    const std::size_t part = (rows + threads - 1) / threads;
-    std::atomic<std::int64_t> not_finite = 0;
-    const auto merge_rows = [&](std::size_t begin, std::size_t end) {
-      std::vector<float> buffer(kRowsAtOnce * product.width);
-      for (std::size_t i = begin; i < end; i += kRowsAtOnce) {
-        const std::size_t count = std::min(kRowsAtOnce, end - i);
-        const std::span<float> values = std::span(buffer).first(count * product.width);
-        to_f32(in.subspan(i * row_bytes, count * row_bytes), dtype, values);
-        add_product(product, first_row + i, values);
-        not_finite += count_not_finite(values, dtype);
-        from_f32(values, dtype, out.subspan(i * row_bytes, count * row_bytes));
-      }
-    };
-    std::vector<std::jthread> helpers;
-    for (std::size_t begin = part; begin < rows; begin += part) {
-      helpers.emplace_back(merge_rows, begin, std::min(begin + part, rows));
+  static Result<void> copy(const TensorView& tensor, SafetensorsWriter& writer) {
+    for (std::size_t begin = 0; begin < tensor.bytes.size(); begin += kPiece) {
+      const auto piece = tensor.bytes.subspan(begin, std::min(kPiece, tensor.bytes.size() - begin));
+      if (auto written = writer.write(tensor.name, piece); !written) return written;
+      tensor.file->release(piece);
     }
-    merge_rows(0, std::min(part, rows));
-    helpers.clear();
-    return not_finite;
+    return {};
+  }
+
+  // The values that are meant.
+  Result<LinearRows> rows_of(const Step& step) const {
+    if (step.linear == nullptr) return LinearRows::of_floats(*step.tensor);
+    auto rows = LinearRows::of_linear(base_, step.linear->weight, model_.stored_linears);
+    if (!rows) return rows;
+    const AdapterModule* module = step.linear->module;
+    // Without an adapter on it, the codes of its values are those that training had.
+    const bool codes = module == nullptr && request_.into == request_.trained;
+    if (trained_on_codes() && !codes) rows = rows->quantized(request_.trained, request_.threads);
+    if (module == nullptr) return rows;
+    return rows->plus(values_of(*module->a), values_of(*module->b),
+                      static_cast<std::size_t>(module->linear.rank),
+                      static_cast<float>(module->linear.scaling(adapter_->config().rslora)));
+  }
+
+  [[nodiscard]] Error not_finite(const Step& step, StoredLinears into, std::int64_t count) const {
+    const bool merged = step.linear != nullptr && step.linear->module != nullptr;
+    const std::string as = into == StoredLinears::kPlain ? to_text(step.dtype) : to_text(into);
+    const std::string values = std::to_string(count) + " values that are not finite as " + as;
+    return merged ? bad_input(request_.adapter,
+                              "merged into " + step.tensor->name + " it makes " + values)
+                  : bad_input(step.tensor->file->path(), step.tensor->name + " has " + values);
   }
 
   const MergeRequest& request_;
   const std::function<void(const MergeProgress&)>& progress_;
   Checkpoint base_;
-  Adapter adapter_;
-  std::unordered_map<const TensorView*, const AdapterModule*> targets_;
+  std::optional<Adapter> adapter_;
+  ModelConfig model_;
+  std::string config_;  // its text
+  std::unordered_map<const TensorView*, Linear> linears_;
+  std::unordered_map<const TensorView*, const TensorView*> beside_;  // which codes
+  std::vector<OutputShard> shards_;
+  std::vector<TextFile> texts_;
+  bool same_tensors_ = true;  // names, types and shapes of the base
   MergeSummary summary_;
   Bytes done_;
   Bytes total_;
@@ -267,17 +334,28 @@ Result<void> check_output(const std::string& folder) {
 Result<MergeSummary> merge_adapter(const MergeRequest& request,
                                    const std::function<void(const MergeProgress&)>& progress) {
   const std::string config_path = join_path(request.base, kConfigFile);
-  const auto text = read_text_file(config_path);
+  auto text = read_text_file(config_path);
   if (!text) return text.error();
-  const auto model = read_config(*text, config_path);
+  auto model = read_config(*text, config_path);
   if (!model) return model.error();
+  if (request.into != StoredLinears::kPlain && model->family == Family::kFalcon) {
+    return bad_input(request.base,
+                     "transformers' bitsandbytes leaves the linears of Falcon as they are, so that "
+                     "nothing could read them as codes: write 16 or 32 bits");
+  }
   auto base = Checkpoint::open(request.base);
   if (!base) return base.error();
   if (auto fits = check_weights(*base, make_blueprint(*model), *model); !fits) return fits.error();
-  auto adapter = Adapter::open(request.adapter, *model);
-  if (!adapter) return adapter.error();
+  std::optional<Adapter> adapter;
+  if (!request.adapter.empty()) {
+    auto opened = Adapter::open(request.adapter, *model);
+    if (!opened) return opened.error();
+    adapter = *std::move(opened);
+  }
   if (auto free = check_output(request.output); !free) return free.error();
-  return Merger(request, progress, *std::move(base), *std::move(adapter)).run(*model);
+  return Merger(request, progress, *std::move(base), std::move(adapter), *std::move(model),
+                *std::move(text))
+      .run();
 }
 
 }  // namespace ftplan::models

@@ -110,6 +110,7 @@ struct RopeAttributes {
 /// Where the values of a storage come from or go to.
 struct FileAttributes {
   std::int64_t binding = 0;  ///< index in `weights`, `adapters` or `units`
+  bool quantized = false;    ///< the file has it so already
 };
 
 /// What an eager operation is, see `ops/eager.h`.

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/model_config.h"
 #include "program/attributes.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
@@ -20,10 +21,10 @@ void load_weights(Lowering& low, Emitter& emit) {
     const WeightBinding& binding = low.program.weights[i];
     emit.open({.repeat = binding.per_layer ? layers : 1,
                .axis = binding.per_layer ? Axis::kLayer : Axis::kOnce});
-    Instruction load{.op = Op::kLoad,
-                     .attributes = emit.attributes(FileAttributes{static_cast<std::int64_t>(i)}),
-                     .out = {{binding.tensor}}};
+    Instruction load{.op = Op::kLoad, .out = {{binding.tensor}}};
+    FileAttributes file{static_cast<std::int64_t>(i)};
     if (binding.scales) {
+      file.quantized = low.job.model.stored_linears != StoredLinears::kPlain;
       const bool nf4 = low.program.tensor(binding.tensor).dtype == DType::kU8;
       load.op = nf4 ? Op::kLoadNf4 : Op::kLoadInt8;
       for (const TensorId id :
@@ -31,6 +32,7 @@ void load_weights(Lowering& low, Emitter& emit) {
         load.out.push_back({id});
       }
     }
+    load.attributes = emit.attributes(file);
     emit.emit(load);
     emit.close();
   }

@@ -55,8 +55,10 @@ std::string model_words(const ModelConfig& model) {
     text += " sharing " + counted(model.kv_heads, "key-value head");
   text += ", vocabulary " + with_commas(model.vocabulary);
   text += model.tied_embeddings ? ", head tied to the embedding" : "";
-  return std::string(to_text(model.family)) + " family, stored as " + to_text(model.stored) + ": " +
-         text + ".";
+  const bool plain = model.stored_linears == StoredLinears::kPlain;
+  return std::string(to_text(model.family)) + " family, stored as " + to_text(model.stored) +
+         (plain ? "" : std::string(", linears as ") + to_text(model.stored_linears)) + ": " + text +
+         ".";
 }
 
 // `, rank q_proj=8, k_proj=2`

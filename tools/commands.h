@@ -15,6 +15,7 @@ CommandRow report_command();
 CommandRow simulate_command();
 CommandRow explain_command();
 CommandRow merge_command();
+CommandRow convert_command();
 CommandRow models_command();
 CommandRow hardware_command();
 CommandRow doctor_command();

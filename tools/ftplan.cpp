@@ -25,8 +25,9 @@ std::vector<CommandRow> all_commands() {
     rows.push_back({command.name, command.help, command.example,
                     [] { return std::make_unique<ListedOnly>(); }});
   }
-  for (const auto& make : {data_command, report_command, simulate_command, explain_command,
-                           merge_command, models_command, hardware_command, doctor_command}) {
+  for (const auto& make :
+       {data_command, report_command, simulate_command, explain_command, merge_command,
+        convert_command, models_command, hardware_command, doctor_command}) {
     rows.push_back(make());
   }
   return rows;

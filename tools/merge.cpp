@@ -1,76 +1,98 @@
 #include "models/merge.h"
 
-#include <unistd.h>
-
-#include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "core/json.h"
+#include "core/dtype.h"
+#include "core/enums.h"
+#include "core/job.h"
+#include "core/method.h"
+#include "core/model_config.h"
+#include "core/plan.h"
 #include "core/result.h"
-#include "core/text.h"
-#include "models/load.h"
+#include "models/files.h"
 #include "tools/commands.h"
-#include "tools/environment.h"
-#include "tools/host.h"
 #include "tools/options.h"
+#include "tools/written_folder.h"
 
 namespace ftplan::tools {
 namespace {
 
+// What the run says that made the adapter; empty where nothing does.
+std::optional<Method> trained_by(const std::string& adapter) {
+  const std::string path =
+      models::join_path(models::folder_of(models::absolute_path(adapter)), "plan.json");
+  if (!models::is_file(path)) return std::nullopt;
+  const auto text = models::read_text_file(path);
+  if (!text) return std::nullopt;
+  const auto plan = read_plan(*text, path);
+  return plan ? std::optional(plan->job.method.method) : std::nullopt;
+}
+
 class Merge : public Command {
  public:
   void declare(Options& options) override {
-    options.value(
-        {"--model", "FOLDER", "The base model, or org/name in the local Hugging Face cache."},
-        model_);
+    folder_.declare(options);
     options.value({"--adapter", "FOLDER", "The PEFT adapter."}, adapter_);
-    options.value({"-o,--output", "FOLDER", "Where the merged model is written."}, output_);
-    options.toggle({"--json", "", "Prints what was done as JSON."}, json_);
+    options.value({"--method", "lora | qlora | int8-lora",
+                   "How it was trained: with qlora and int8-lora the base has the values of its "
+                   "codes. [lora, or as the model is stored]"},
+                  method_);
   }
 
   Result<int> run() override {
-    if (!model_) return bad_input("--model", "missing: name the base model's folder");
+    auto request = folder_.open();
+    if (!request) return request.error();
     if (!adapter_) return bad_input("--adapter", "missing: name the adapter's folder");
-    if (!output_) return bad_input("--output", "missing: name the folder to write");
-    const auto source = models::load_model_config(*model_, hub_environment());
-    if (!source) return source.error();
-    if (source->folder.empty()) {
-      return bad_input("--model",
-                       "got the preset " + *model_ + ", which has no weights: name a model folder");
-    }
-    const auto summary = models::merge_adapter({.base = source->folder,
-                                                .adapter = *adapter_,
-                                                .output = *output_,
-                                                .threads = static_cast<int>(usable_cpus())},
-                                               show_progress);
-    if (isatty(STDERR_FILENO) != 0) std::fputs("\r\033[K", stderr);
-    if (!summary) return summary.error();
-    if (json_) {
-      print(render_json({{"format_version", 1},
-                         {"merged", summary->merged},
-                         {"copied", summary->copied},
-                         {"written_bytes", summary->written.value}}));
-    } else {
-      print(*output_ + ": " + std::to_string(summary->merged) + " weights merged, " +
-            std::to_string(summary->copied) + " copied, " + format_bytes(summary->written) + "\n");
-    }
-    return 0;
+    request->adapter = *adapter_;
+    const auto trained = trained_on();
+    if (!trained) return trained.error();
+    if (folder_.base() == StoredLinears::kPlain) request->trained = *trained;
+    return folder_.write(*request, note(*request, *trained));
   }
 
  private:
-  static void show_progress(const models::MergeProgress& progress) {
-    if (isatty(STDERR_FILENO) == 0) return;
-    const std::string line = "\r\033[K" + format_bytes(progress.done) + " of " +
-                             format_bytes(progress.total) + "  " + progress.file;
-    std::fputs(line.c_str(), stderr);
+  // What the linears of the base were in training.
+  [[nodiscard]] Result<StoredLinears> trained_on() const {
+    const StoredLinears base = folder_.base();
+    if (!method_) return base;
+    const auto method = from_text<Method>(*method_);
+    if (!method || *method == Method::kFull)
+      return bad_input("--method", "got \"" + *method_ + "\", expected lora | qlora | int8-lora");
+    if (base == StoredLinears::kPlain) {
+      if (*method == Method::kLora) return base;
+      return *method == Method::kQlora ? folder_.nf4() : StoredLinears::kInt8;
+    }
+    if (*method == method_for(base)) return base;
+    return bad_input("--method", "got " + *method_ + ", but the model holds its linears as " +
+                                     to_text(base) + ": leave this flag away");
   }
 
-  std::optional<std::string> model_;
+  [[nodiscard]] std::string note(const models::MergeRequest& request, StoredLinears trained) const {
+    if (trained == StoredLinears::kPlain) return other_base_note();
+    if (request.into != StoredLinears::kPlain) return {};
+    return request.dtype == DType::kF32
+               ? "the function that was trained: the values of the base's codes and the adapter"
+               : "the function that was trained, rounded once more: --into fp32 keeps it";
+  }
+
+  // An adapter that belongs to codes is added to a base without them.
+  [[nodiscard]] std::string other_base_note() const {
+    if (method_) return {};
+    const auto method = trained_by(*adapter_);
+    if (!method) {
+      return "if the adapter was trained with --method qlora or int8-lora, its base was another: "
+             "the same --method here gives the function that was trained";
+    }
+    if (!is_quantized(*method)) return {};
+    return std::string("the adapter was trained with --method ") + to_text(*method) +
+           ", so its base was another: the same --method here gives the function that was trained";
+  }
+
+  WrittenFolder folder_;
   std::optional<std::string> adapter_;
-  std::optional<std::string> output_;
-  bool json_ = false;
+  std::optional<std::string> method_;
 };
 
 }  // namespace

@@ -77,6 +77,10 @@ Result<Resolved> resolve(JobRequest request) {
   if (precision == Precision::kAuto) precision = default_precision(*machine);
   auto source = models::load_model_config(request.model, hub_environment());
   if (!source) return source.error();
+  // Not a wish for a second quantization, which is the default for bases that are not quantized
+  // yet.
+  if (source->config.stored_linears == StoredLinears::kNf4)
+    request.method.double_quantization = false;
   if (!request.adapter.empty()) {
     if (auto taken = take_adapter(request, source->config); !taken) return taken.error();
   }

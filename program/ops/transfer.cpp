@@ -5,6 +5,7 @@
 #include "core/dtype.h"
 #include "core/machine.h"
 #include "models/nf4.h"
+#include "program/attributes.h"
 #include "program/op_table.h"
 #include "program/ops/checks.h"
 
@@ -25,7 +26,8 @@ std::string check_load_int8(const OpView& v) {
 }
 
 Scratch scratch_load_nf4(const OpView& v, const Machine&) {
-  return v.has_out(2) ? Scratch{v.out(1).shape.elements() * size_of(DType::kF32)} : Scratch{};
+  const bool twice = v.has_out(2) && !v.attributes<FileAttributes>().quantized;
+  return twice ? Scratch{v.out(1).shape.elements() * size_of(DType::kF32)} : Scratch{};
 }
 
 OpRow transfer(const char* name) {

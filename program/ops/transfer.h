@@ -10,7 +10,7 @@ OpRow batch_row();
 /// out {tensor}: a tensor of the checkpoint, converted; FileAttributes
 OpRow load_row();
 /// out {packed, absmax, nested?, offset?}: a matrix of the checkpoint, quantized; FileAttributes
-/// Scratch  absmax in f32 where it is quantized too
+/// Scratch  absmax in f32 where it is quantized too, unless the file has it so
 OpRow load_nf4_row();
 /// out {codes, scales}: a matrix of the checkpoint, quantized by rows; FileAttributes
 OpRow load_int8_row();

@@ -5,8 +5,8 @@ import re
 import support
 from support import Case
 
-COMMANDS = ["estimate", "plan", "run", "eval", "generate", "calibrate", "data", "simulate", "explain", "merge", "models",
-            "hardware", "doctor"]
+COMMANDS = ["estimate", "plan", "run", "eval", "generate", "calibrate", "data", "simulate", "explain", "merge", "convert",
+            "models", "hardware", "doctor"]
 
 
 class Help(Case):

@@ -54,8 +54,8 @@ class PeerCase(Case):
         super().setUp()
         self.rows = json.loads(make_rows(self.folder / "rows.json").read_text())
 
-    def train(self, *flags, output="run"):
-        self.plan("--global-batch", 4, "--micro-batch", 2, "--steps", 8, "--learning-rate", "5e-3", *flags)
+    def train(self, *flags, output="run", **options):
+        self.plan("--global-batch", 4, "--micro-batch", 2, "--steps", 8, "--learning-rate", "5e-3", *flags, **options)
         self.ftplan("run", "plan.json", "-o", output)
         return self.folder / output
 

@@ -432,6 +432,77 @@ TEST(ReadConfig, ArchitecturesAreThoseOfTheFamily) {
             "models (MistralForCausalLM)");
 }
 
+// quantization_config with one key replaced or added.
+std::string quantized(const std::string& method, const std::string& key = "",
+                      const std::string& value = "null") {
+  Json json = Json::parse(R"({"quant_method": "bitsandbytes", "bnb_4bit_quant_type": "nf4"})");
+  json[method] = true;
+  if (!key.empty()) json[key] = Json::parse(value);
+  return json.dump();
+}
+
+TEST(ReadConfig, ReadsTheCodesOfBitsandbytes) {
+  const auto stored = [](const std::string& value) {
+    return read_ok(with("quantization_config", value)).stored_linears;
+  };
+  EXPECT_EQ(read_ok(toy_config_json()).stored_linears, StoredLinears::kPlain);
+  EXPECT_EQ(stored("null"), StoredLinears::kPlain);
+  EXPECT_EQ(stored(quantized("load_in_4bit")), StoredLinears::kNf4);
+  EXPECT_EQ(stored(quantized("load_in_4bit", "bnb_4bit_use_double_quant", "true")),
+            StoredLinears::kNf4Double);
+  EXPECT_EQ(stored(quantized("load_in_8bit", "llm_int8_threshold", "6.0")), StoredLinears::kInt8);
+  // Old folders do not name the method; modules that are not of the layers may be skipped.
+  EXPECT_EQ(stored(R"({"load_in_8bit": true})"), StoredLinears::kInt8);
+  EXPECT_EQ(stored(quantized("load_in_4bit", "llm_int8_skip_modules",
+                             R"(["lm_head", "multi_modal_projector", "model.layers.9"])")),
+            StoredLinears::kNf4);
+}
+
+TEST(ReadConfig, RefusesOtherCodes) {
+  const std::string give = "give the 16-bit model that was quantized; --method qlora quantizes it";
+  const auto error = [](const std::string& value) {
+    return error_with("quantization_config", value);
+  };
+  const auto of_4_bits = [&](const char* key, const char* value) {
+    return error(quantized("load_in_4bit", key, value));
+  };
+  const auto of_8_bits = [&](const char* key, const char* value) {
+    return error(quantized("load_in_8bit", key, value));
+  };
+  const std::string place = "config.json#/quantization_config";
+  EXPECT_EQ(error(R"({"quant_method": "gptq"})"),
+            place + ": weights quantized by \"gptq\" are not read: " + give);
+  EXPECT_EQ(error("7"), place + ": weights quantized by somebody else are not read: " + give);
+  EXPECT_EQ(error(R"({"quant_method": "bitsandbytes"})"),
+            place + ": expected one of load_in_4bit and load_in_8bit to be true");
+  const std::string fp4 = place + "/bnb_4bit_quant_type: got \"fp4\", expected \"nf4\": " + give;
+  EXPECT_EQ(of_4_bits("bnb_4bit_quant_type", "\"fp4\""), fp4);
+  EXPECT_EQ(error(R"({"load_in_4bit": true})"), fp4);
+  EXPECT_EQ(of_4_bits("bnb_4bit_quant_storage", "\"bfloat16\""),
+            place + "/bnb_4bit_quant_storage: got \"bfloat16\", expected \"uint8\": " + give);
+  EXPECT_EQ(of_8_bits("llm_int8_has_fp16_weight", "true"),
+            place + "/llm_int8_has_fp16_weight: got true, expected false: " + give);
+  EXPECT_EQ(of_8_bits("llm_int8_threshold", "4"),
+            place +
+                "/llm_int8_threshold: got 4.0, expected 6.0: other thresholds are not built "
+                "yet");
+  EXPECT_EQ(of_4_bits("load_in_8bit", "1"), place + "/load_in_8bit: got 1, expected true or false");
+}
+
+TEST(ReadConfig, RefusesLinearsThatAreNotQuantizedAndHeadsThatAre) {
+  const std::string give = "give the 16-bit model that was quantized; --method qlora quantizes it";
+  const std::string place = "config.json#/quantization_config/llm_int8_skip_modules";
+  for (const std::string pattern : {"down_proj", "model.layers.1", "model.", "layers.*"}) {
+    EXPECT_EQ(error_with("quantization_config", quantized("load_in_4bit", "llm_int8_skip_modules",
+                                                          Json{"lm_head", pattern}.dump())),
+              place + "/1: got \"" + pattern +
+                  "\": linears of the layers that are not quantized are not built yet; " + give);
+  }
+  EXPECT_EQ(
+      error_with("quantization_config", quantized("load_in_4bit", "llm_int8_skip_modules", "[]")),
+      place + ": lacks \"lm_head\", so the head is quantized too, which is not built yet; " + give);
+}
+
 struct Refused {
   const char* key;
   const char* value;
@@ -493,13 +564,6 @@ INSTANTIATE_TEST_SUITE_P(
                 "config.json#/attention_dropout: got 0.1, expected 0.0: dropout inside the "
                 "attention is not "
                 "built yet"},
-        Refused{
-            "quantization_config", "{\"quant_method\": \"gptq\"}",
-            "config.json#/quantization_config: weights quantized by \"gptq\" are not read: give "
-            "the 16-bit model that they were made of; --method qlora quantizes it"},
-        Refused{"quantization_config", "7",
-                "config.json#/quantization_config: weights quantized by somebody else are not "
-                "read: give the 16-bit model that they were made of; --method qlora quantizes it"},
         Refused{
             "per_layer_config", "{\"0\": {\"intermediate_size\": 4}}",
             "config.json#/per_layer_config: layers that differ are not built yet: expected none"}));

@@ -217,8 +217,8 @@ TEST_F(Cli, CataloguesAndDoctorSpeakJson) {
 }
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
-  for (const char* command : {"estimate", "plan", "data", "simulate", "explain", "merge", "models",
-                              "hardware", "doctor"}) {
+  for (const char* command : {"estimate", "plan", "data", "simulate", "explain", "merge", "convert",
+                              "models", "hardware", "doctor"}) {
     const Finished done = run(std::string(command) + " --help");
     EXPECT_EQ(done.code, 0) << command;
     EXPECT_NE(done.out.find("Example: ftplan " + std::string(command)), std::string::npos)

@@ -4,6 +4,7 @@
 
 #include "core/job.h"
 #include "core/method.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "executor/loader.h"
 #include "models/load.h"
@@ -16,14 +17,17 @@ namespace ftplan::tools {
 Result<ModelInUse> open_model(const JobRequest& given) {
   JobRequest request = given;
   request.devices.gpus = "cpu";
-  // What a method would train does not matter here, only whether its base is quantized.
-  const bool quantized = is_quantized(request.method.method);
-  if (!quantized) request.method.method = request.adapter.empty() ? Method::kFull : Method::kLora;
   auto source = models::load_model_config(request.model, hub_environment());
   if (!source) return source.error();
   if (source->folder.empty()) {
     return bad_input("--model",
                      request.model + " is a preset without weights: name a model folder");
+  }
+  // What a method would train does not matter here, only whether its base is quantized.
+  const StoredLinears stored = source->config.stored_linears;
+  if (!is_quantized(request.method.method)) {
+    const Method plain = request.adapter.empty() ? Method::kFull : Method::kLora;
+    request.method.method = stored == StoredLinears::kPlain ? plain : method_for(stored);
   }
   JobRequest without_data = request;
   without_data.data.data.clear();
