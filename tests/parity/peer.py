@@ -4,8 +4,9 @@ import json
 import math
 import os
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as functional
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
 
 # By family, what its tiny models have beside what all have. Windows are shorter than most rows.
 FAMILIES = {
@@ -129,6 +131,12 @@ def is_norm(name):
     return "norm" in name or ".ln_" in name
 
 
+def feeds_linears(s, name):
+    """Whether a parameter is that of a norm in front of linears."""
+    of_heads = "q_norm" in name or "k_norm" in name
+    return is_norm(name) and not of_heads and not (s.family == "gemma2" and "post_" in name)
+
+
 def make_model(s, folder):
     torch.manual_seed(s.seed)
     model = AutoModelForCausalLM.from_config(config_of(s)).float()
@@ -142,8 +150,10 @@ def make_model(s, folder):
     # Channels of the linears' inputs that pass the threshold of LLM.int8.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if is_norm(name) and s.outliers:
-                parameter[::len(parameter) // s.outliers] *= 8
+            if s.outliers and feeds_linears(s, name):
+                one = 1 if s.family == "gemma2" else 0
+                channels = parameter[::len(parameter) // s.outliers]
+                channels.copy_(8 * (channels + one) - one)
     # Halves of these are exact in bf16, so that both precisions start from one model.
     with torch.no_grad():
         for parameter in model.parameters():
@@ -209,7 +219,8 @@ def batches_of(s, rows):
     per_epoch = -(-len(rows) // per_step)
     for i in range(s.steps):
         chunk = rows[i % per_epoch * per_step:][:per_step]
-        length = max(sum(len(document[0]) for document in row) for row in chunk)
+        # Few lengths: for each torch compiles 16-bit products anew, which takes longer than they do.
+        length = -(-max(sum(len(document[0]) for document in row) for row in chunk) // 32) * 32
         parts = [chunk[j:j + s.micro_batch] for j in range(0, len(chunk), s.micro_batch)]
         yield [micro_batch_of(s.family, part, length) for part in parts]
 
@@ -236,12 +247,27 @@ def make_optimizer(s, model, groups):
     return torch.optim.AdamW(groups, lr=1.0)
 
 
-def forget_lengths(model):
+@contextmanager
+def router_without_renormalisation():
+    """Scores of Mixtral's experts are shares of all experts, and do not add up to one."""
+    def forward(self, hidden):
+        logits = functional.linear(hidden.reshape(-1, self.hidden_dim), self.weight)
+        scores, chosen = torch.topk(logits.float().softmax(dim=-1), self.top_k)
+        return logits, scores, chosen
+
+    with mock.patch.object(MixtralTopKRouter, "forward", forward):
+        yield
+
+
+# Wrong steps of the peer, where that is simpler than one of ours.
+MUTATIONS = {"router without renormalisation": router_without_renormalisation}
+
+
+def forget_lengths(ropes):
     """transformers keeps the frequencies of dynamic rope from a long micro-batch on; ours depend on each alone."""
-    for module in model.modules():
-        if getattr(module, "rope_type", None) == "dynamic":
-            module.max_seq_len_cached = module.original_max_seq_len
-            module.inv_freq = module.original_inv_freq
+    for rope in ropes:
+        rope.max_seq_len_cached = rope.original_max_seq_len
+        rope.inv_freq = rope.original_inv_freq
 
 
 def train(s, model, batches, precision, states=None):
@@ -258,12 +284,13 @@ def train(s, model, batches, precision, states=None):
     others = [p for n, p in trained if is_norm(n) or n.endswith("bias")]
     optimizer = make_optimizer(s, model, [{"params": decays, "weight_decay": s.weight_decay},
                                           {"params": others, "weight_decay": 0.0}])
+    ropes = [module for module in model.modules() if getattr(module, "rope_type", None) == "dynamic"]
     losses, norms, gradients, skipped = [], [], None, 0
     for step, micro_batches in enumerate(batches):
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels, _ in micro_batches)
         total = 0.0
         for ids, labels, positions in micro_batches:
-            forget_lengths(model)
+            forget_lengths(ropes)
             with autocast:
                 logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
             summed = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(),
@@ -299,8 +326,8 @@ def request_of(s):
                        "precision": s.precision, "optimizer": s.optimizer},
             "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,
-                         "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip, "loss_scale": s.loss_scale,
-                         "momentum": s.momentum,
+                         "warmup_steps": s.warmup_steps, "weight_decay": s.weight_decay, "clip": s.clip,
+                         "loss_scale": s.loss_scale, "momentum": s.momentum,
                          "global_batch": per_step, "micro_batch": s.micro_batch, "accumulation": s.accumulation,
                          "eval_every": "none", "seed": s.seed},
             "layout": {"checkpointing": s.checkpointing, "zero": s.zero, "loss_chunk": s.loss_chunk}}

@@ -7,18 +7,21 @@ import bitsandbytes.autograd._functions as autograd
 import bitsandbytes.functional as bnb
 import torch
 from peft import PeftModel
-from peer import FALCON_TARGETS, TARGETS
-from transformers import LlamaForCausalLM
+from peer import ATTENTION, DTYPES, FALCON_TARGETS, FUSED_TARGETS, TARGETS
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 # A line for each product in f32.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+
+
+LINEARS = {*TARGETS, *FUSED_TARGETS, *FALCON_TARGETS}
 
 
 def linears_of(model):
     """The linears of the layers: (parent, name, linear)."""
     for module in model.modules():
         for name, child in module.named_children():
-            if name in TARGETS + FALCON_TARGETS and isinstance(child, torch.nn.Linear):
+            if name in LINEARS and isinstance(child, torch.nn.Linear):
                 yield module, name, child
 
 
@@ -55,12 +58,13 @@ class OutlierRule:
         return autograd.MatMul8bitLt.apply(x.clone(), *others)
 
 
-def with_8bit_linears(s, folder, adapter, dtype):
+def with_8bit_linears(s, folder, adapter):
     """A model with bitsandbytes' Linear8bitLt under PEFT's adapters, trained as on a GPU.
 
     On a CPU bitsandbytes 0.50 trains with products of dequantized weights, which leaves the outlier rule to evaluation."""
     autograd.MatMul8bitFp = OutlierRule
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES.get(s.precision, torch.float32),
+                                                 attn_implementation=ATTENTION.get(s.family, "sdpa"))
     quantize_in_8_bits(model)
     model.is_loaded_in_8bit = True
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)

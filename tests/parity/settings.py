@@ -8,7 +8,6 @@ LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 
 F32 = {
     "full": {
-        "full": Setting(),
         "tied": Setting(tied=True, layers=2),
         "bias accumulation": Setting(bias=True, accumulation=3, seed=1, threads=2),
         "checkpointing full": Setting(checkpointing="full", scaling=LLAMA3),
@@ -20,7 +19,6 @@ F32 = {
         "two ranks accumulation": Setting(ranks=2, zero=1, accumulation=2, steps=12),
     },
     "lora": {
-        "lora": Setting(method="lora", learning_rate=2e-2),
         "q v": Setting(method="lora", targets=["q_proj", "v_proj"], learning_rate=5e-2),
         "rslora checkpointing full": Setting(method="lora", rslora=True, checkpointing="full", learning_rate=2e-2,
                                              threads=2),
@@ -32,7 +30,6 @@ F32 = {
         "two ranks": Setting(method="lora", ranks=2, zero=1, learning_rate=2e-2),
     },
     "qlora": {
-        "qlora": Setting(method="qlora", learning_rate=2e-2),
         "q v, one f32 scale a block": Setting(method="qlora", double_quantization=False, learning_rate=5e-2,
                                               targets=["q_proj", "v_proj"], threads=2),
         "bias, checkpointing full": Setting(method="qlora", bias=True, checkpointing="full", learning_rate=2e-2),
@@ -97,24 +94,18 @@ STATES = {"states": {"adamw8bit": Setting(**BITS8, steps=3, intermediate=128)}}
 LORA = {"method": "lora", "learning_rate": 2e-2}
 FAMILIES = {
     "mistral": {
-        "full": {},
-        "lora": LORA,
         "no window": {"changes": {"sliding_window": None}, "layers": 2},
         "isolated full": {"packing": "isolated", "seq": 128, "checkpointing": "full"},
         "isolated lora": LORA | {"packing": "isolated", "seq": 96, "accumulation": 2, "checkpointing": "every-2"},
         "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": {"sliding_window": 19}},
     },
     "qwen2": {
-        "full": {},
-        "lora": LORA,
         "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2},
         "windows from layer 1": {"checkpointing": "every-2", "layers": 4, "changes": {
             "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}},
         "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "full"},
     },
     "qwen3": {
-        "full": {},
-        "lora": LORA,
         "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2},
         "bias, windows, checkpointing full": {"bias": True, "checkpointing": "full", "changes": {
             "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}},
@@ -123,8 +114,6 @@ FAMILIES = {
         "two ranks": {"ranks": 2, "zero": 1},
     },
     "gemma2": {
-        "full": {},
-        "lora": LORA,
         "tied": {"tied": True, "accumulation": 2, "threads": 2, "layers": 4},
         "chunks, no caps": {"loss_chunk": 24, "changes": {"attn_logit_softcapping": None,
                                                           "final_logit_softcapping": None}},
@@ -133,8 +122,6 @@ FAMILIES = {
         "two ranks": {"ranks": 2, "zero": 1},
     },
     "phi3": {
-        "full": {},
-        "lora": LORA,
         "qkv alone": LORA | {"targets": ["qkv_proj"], "learning_rate": 5e-2},
         "tied accumulation, no window": {"tied": True, "accumulation": 2, "threads": 2,
                                          "changes": {"sliding_window": None}},
@@ -143,9 +130,6 @@ FAMILIES = {
         "two ranks": {"ranks": 2, "zero": 1},
     },
     "falcon": {
-        "full": {},
-        "lora": LORA,
-        "qlora": LORA | {"method": "qlora", "checkpointing": "full"},
         "one norm, isolated": {"packing": "isolated", "seq": 128, "checkpointing": "full",
                                "changes": {"num_ln_in_parallel_attn": 1}},
         "two ranks": {"ranks": 2, "zero": 1},
@@ -157,36 +141,16 @@ FAMILIES = {
         "rw, 12 heads": {"accumulation": 2, "changes": FALCON_RW | {"hidden_size": 96, "num_attention_heads": 12}},
     },
 }
-# Its adapters are few.
-FEW = LORA | {"steps": 30}
 FAMILIES["mixtral"] = {
-    "full": {},
-    "lora": FEW,
+    "qlora, two experts": {"method": "qlora", "learning_rate": 1e-2, "rank": 8, "alpha": 64.0},
     "tied accumulation": {"tied": True, "accumulation": 2, "threads": 2, "changes": {"num_local_experts": 5}},
     "checkpointing full, window": {"checkpointing": "full", "packing": "isolated", "seq": 128, "changes": {
         "sliding_window": 8, "num_experts_per_tok": 3}},
     "isolated lora": LORA | {"packing": "isolated", "seq": 96, "checkpointing": "every-2", "layers": 4},
-    "qlora": FEW | {"method": "qlora", "checkpointing": "full"},
     "two ranks": {"ranks": 2, "zero": 1},
 }
 F32 |= {family: {name: Setting(family=family, **of) for name, of in cases.items()}
         for family, cases in FAMILIES.items()}
-
-# Both ways to make 16-bit products: of widened blocks, and by the library with measured scratch.
-CHECKPOINTING = {"checkpointing": "full", "accumulation": 2, "native_bf16": True}
-HALVES = {group: {"plain": Setting(precision="bf16", **of),
-                "checkpointing accumulation": Setting(precision="bf16", **of, **CHECKPOINTING)}
-        for group, of in {"bf16-full": {}, "bf16-lora": LORA, "bf16-qlora": LORA | {"method": "qlora"}}.items()}
-
-# With the first of these scales no gradient overflows, with the others many do.
-FP16 = {"precision": "fp16", "learning_rate": 2.5e-3, "loss_scale": 1024.0}
-HALVES |= {
-    "fp16-full": {"plain": Setting(**FP16), "tied, overflow": Setting(**FP16 | {"loss_scale": 2.0**28}, tied=True, steps=36),
-                  "checkpointing accumulation": Setting(**FP16, checkpointing="full", accumulation=2)},
-    "fp16-lora": {"plain": Setting(**FP16 | LORA),
-                  "overflow, accumulation": Setting(**FP16 | LORA | {"loss_scale": 2.0**24}, accumulation=2, steps=36)},
-    "fp16-qlora": {"checkpointing": Setting(**FP16 | LORA | {"method": "qlora"}, checkpointing="full")},
-}
 
 # Rows of whole blocks: bitsandbytes 0.50 with AVX-512 takes scales of other blocks where a block straddles rows.
 BITSANDBYTES = {"bitsandbytes": {
@@ -195,24 +159,51 @@ BITSANDBYTES = {"bitsandbytes": {
                                      checkpointing="full"),
 }}
 
+# Every family, method and precision. Slow enough that rounding is not amplified from step to step.
+SLOW = {"full": {"learning_rate": 2.5e-3}, "lora": {"method": "lora", "learning_rate": 1e-2, "native_bf16": True},
+        "qlora": {"method": "qlora", "learning_rate": 1e-2, "checkpointing": "full"},
+        "int8-lora": {"method": "int8-lora", "learning_rate": 1e-2, "outliers": 4, "checkpointing": "full"}}
+# Its adapters are few. A token near a tie goes to another expert by one rounding, which moves losses by more than all
+# others: with adapters tokens go to all four.
+FEW = {"rank": 8, "alpha": 64.0}
+TO_ALL = {"changes": {"num_experts_per_tok": 4}}
+OWN = {("mixtral", "lora"): FEW | TO_ALL, ("mixtral", "qlora"): FEW | TO_ALL, ("mixtral", "int8-lora"): FEW | TO_ALL}
+PAIRS = {(family, method): Setting(family=family, layers=2, **of | OWN.get((family, method), {}))
+         for family in ["llama", *FAMILIES] for method, of in SLOW.items()}
+# Products of bf16 are made in two ways: of widened blocks, and by the library with measured scratch. With this scale no
+# gradient overflows.
+PRECISIONS = {"fp32": {"native_bf16": False}, "bf16": {}, "fp16": {"native_bf16": False, "loss_scale": 1024.0}}
+
+# Not compared, as the limit is not kept: autocast leaves the residual stream in f32, ours is in fp16. Qwen2's losses are
+# 1.8 times as far from f32 as the peer's; 0.8 times where the peer's stream is fp16, too. Mixtral's are 1.7 times as far
+# with two experts and 1.1 times with all four, see "mixtral, all experts"; in bf16 1.2 and 1.7 times.
+LEFT_OUT = {("qwen2", "full"): {"fp16"}, ("mixtral", "full"): {"fp16"}}
+
+BF16 = {"precision": "bf16", "learning_rate": 2.5e-3}
+CHECKPOINTING = {"precision": "bf16", "checkpointing": "full", "accumulation": 2, "native_bf16": True, "layers": 2}
+# With these scales many gradients overflow.
+OVERFLOW = {"precision": "fp16", "steps": 36, "layers": 2}
 INT8 = LORA | {"method": "int8-lora", "outliers": 4}
-INT8S = {"int8": {
-    "f32": Setting(**INT8),
-    "f32, bias, no outliers": Setting(**INT8 | {"outliers": 0}, bias=True, threads=2),
-    "bf16, checkpointing accumulation": Setting(**INT8 | {"learning_rate": 5e-3}, precision="bf16", checkpointing="full", accumulation=2),
-    "fp16": Setting(**INT8, precision="fp16", loss_scale=1024.0),
-    "two ranks": Setting(**INT8, ranks=2, zero=1),
-}}
-
-# Slow enough that rounding is not amplified from step to step.
-HALVES |= {family: {"full": Setting(family=family, precision="bf16", learning_rate=2.5e-3),
-                  "lora": Setting(family=family, precision="bf16", native_bf16=True, method="lora",
-                                  learning_rate=1e-2)}
-         for family in FAMILIES}
-
-HALVES["mixtral"]["lora"] = Setting(family="mixtral", precision="bf16", native_bf16=True, **FEW | {"steps": 50})
-HALVES["rope"] = {"longrope": Setting(**longrope(8), precision="bf16", learning_rate=2.5e-3)}
-HALVES["falcon"]["rw full"] = Setting(family="falcon", precision="bf16", learning_rate=2.5e-3, changes=FALCON_RW)
+ROUNDED = {
+    "bf16": {
+        "full, checkpointing accumulation": Setting(**CHECKPOINTING),
+        "qlora, checkpointing accumulation": Setting(**CHECKPOINTING | LORA | {"method": "qlora"}),
+        "falcon rw": Setting(**BF16, family="falcon", changes=FALCON_RW),
+        "longrope": Setting(**longrope(8), **BF16),
+    },
+    "fp16": {
+        "full, tied, overflow": Setting(**OVERFLOW, learning_rate=2.5e-3, loss_scale=2.0**28, tied=True),
+        "full, checkpointing accumulation": Setting(precision="fp16", loss_scale=1024.0, learning_rate=2.5e-3, layers=2,
+                                                    checkpointing="full", accumulation=2),
+        "mixtral, all experts": Setting(**SLOW["full"] | TO_ALL, family="mixtral", layers=2, precision="fp16",
+                                        loss_scale=1024.0),
+        "lora, overflow, accumulation": Setting(**OVERFLOW | LORA, loss_scale=2.0**24, accumulation=2),
+    },
+    "int8": {
+        "bias, no outliers": Setting(**INT8 | {"outliers": 0}, bias=True, threads=2),
+        "two ranks": Setting(**INT8, ranks=2, zero=1),
+    },
+}
 
 DROPOUT = {"dropout": {
     "lora": Setting(method="lora", dropout=0.1, micro_batch=2, accumulation=2, learning_rate=2e-2, steps=12),
@@ -225,14 +216,14 @@ SAME_MASKS = [{"checkpointing": "full"}, {"checkpointing": "every-2"}, {"micro_b
 
 # By the comparison that must notice them.
 MUTATIONS = {
-    ("full", "full"): ["adamw epsilon", "adamw beta2", "no weight decay", "decay on norms", "norm epsilon", "rope base",
+    ("llama", "full"): ["adamw epsilon", "adamw beta2", "no weight decay", "decay on norms", "norm epsilon", "rope base",
                        "no clipping", "rotation not undone", "residual gradient lost", "no bias correction",
                        "mean of means", "late warm-up"],
     ("full", "bias accumulation"): ["accumulation overwrites"],
-    ("lora", "lora"): ["wrong alpha", "no weight decay"],
-    ("qlora", "qlora"): ["wrong alpha"],
-    ("int8", "f32"): ["no threshold", "scales of another linear", "wrong alpha"],
-    ("int8", "f32, bias, no outliers"): ["scales of another linear"],
+    ("llama", "lora"): ["wrong alpha", "no weight decay"],
+    ("llama", "qlora"): ["wrong alpha"],
+    ("llama", "int8-lora"): ["no threshold", "scales of another linear", "wrong alpha"],
+    ("int8", "bias, no outliers"): ["scales of another linear"],
     ("adamw8bit", "full"): ["adamw epsilon", "no weight decay", "adamw beta2"],
     ("sgd", "full, momentum"): ["half the momentum", "no weight decay", "decay on norms", "no clipping"],
     ("packing", "isolated full"): ["documents see each other", "targets cross documents"],
@@ -251,8 +242,8 @@ MUTATIONS = {
     ("rope", "longrope"): ["short factors alone", "long factors alone", "attention factor missing"],
     ("rope", "longrope of a part isolated lora"): ["short factors alone", "attention factor missing"],
     ("falcon", "rw"): ["no alibi", "alibi slope", "biases lost", "heads not in groups"],
-    ("mixtral", "full"): ["gate and up swapped", "one expert a token", "scores' gradient lost",
-                          "residual gradient lost"],
-    ("mixtral", "lora"): ["one expert a token", "scores' gradient lost"],
+    ("mixtral", "full"): ["router without renormalisation", "gate and up swapped", "one expert a token",
+                          "scores' gradient lost", "residual gradient lost"],
+    ("mixtral", "qlora, two experts"): ["one expert a token", "scores' gradient lost"],
     ("phi3", "full"): ["parts in another order", "gate and up swapped"],
 }

@@ -1,15 +1,23 @@
 // Runs training steps as `ftplan run` does and reports losses, gradients and bytes, for comparison
 // with other trainers.
 //
-// step_probe CASE.json: {"request": job, "strategy", "model": folder, "adapter": folder or "",
-// "data": tokens file, "steps", "ranks", "threads", "mutation": name or "", "gradients":
-// safetensors file to write, or "", "native_bf16": products are the library's, "calibrate": scratch
-// is measured first, "print_rows": the packed rows are reported, "masks": so is dropout,
-// "states": folder for a checkpoint after the last step, or ""}
+// step_probe: reads paths of cases, one a line, and answers each line with an exit status, once the
+// case's report is in PATH.out and what it had to say in PATH.err. Each case runs in a process of
+// its own, forked from this one, as loading LibTorch takes much longer than a case.
+//
+// A case: {"request": job, "strategy", "model": folder, "adapter": folder or "", "data": tokens
+// file, "steps", "ranks", "threads", "mutation": name or "", "gradients": safetensors file to
+// write, or "", "native_bf16": products are the library's, "calibrate": scratch is measured first,
+// "print_rows": the packed rows are reported, "masks": so is dropout, "states": folder for a
+// checkpoint after the last step, or ""}
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -87,16 +95,24 @@ using executor::Feeder;
 using executor::RankRun;
 using program::ProgramKind;
 
+// Without the destructors of LibTorch's globals, which take longer than most cases.
+[[noreturn]] void leave(int status) {
+  std::cout.flush();
+  std::_Exit(status);
+}
+
+[[noreturn]] void leave(const Error& error) {
+  std::cerr << error.text() << "\n";
+  leave(exit_code(error.code));
+}
+
 template <class T>
 T need(Result<T> result) {
-  if (result) return std::move(*result);
-  std::cerr << result.error().text() << "\n";
-  std::exit(exit_code(result.error().code));
+  if (!result) leave(result.error());
+  return std::move(*result);
 }
 void need(const Result<void>& result) {
-  if (result) return;
-  std::cerr << result.error().text() << "\n";
-  std::exit(exit_code(result.error().code));
+  if (!result) leave(result.error());
 }
 
 // Runs a step one instruction at a time and copies each unit's gradient before its norm is taken.
@@ -325,7 +341,17 @@ int main_of(const std::string& path) {
 }  // namespace
 }  // namespace ftplan
 
-int main(int argc, char** argv) {
-  FTPLAN_CHECK(argc == 2);
-  return ftplan::main_of(argv[1]);
+int main() {
+  for (std::string path; std::getline(std::cin, path);) {
+    const pid_t child = fork();
+    FTPLAN_CHECK(child >= 0);
+    if (child == 0) {
+      FTPLAN_CHECK(std::freopen((path + ".out").c_str(), "w", stdout) != nullptr);
+      FTPLAN_CHECK(std::freopen((path + ".err").c_str(), "w", stderr) != nullptr);
+      ftplan::leave(ftplan::main_of(path));
+    }
+    int status = 0;
+    FTPLAN_CHECK(waitpid(child, &status, 0) == child);
+    std::cout << (WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)) << std::endl;
+  }
 }
