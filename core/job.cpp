@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -158,6 +159,21 @@ Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Fam
   return adapters;
 }
 
+Result<void> check_modules(const JobRequest& request) {
+  const MethodOptions& method = request.method;
+  if (method.modules_to_save.empty()) return {};
+  const std::string got = "got " + join(method.modules_to_save, ",") + " with ";
+  if (method.method == Method::kFull) {
+    return bad_input("--modules-to-save",
+                     got + "--method full, which trains every weight: leave it out");
+  }
+  if (request.runtime != "ftplan") {
+    return bad_input("--modules-to-save",
+                     not_built(got + "--runtime " + request.runtime, "use --runtime ftplan"));
+  }
+  return {};
+}
+
 Result<std::int64_t> resolve_sequence(const DataOptions& data, const ModelConfig& model,
                                       const std::optional<DataFacts>& facts) {
   const std::int64_t limit = data.seq.value_or(std::min(kDefaultSequence, model.positions));
@@ -283,6 +299,71 @@ const std::vector<std::string>& linear_names(Family family) {
   return family == Family::kPhi3 ? kFused : kSeparate;
 }
 
+std::vector<std::string> whole_module_names(const ModelConfig& model) {
+  const bool falcon = model.family == Family::kFalcon;
+  std::vector<std::string> names = {falcon ? "transformer.word_embeddings" : "model.embed_tokens"};
+  const auto add = [&](std::initializer_list<const char*> more) {
+    names.insert(names.end(), more.begin(), more.end());
+  };
+  if (falcon && model.parallel && !model.shared_norm) {
+    add({"ln_attn", "ln_mlp"});
+  } else {
+    add({"input_layernorm"});
+  }
+  if (model.family == Family::kQwen3) add({"self_attn.q_norm", "self_attn.k_norm"});
+  if (!falcon || !model.parallel) add({"post_attention_layernorm"});
+  if (model.family == Family::kGemma2)
+    add({"pre_feedforward_layernorm", "post_feedforward_layernorm"});
+  add({falcon ? "transformer.ln_f" : "model.norm", "lm_head"});
+  return names;
+}
+
+Result<std::vector<std::string>> resolve_modules(const MethodOptions& method,
+                                                 const ModelConfig& model,
+                                                 const std::string& where) {
+  const std::vector<std::string> known = whole_module_names(model);
+  std::vector<bool> chosen(known.size());
+  for (const std::string& wanted : method.modules_to_save) {
+    const auto fits = [&](const std::string& name) {
+      return !wanted.empty() && name.ends_with(wanted);
+    };
+    const auto& linears = linear_names(model.family);
+    if (std::any_of(linears.begin(), linears.end(), fits)) {
+      return bad_input(where, not_built("got \"" + wanted + "\": a linear in full beside adapters",
+                                        "adapt it, or use --method full"));
+    }
+    if (std::none_of(known.begin(), known.end(), fits)) {
+      return bad_input(where, "got \"" + wanted + "\", expected some of " + join(known, ","));
+    }
+    for (std::size_t i = 0; i < known.size(); ++i) chosen[i] = chosen[i] || fits(known[i]);
+  }
+  if (model.tied_embeddings && !known.empty() && (chosen.front() || chosen.back())) {
+    const std::string tied = "the embedding and the head of this model are one tensor";
+    if (!method.ensure_weight_tying) {
+      return bad_input(where, not_built(tied + ", and training them apart, as PEFT does",
+                                        "train them as one with --ensure-weight-tying"));
+    }
+    // @source PEFT 0.21.2 utils/other.py, EMBEDDING_LAYER_NAMES
+    if (model.family == Family::kFalcon) {
+      return bad_input(where, tied +
+                                  ", and PEFT keeps such pairs together only where they are "
+                                  "embed_tokens and lm_head: use --method full");
+    }
+    chosen.front() = true;
+    chosen.back() = false;
+  }
+  std::vector<std::string> modules;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (chosen[i]) modules.push_back(known[i]);
+  }
+  return modules;
+}
+
+bool is_of(const std::vector<std::string>& modules, const std::string& weight) {
+  const std::string module = weight.substr(0, weight.rfind('.'));
+  return std::find(modules.begin(), modules.end(), module) != modules.end();
+}
+
 Result<Job> validate(const JobRequest& request, const ModelConfig& model,
                      const std::optional<DataFacts>& facts) {
   if (request.runtime != "ftplan" && request.runtime != "hf") {
@@ -290,6 +371,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   }
   if (auto ok = check_method(request.method, request.runtime); !ok) return ok.error();
   if (auto ok = check_optimizer(request); !ok) return ok.error();
+  if (auto ok = check_modules(request); !ok) return ok.error();
   if (auto ok = check_training(request.training); !ok) return ok.error();
   if (auto ok = check_evaluation(request, facts); !ok) return ok.error();
   Job job{.request = request, .model = model};
@@ -303,6 +385,9 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto adapters = resolve_adapters(request.method, model.family);
   if (!adapters) return adapters.error();
   job.adapters = *std::move(adapters);
+  auto modules = resolve_modules(request.method, model, "--modules-to-save");
+  if (!modules) return modules.error();
+  job.whole_modules = *std::move(modules);
   auto sequence = resolve_sequence(request.data, model, facts);
   if (!sequence) return sequence.error();
   job.sequence = *sequence;

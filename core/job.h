@@ -65,6 +65,23 @@ inline constexpr auto fields<JobRequest> =
 /// The linears of a decoder layer that adapters can name, in forward order.
 const std::vector<std::string>& linear_names(Family family);
 
+/// The modules that can be trained in full beside adapters, as PEFT names them: the embedding, the
+/// final norm and the head by their whole names, norms of a layer without the layer's.
+std::vector<std::string> whole_module_names(const ModelConfig& model);
+
+/// Of them, those that PEFT finds for `method.modules_to_save`: all whose names end with one of it.
+/// A tied head is its embedding.
+/// @param where the flag or key that an error names
+/// @error bad input: a name that fits none, or a linear; an embedding and a head that are tied,
+/// where PEFT would untie them
+Result<std::vector<std::string>> resolve_modules(const MethodOptions& method,
+                                                 const ModelConfig& model,
+                                                 const std::string& where);
+
+/// Whether a weight belongs to one of the modules. @param weight its name, in a layer without the
+/// layer's
+bool is_of(const std::vector<std::string>& modules, const std::string& weight);
+
 /// LoRA matrices of one linear.
 struct LoraShape {
   std::int64_t rank = 0;  ///< 0: the linear is not adapted
@@ -77,8 +94,9 @@ struct Job {
   JobRequest request;
   ModelConfig model;
   DeviceLayout devices;
-  std::vector<LoraShape> adapters;  ///< per linear of `linear_names`
-  std::int64_t sequence = 0;        ///< tokens of the longest padded row
+  std::vector<LoraShape> adapters;         ///< per linear of `linear_names`
+  std::vector<std::string> whole_modules;  ///< of `whole_module_names`: trained beside adapters
+  std::int64_t sequence = 0;               ///< tokens of the longest padded row
   std::int64_t global_batch = 0;
   double learning_rate = 0;
   std::vector<std::int64_t> micro_batch_choices;  ///< divide `global_batch / ranks`, descending
@@ -88,6 +106,10 @@ struct Job {
   [[nodiscard]] bool lora() const { return request.method.method != Method::kFull; }
   [[nodiscard]] const LoraShape& adapter(int linear) const {
     return adapters[static_cast<std::size_t>(linear)];
+  }
+  /// Whether a weight takes steps itself. @param weight its name, in a layer without the layer's
+  [[nodiscard]] bool trains(const std::string& weight) const {
+    return !lora() || is_of(whole_modules, weight);
   }
   /// The frozen linears of the layers are 4-bit or 8-bit.
   [[nodiscard]] bool quantized() const { return is_quantized(request.method.method); }

@@ -133,6 +133,10 @@ void convert(const models::TensorView& from, DType type, const View& to) {
   });
 }
 
+std::string list_of(const std::vector<std::string>& modules) {
+  return modules.empty() ? "nothing" : join(modules, ",");
+}
+
 }  // namespace
 
 Result<Loader> Loader::open(const Job& job, const std::string& model, const std::string& adapter) {
@@ -165,6 +169,12 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
     if (from->modules().size() != modules) {
       return bad_input(adapter, "adapts fewer linears than the plan: plan again with --adapter");
     }
+    const auto saved = models::saved_modules(from->config(), job.model, adapter);
+    if (!saved) return saved.error();
+    if (*saved != job.whole_modules) {
+      return bad_input(adapter, "trained " + list_of(*saved) + " in full, the plan " +
+                                    list_of(job.whole_modules) + ": plan again with --adapter");
+    }
     opened = std::move(*from);
   }
   return Loader(job, *checkpoint, std::move(opened));
@@ -177,7 +187,8 @@ const models::TensorView& Loader::tensor_of(const program::WeightBinding& weight
           ? models::layer_weight_name(
                 blueprint_, blueprint_.layer[static_cast<std::size_t>(weight.table_index)], layer)
           : weight.name;
-  const models::TensorView* tensor = checkpoint_.find(name);
+  const models::TensorView* tensor = adapter_ ? adapter_->find_weight(name) : nullptr;
+  if (tensor == nullptr) tensor = checkpoint_.find(name);
   FTPLAN_CHECK(tensor != nullptr);
   return *tensor;
 }

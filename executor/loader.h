@@ -23,8 +23,8 @@ class Loader {
   /// @error bad input: which file or tensor is not as the job says
   static Result<Loader> open(const Job& job, const std::string& model, const std::string& adapter);
 
-  /// A weight of the checkpoint, converted to the type of `to`. Its pages of the file are given
-  /// back.
+  /// A weight of the checkpoint, or of the adapter where it was trained in full, converted to the
+  /// type of `to`. Its pages of the file are given back.
   [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
                                   const View& to) const;
 

@@ -1,9 +1,11 @@
 #include "models/adapter.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -37,7 +39,7 @@ const Weight& matrix_of(const Blueprint& blueprint, int linear) {
 
 std::string tensor_name(const Blueprint& blueprint, const Weight& weight, std::int64_t layer,
                         LoraMatrix matrix) {
-  std::string name = "base_model.model." + layer_weight_name(blueprint, weight, layer);
+  std::string name = adapter_weight_name(layer_weight_name(blueprint, weight, layer));
   name.resize(name.size() - std::string(".weight").size());
   return name + (matrix == LoraMatrix::kA ? ".lora_A.weight" : ".lora_B.weight");
 }
@@ -46,16 +48,29 @@ Shape matrix_shape(const Weight& weight, std::int64_t rank, LoraMatrix matrix) {
   return matrix == LoraMatrix::kA ? Shape{rank, weight.shape[1]} : Shape{weight.shape[0], rank};
 }
 
+// Of a tied pair both have a tensor.
+std::vector<std::string> file_names(const std::string& weight, const ModelConfig& model) {
+  std::vector<std::string> names = {adapter_weight_name(weight)};
+  if (model.tied_embeddings && weight == make_blueprint(model).embedding.name)
+    names.push_back(adapter_weight_name(kUntiedHead));
+  return names;
+}
+
 std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted,
-                                 const ModelConfig& model, DType dtype) {
+                                 const std::vector<Weight>& saved, const ModelConfig& model,
+                                 AdapterTypes types) {
   const Blueprint blueprint = make_blueprint(model);
   std::vector<TensorSpec> specs;
   for (const AdaptedLinear& linear : adapted) {
     const Weight& weight = matrix_of(blueprint, linear.linear);
     for (const LoraMatrix matrix : {LoraMatrix::kA, LoraMatrix::kB}) {
-      specs.push_back({tensor_name(blueprint, weight, linear.layer, matrix), dtype,
+      specs.push_back({tensor_name(blueprint, weight, linear.layer, matrix), types.matrices,
                        matrix_shape(weight, linear.rank, matrix)});
     }
+  }
+  for (const Weight& weight : saved) {
+    for (const std::string& name : file_names(weight.name, model))
+      specs.push_back({name, types.weights, weight.shape});
   }
   return specs;
 }
@@ -70,8 +85,8 @@ Result<SafetensorsFile> open_weights(const std::string& folder) {
   return SafetensorsFile::open(path);
 }
 
-// Finds one matrix and says whether it is what the model needs.
-Result<const TensorView*> find_matrix(const SafetensorsFile& file, const TensorSpec& expected,
+// Finds one tensor and says whether it is what the model needs.
+Result<const TensorView*> find_tensor(const SafetensorsFile& file, const TensorSpec& expected,
                                       const std::string& base_model) {
   const std::string base = base_model.empty() ? "" : ": its base was " + in_quotes(base_model);
   const TensorView* tensor = file.find(expected.name);
@@ -112,16 +127,25 @@ std::string adapter_tensor_name(const AdaptedLinear& linear, LoraMatrix matrix,
   return tensor_name(blueprint, matrix_of(blueprint, linear.linear), linear.layer, matrix);
 }
 
-std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelConfig& model,
-                                      DType dtype) {
-  const auto adapted = adapted_linears(config, model, kAdapterConfigFile);
-  FTPLAN_CHECK(adapted.ok());
-  return specs_of(*adapted, model, dtype);
+std::string adapter_weight_name(const std::string& weight) { return "base_model.model." + weight; }
+
+bool is_adapter_matrix(std::string_view name) {
+  return name.find(".lora_") != std::string_view::npos;
 }
 
-Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model, DType dtype) {
+std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelConfig& model,
+                                      AdapterTypes types) {
+  const auto adapted = adapted_linears(config, model, kAdapterConfigFile);
+  FTPLAN_CHECK(adapted.ok());
+  const auto saved = saved_weights(config, model, kAdapterConfigFile);
+  FTPLAN_CHECK(saved.ok());
+  return specs_of(*adapted, *saved, model, types);
+}
+
+Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model,
+                         AdapterTypes types) {
   const auto text = static_cast<std::int64_t>(render_adapter_config(config, model.family).size());
-  return file_size(adapter_specs(config, model, dtype)) + Bytes{text};
+  return file_size(adapter_specs(config, model, types)) + Bytes{text};
 }
 
 Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& model) {
@@ -133,20 +157,41 @@ Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& mode
   if (!config) return config.error();
   const auto adapted = adapted_linears(*config, model, path);
   if (!adapted) return adapted.error();
+  const auto saved = saved_weights(*config, model, path);
+  if (!saved) return saved.error();
   auto file = open_weights(folder);
   if (!file) return file.error();
 
   Adapter adapter(*std::move(config), *std::move(file));
-  const auto specs = specs_of(*adapted, model, DType::kF32);
-  for (std::size_t i = 0; i < adapted->size(); ++i) {
-    const auto a = find_matrix(adapter.file_, specs[2 * i], adapter.config_.base_model);
-    if (!a) return a.error();
-    const auto b = find_matrix(adapter.file_, specs[2 * i + 1], adapter.config_.base_model);
-    if (!b) return b.error();
-    adapter.modules_.push_back({(*adapted)[i], *a, *b});
+  const auto specs = specs_of(*adapted, *saved, model, {});
+  std::vector<const TensorView*> found;
+  for (const TensorSpec& spec : specs) {
+    const auto tensor = find_tensor(adapter.file_, spec, adapter.config_.base_model);
+    if (!tensor) return tensor.error();
+    found.push_back(*tensor);
+  }
+  std::size_t next = 0;
+  for (const AdaptedLinear& linear : *adapted) {
+    adapter.modules_.push_back({linear, found[next], found[next + 1]});
+    next += 2;
+  }
+  for (const Weight& weight : *saved) {
+    adapter.weights_.push_back({weight.name, found[next]});
+    const std::size_t count = file_names(weight.name, model).size();
+    if (count > 1 && !std::ranges::equal(found[next]->bytes, found[next + 1]->bytes)) {
+      return bad_input(adapter.file_.path(), found[next]->name + " and " + found[next + 1]->name +
+                                                 " differ, but this model ties them");
+    }
+    next += count;
   }
   if (auto checked = check_no_more(adapter.file_, specs); !checked) return checked.error();
   return adapter;
+}
+
+const TensorView* Adapter::find_weight(std::string_view name) const {
+  const auto found = std::find_if(weights_.begin(), weights_.end(),
+                                  [&](const AdapterWeight& weight) { return weight.name == name; });
+  return found == weights_.end() ? nullptr : found->values;
 }
 
 std::vector<float> values_of(const TensorView& tensor) {
@@ -165,10 +210,10 @@ AdapterWriter::AdapterWriter(std::string folder, AdapterConfig config, ModelConf
       writer_(std::move(writer)) {}
 
 Result<AdapterWriter> AdapterWriter::create(const std::string& folder, const AdapterConfig& config,
-                                            const ModelConfig& model, DType dtype) {
+                                            const ModelConfig& model, AdapterTypes types) {
   if (auto made = make_folder(folder); !made) return made.error();
   auto writer = SafetensorsWriter::create(join_path(folder, kAdapterWeightsFile),
-                                          adapter_specs(config, model, dtype));
+                                          adapter_specs(config, model, types));
   if (!writer) return writer.error();
   return AdapterWriter(folder, config, model, *std::move(writer));
 }
@@ -176,6 +221,13 @@ Result<AdapterWriter> AdapterWriter::create(const std::string& folder, const Ada
 Result<void> AdapterWriter::write(const AdaptedLinear& linear, LoraMatrix matrix,
                                   std::span<const std::byte> bytes) {
   return writer_.write(adapter_tensor_name(linear, matrix, model_), bytes);
+}
+
+Result<void> AdapterWriter::write(const std::string& name, std::span<const std::byte> bytes) {
+  for (const std::string& in_file : file_names(name, model_)) {
+    if (auto written = writer_.write(in_file, bytes); !written) return written;
+  }
+  return {};
 }
 
 Result<void> AdapterWriter::finish() {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/dtype.h"
@@ -16,7 +17,7 @@
 #include "models/safetensors_writer.h"
 
 /// LoRA adapters in PEFT's form: a folder with `adapter_config.json` and
-/// `adapter_model.safetensors`.
+/// `adapter_model.safetensors`. Weights of modules trained in full stand beside the matrices.
 namespace ftplan::models {
 
 inline constexpr const char* kAdapterWeightsFile = "adapter_model.safetensors";
@@ -28,19 +29,38 @@ enum class LoraMatrix : std::uint8_t { kA, kB };
 std::string adapter_tensor_name(const AdaptedLinear& linear, LoraMatrix matrix,
                                 const ModelConfig& model);
 
-/// The tensors of an adapter, A before B, layer by layer.
-/// @pre the targets name linears of the model
+/// `base_model.model.model.norm.weight`
+std::string adapter_weight_name(const std::string& weight);
+
+/// Whether a tensor of an adapter's file is a LoRA matrix, and not a weight trained in full.
+bool is_adapter_matrix(std::string_view name);
+
+/// Element types of an adapter's file.
+struct AdapterTypes {
+  DType matrices = DType::kF32;
+  DType weights = DType::kF32;  ///< trained in full
+};
+
+/// The tensors of an adapter: A before B, layer by layer, then the weights trained in full. A tied
+/// head has a copy of its own, as PEFT writes it.
+/// @pre the targets name linears of the model, and `modules_to_save` modules
 std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelConfig& model,
-                                      DType dtype);
+                                      AdapterTypes types);
 
 /// Exact bytes on disk of both files.
-Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model, DType dtype);
+Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model, AdapterTypes types);
 
 /// The two matrices of one linear.
 struct AdapterModule {
   AdaptedLinear linear;
   const TensorView* a = nullptr;
   const TensorView* b = nullptr;
+};
+
+/// A weight that takes the place of the base's.
+struct AdapterWeight {
+  std::string name;  ///< in the model
+  const TensorView* values = nullptr;
 };
 
 class Adapter {
@@ -53,6 +73,10 @@ class Adapter {
   [[nodiscard]] const AdapterConfig& config() const { return config_; }
   /// Layer by layer.
   [[nodiscard]] const std::vector<AdapterModule>& modules() const { return modules_; }
+  /// Trained in full.
+  [[nodiscard]] const std::vector<AdapterWeight>& weights() const { return weights_; }
+  /// The values of a weight trained in full; null for others.
+  [[nodiscard]] const TensorView* find_weight(std::string_view name) const;
 
  private:
   Adapter(AdapterConfig config, SafetensorsFile file)
@@ -61,6 +85,7 @@ class Adapter {
   AdapterConfig config_;
   SafetensorsFile file_;
   std::vector<AdapterModule> modules_;
+  std::vector<AdapterWeight> weights_;
 };
 
 /// The numbers of a matrix.
@@ -72,13 +97,16 @@ std::vector<float> values_of(const TensorView& tensor);
 class AdapterWriter {
  public:
   static Result<AdapterWriter> create(const std::string& folder, const AdapterConfig& config,
-                                      const ModelConfig& model, DType dtype);
+                                      const ModelConfig& model, AdapterTypes types);
 
   /// The next bytes of a matrix, in the element type given to `create`.
   Result<void> write(const AdaptedLinear& linear, LoraMatrix matrix,
                      std::span<const std::byte> bytes);
+  /// The next bytes of a weight trained in full, in the element type given to `create`.
+  /// @param name in the model; that of the embedding is a tied head's, too
+  Result<void> write(const std::string& name, std::span<const std::byte> bytes);
 
-  /// @pre every matrix has been written
+  /// @pre every matrix and weight has been written
   Result<void> finish();
 
  private:

@@ -8,6 +8,7 @@
 
 #include "core/model_config.h"
 #include "core/result.h"
+#include "models/family.h"
 
 /// `adapter_config.json` of PEFT: which linears have LoRA matrices, and how these are scaled.
 /// @source PEFT 0.21.2 `tuners/lora/config.py`, `tuners/tuners_utils.py`
@@ -27,6 +28,8 @@ struct AdapterConfig {
   /// Ranks and alphas of modules that differ, by ends of module names; the first that fits holds.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::vector<std::string> modules_to_save;  ///< ends of names of modules trained in full
+  bool ensure_weight_tying = false;          ///< a tied head stays its embedding among them
 
   friend bool operator==(const AdapterConfig&, const AdapterConfig&) = default;
 };
@@ -56,6 +59,16 @@ struct AdaptedLinear {
 Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const ModelConfig& model,
                                                    const std::string& where);
+
+/// The weights that take the place of the base's: those of modules trained in full, with their
+/// whole names. A tied head is its embedding.
+/// @error bad input: a module that cannot be trained in full
+Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const ModelConfig& model,
+                                          const std::string& where);
+
+/// The modules of `saved_weights`, as `resolve_modules` names them.
+Result<std::vector<std::string>> saved_modules(const AdapterConfig& config,
+                                               const ModelConfig& model, const std::string& where);
 
 /// The adapted linears of a layer, when they are those of every layer.
 /// @error layers that differ from each other

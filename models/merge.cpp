@@ -143,6 +143,13 @@ class Merger {
         targets_[base_.find(layer_weight_name(blueprint, weight, module.linear.layer))] = &module;
       }
     }
+    for (const AdapterWeight& weight : adapter_.weights()) {
+      replaced_[base_.find(weight.name)] = weight.values;
+      // Some checkpoints hold a tied head, too.
+      const bool tied = model.tied_embeddings && weight.name == blueprint.embedding.name;
+      if (tied && base_.find(kUntiedHead) != nullptr)
+        replaced_[base_.find(kUntiedHead)] = weight.values;
+    }
   }
 
   Result<void> check_space(const std::vector<OutputShard>& shards) {
@@ -167,17 +174,54 @@ class Merger {
     auto writer = SafetensorsWriter::create(path, shard.specs, shard.metadata);
     if (!writer) return writer.error();
     for (const TensorView& tensor : shard.source->tensors()) {
-      const auto target = targets_.find(&tensor);
-      const bool merged = target != targets_.end();
-      auto written = merged ? write_merged(tensor, *target->second, *writer)
-                            : writer->write(tensor.name, tensor.bytes);
-      if (!written) return written;
+      if (auto written = write_tensor(tensor, *writer); !written) return written;
       tensor.release();
-      ++(merged ? summary_.merged : summary_.copied);
       done_ += Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
       if (progress_) progress_({done_, total_, path});
     }
     return writer->finish();
+  }
+
+  Result<void> write_tensor(const TensorView& tensor, SafetensorsWriter& writer) {
+    const auto target = targets_.find(&tensor);
+    const auto replaced = replaced_.find(&tensor);
+    const bool copied = target == targets_.end() && replaced == replaced_.end();
+    ++(copied ? summary_.copied : summary_.merged);
+    if (copied) return writer.write(tensor.name, tensor.bytes);
+    if (target != targets_.end()) return write_merged(tensor, *target->second, writer);
+    return write_replaced(tensor, *replaced->second, writer);
+  }
+
+  // In blocks, in the element type of the base.
+  Result<void> write_replaced(const TensorView& tensor, const TensorView& values,
+                              SafetensorsWriter& writer) {
+    const DType from = *values.dtype();
+    const DType to = *tensor.dtype();
+    const auto width = static_cast<std::size_t>(size_of(from).value);
+    const std::size_t block = static_cast<std::size_t>(kBlock.value) / width;
+    const std::size_t count = values.bytes.size() / width;
+    std::vector<float> wide(std::min(block, count));
+    std::vector<std::byte> narrow(wide.size() * static_cast<std::size_t>(size_of(to).value));
+    std::int64_t not_finite = 0;
+    for (std::size_t i = 0; i < count; i += block) {
+      const std::size_t size = std::min(block, count - i);
+      const std::span<float> part = std::span(wide).first(size);
+      const std::span<std::byte> out =
+          std::span(narrow).first(size * static_cast<std::size_t>(size_of(to).value));
+      to_f32(values.bytes.subspan(i * width, size * width), from, part);
+      not_finite += count_not_finite(part, to);
+      from_f32(part, to, out);
+      if (auto written = writer.write(tensor.name, out); !written) return written;
+    }
+    values.release();
+    return check_finite(not_finite, tensor);
+  }
+
+  Result<void> check_finite(std::int64_t not_finite, const TensorView& tensor) const {
+    if (not_finite == 0) return {};
+    return bad_input(request_.adapter,
+                     "merged into " + tensor.name + " it makes " + std::to_string(not_finite) +
+                         " values that are not finite as " + to_text(*tensor.dtype()));
   }
 
   Result<void> write_merged(const TensorView& tensor, const AdapterModule& module,
@@ -207,10 +251,7 @@ class Merger {
       not_finite += merge_block(product, dtype, row, in, out);
       if (auto written = writer.write(tensor.name, out); !written) return written;
     }
-    if (not_finite == 0) return {};
-    return bad_input(request_.adapter, "merged into " + tensor.name + " it makes " +
-                                           std::to_string(not_finite) +
-                                           " values that are not finite as " + to_text(dtype));
+    return check_finite(not_finite, tensor);
   }
 
   // Rows [first_row, ...) of a weight, cut into equal parts for the threads; returns how many
@@ -247,6 +288,7 @@ class Merger {
   Checkpoint base_;
   Adapter adapter_;
   std::unordered_map<const TensorView*, const AdapterModule*> targets_;
+  std::unordered_map<const TensorView*, const TensorView*> replaced_;  // by the adapter's
   MergeSummary summary_;
   Bytes done_;
   Bytes total_;

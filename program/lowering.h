@@ -83,6 +83,8 @@ struct Lowering {
   }
   /// Of factors of products.
   [[nodiscard]] DType product_type() const { return dtype_of(job.request.method.precision); }
+  /// Whether the embedding is a weight that takes steps.
+  [[nodiscard]] bool embedding_learns() const { return job.trains(blueprint.embedding.name); }
   [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.ranks() > 1; }
   /// Units are updated as soon as their gradient is complete, which then is free.
   [[nodiscard]] bool updates_in_backward() const { return job.request.training.update_in_backward; }

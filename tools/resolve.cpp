@@ -43,6 +43,8 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   request.method.rank = config->rank;
   request.method.alpha = config->alpha;
   request.method.rslora = config->rslora;
+  request.method.modules_to_save = config->modules_to_save;
+  request.method.ensure_weight_tying = config->ensure_weight_tying;
   request.method.targets.clear();
   request.method.rank_pattern.clear();
   request.method.alpha_pattern.clear();

@@ -67,7 +67,7 @@ class ForwardBuilder {
     io.positions = host("positions", tokens_);
     io.document_start = host("document start", tokens_);
     io.row_ids = host("row ids", low_.rows);
-    const bool ordered = low_.trains() && !low_.job.lora();
+    const bool ordered = low_.trains() && low_.embedding_learns();
     io.token_order = ordered ? host("token order", tokens_) : kNone;
     Instruction batch{.op = Op::kBatch};
     for (const TensorId id :
@@ -117,11 +117,10 @@ class ForwardBuilder {
     }
   }
 
-  // The first layer of a LoRA training stands alone: nothing before it learns, so its backward
-  // stops early.
+  // Where the embedding does not learn the first layer stands alone: its backward stops early.
   void add_layers() {
     const auto layers = static_cast<std::int32_t>(low_.layers());
-    const bool alone = low_.trains() && low_.job.lora() && layers > 1;
+    const bool alone = low_.trains() && !low_.embedding_learns() && layers > 1;
     if (alone) add_layer_segment(0, 1);
     add_layer_segment(alone ? 1 : 0, alone ? layers - 1 : layers);
   }

@@ -156,7 +156,7 @@ Result<void> differentiate(Lowering& lowering) {
   Padder padder(emitter);
   SavedBytes saved(program);
   const TensorId residual = lowering.tensors.residual;
-  const bool embedding_learns = !lowering.job.lora();
+  const bool embedding_learns = lowering.embedding_learns();
 
   EarlyUpdates updates(lowering, emitter, forward);
   const bool updates_here = lowering.updates_in_backward();

@@ -34,7 +34,7 @@ AdapterConfig toy_adapter() {
 void put_adapter(const std::string& folder, const AdapterConfig& config) {
   put(folder + "/adapter_config.json", render_adapter_config(config, Family::kLlama));
   put_safetensors(folder + "/adapter_model.safetensors",
-                  adapter_specs(config, toy_model(), DType::kF32));
+                  adapter_specs(config, toy_model(), {DType::kF32, DType::kF32}));
 }
 
 // W + 2 B A by the book, in double.
@@ -90,6 +90,31 @@ TEST_P(Merge, AddsTheScaledProductAndRoundsOnce) {
     from_f32(expected, GetParam(), rounded);
     EXPECT_EQ(std::vector(tensor.bytes.begin(), tensor.bytes.end()), rounded) << spec.name;
   }
+}
+
+TEST_P(Merge, PutsWeightsTrainedInFullInTheirPlace) {
+  const TempFolder temp;
+  put_toy_model(temp / "base", GetParam());
+  AdapterConfig config = toy_adapter();
+  config.modules_to_save = {"lm_head", "norm"};
+  put_adapter(temp / "adapter", config);
+  const auto summary = merge_adapter({temp / "base", temp / "adapter", temp / "out"});
+  ASSERT_EQ(error_text(summary), "ok");
+  EXPECT_EQ(summary->merged, /*linears=*/2 * 2 + /*norms=*/2 * 2 + 1 + /*head=*/1);
+  const auto merged = Checkpoint::open(temp / "out");
+  ASSERT_EQ(error_text(merged), "ok");
+  int replaced = 0;
+  for (const TensorSpec& spec : model_specs(toy_model(), GetParam())) {
+    const TensorView& tensor = *merged->find(spec.name);
+    ASSERT_EQ(*spec_of(tensor), spec);
+    if (is_adapted(spec.name)) continue;
+    const bool saved = spec.name == "lm_head.weight" || spec.name.ends_with("norm.weight");
+    replaced += saved ? 1 : 0;
+    const TensorSpec from{saved ? "base_model.model." + spec.name : spec.name, spec.dtype,
+                          spec.shape};
+    EXPECT_EQ(std::vector(tensor.bytes.begin(), tensor.bytes.end()), toy_bytes(from)) << spec.name;
+  }
+  EXPECT_EQ(replaced, 2 * 2 + 1 + 1);
 }
 
 TEST(Merge, CopiesWhatBelongsToTheModelAndNothingElse) {

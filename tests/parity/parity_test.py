@@ -57,7 +57,7 @@ class Pair:
     def train(self, rows, precision="fp32"):
         """Losses and first gradients of the peer on `rows`, lists of documents, and how many steps it left out."""
         model = self.model
-        if precision != "fp32" and self.adapter:
+        if precision != "fp32" and self.adapter and not peer.autocasts(self.s, precision):
             model = peer.load_16bit(self.s, self.peer_folder, self.adapter)
         else:
             model.load_state_dict(self.first_state())
@@ -103,8 +103,7 @@ def run_f32(binary, s, folder, mutations=()):
     compare.losses(ours["losses"], losses)
     compare.equal_bytes(ours)
     if file:
-        renamed = lambda name: name.replace(".default.", ".") if s.method != "full" else name
-        compare.gradients(load_file(file), {renamed(name): g for name, g in gradients.items()})
+        compare.gradients(load_file(file), {peer.name_in_files(name): g for name, g in gradients.items()})
     for mutation in mutations:
         try:
             compare.losses(pair.probe(mutation=mutation)["losses"], losses)
@@ -154,7 +153,7 @@ def run_bitsandbytes(binary, s, folder):
     model = quantized.with_4bit_linears(s, pair.model_folder, pair.adapter)
     losses, _, gradients, _ = peer.train(s, model, peer.batches_of(s, rows_of(ours)), "fp32")
     compare.losses(ours["losses"], losses)
-    compare.gradients(load_file(file), {name.replace(".default.", "."): g for name, g in gradients.items()})
+    compare.gradients(load_file(file), {peer.name_in_files(name): g for name, g in gradients.items()})
     return f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
 
 

@@ -93,6 +93,16 @@ F32["adamw8bit"] = {
 }
 STATES = {"states": {"adamw8bit": Setting(**BITS8, steps=3, intermediate=128)}}
 
+# Trained in full beside the adapters: a fast embedding would leave the rest behind.
+SAVED = {"method": "lora", "learning_rate": 1e-2, "targets": ["q_proj", "v_proj"]}
+F32["modules"] = {
+    "embedding and head": Setting(**SAVED, modules=["embed_tokens", "lm_head"]),
+    "norms, bias, accumulation": Setting(**SAVED | {"learning_rate": 5e-2}, modules=["norm"], bias=True, accumulation=2,
+                                         threads=2, checkpointing="full"),
+    "qlora, tied, two ranks": Setting(**SAVED | {"method": "qlora"}, modules=["embed_tokens", "model.norm"], tied=True,
+                                      ranks=2, zero=1, layers=2),
+}
+
 # Every family beside Llama: group -> name -> what differs from `Setting()`.
 LORA = {"method": "lora", "learning_rate": 2e-2}
 FAMILIES = {
@@ -204,6 +214,9 @@ INT8S = {"int8": {
     "two ranks": Setting(**INT8, ranks=2, zero=1),
 }}
 
+HALVES["modules"] = {"checkpointing": Setting(**SAVED | {"learning_rate": 2.5e-3, "steps": 40}, precision="bf16",
+                                              modules=["embed_tokens", "lm_head", "norm"], **CHECKPOINTING)}
+
 # Slow enough that rounding is not amplified from step to step.
 HALVES |= {family: {"full": Setting(family=family, precision="bf16", learning_rate=2.5e-3),
                   "lora": Setting(family=family, precision="bf16", native_bf16=True, method="lora",
@@ -231,6 +244,8 @@ MUTATIONS = {
     ("full", "bias accumulation"): ["accumulation overwrites"],
     ("lora", "lora"): ["wrong alpha", "no weight decay"],
     ("qlora", "qlora"): ["wrong alpha"],
+    ("modules", "embedding and head"): ["embedding stays", "no weight decay", "wrong alpha"],
+    ("modules", "norms, bias, accumulation"): ["accumulation overwrites", "decay on norms", "saved norms stay"],
     ("int8", "f32"): ["no threshold", "scales of another linear", "wrong alpha"],
     ("int8", "f32, bias, no outliers"): ["scales of another linear"],
     ("adamw8bit", "full"): ["adamw epsilon", "no weight decay", "adamw beta2"],

@@ -87,7 +87,20 @@ ModelConfig random_model(Draw& draw) {
   return model;
 }
 
-MethodOptions random_method(Draw& draw, Family family) {
+// Trained in full beside adapters.
+void add_random_modules(MethodOptions& method, const ModelConfig& model, Draw& draw) {
+  if (method.method == Method::kFull || draw.one_in(2)) return;
+  // PEFT does not tie Falcon's pair.
+  const bool apart = !model.tied_embeddings || model.family != Family::kFalcon;
+  for (const std::string& module : whole_module_names(model)) {
+    const bool edge = module.ends_with("lm_head") || module.ends_with("word_embeddings");
+    if (draw.one_in(3) && (apart || !edge)) method.modules_to_save.push_back(module);
+  }
+  method.ensure_weight_tying = true;
+}
+
+MethodOptions random_method(Draw& draw, const ModelConfig& model) {
+  const Family family = model.family;
   MethodOptions method{
       .method = draw.of<Method>({Method::kFull, Method::kLora, Method::kQlora, Method::kInt8Lora})};
   method.double_quantization = draw.one_in(2);
@@ -101,6 +114,7 @@ MethodOptions random_method(Draw& draw, Family family) {
   if (method.targets.empty()) method.targets.emplace_back("all-linear");
   if (draw.one_in(3))
     method.rank_pattern = {{linear_names(family).front(), static_cast<double>(draw.in(1, 9))}};
+  add_random_modules(method, model, draw);
   return method;
 }
 
@@ -142,7 +156,7 @@ Case random_case(std::uint64_t seed) {
   Draw draw(seed);
   const ModelConfig model = random_model(draw);
   JobRequest request;
-  request.method = random_method(draw, model.family);
+  request.method = random_method(draw, model);
   request.data.seq = 8 * draw.in(1, 12);
   request.method.optimizer = draw.of(
       {Optimizer::kAdamw, Optimizer::kAdamw8bit, Optimizer::kPagedAdamw8bit, Optimizer::kSgd});
