@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -123,7 +124,7 @@ Result<std::vector<double>> resolve_pattern(const std::vector<LinearValue>& patt
 }
 
 Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Family family) {
-  const std::vector<std::string>& known = linear_names(family);
+  const std::vector<std::string>& known = adapted_names(family);
   std::vector<LoraShape> adapters(known.size());
   if (method.method == Method::kFull) return adapters;
   const auto ranks = resolve_pattern(method.rank_pattern, static_cast<double>(method.rank),
@@ -140,7 +141,7 @@ Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Fam
     }
   }
   for (const std::string& target : method.targets) {
-    std::vector<std::size_t> named(known.size());
+    std::vector<std::size_t> named(linear_names(family).size());
     std::iota(named.begin(), named.end(), std::size_t{0});
     if (target != "all-linear") {
       const auto linear = linear_of(target, known, "--targets", "all-linear or ");
@@ -170,6 +171,30 @@ Result<void> check_modules(const JobRequest& request) {
   if (request.runtime != "ftplan") {
     return bad_input("--modules-to-save",
                      not_built(got + "--runtime " + request.runtime, "use --runtime ftplan"));
+  }
+  return {};
+}
+
+// Adapters on the embedding and the head.
+Result<void> check_edges(const Job& job) {
+  const auto& names = adapted_names(job.model.family);
+  for (const int edge : {embedding_index(job.model.family), head_index(job.model.family)}) {
+    if (job.adapter(edge).rank == 0) continue;
+    const std::string& name = names[static_cast<std::size_t>(edge)];
+    const auto is_edge = [&](const std::string& module) { return module.ends_with(name); };
+    if (std::any_of(job.whole_modules.begin(), job.whole_modules.end(), is_edge)) {
+      return bad_input("--targets", "got " + name + ", which --modules-to-save trains in full: " +
+                                        "leave it out of one of them");
+    }
+    if (job.model.tied_embeddings && job.request.method.ensure_weight_tying) {
+      return bad_input("--targets", not_built("got " + name + ": one adapter of a tied pair",
+                                              "leave --ensure-weight-tying out"));
+    }
+    if (job.request.runtime != "ftplan") {
+      return bad_input("--targets",
+                       not_built("got " + name + " with --runtime " + job.request.runtime,
+                                 "use --runtime ftplan"));
+    }
   }
   return {};
 }
@@ -299,6 +324,22 @@ const std::vector<std::string>& linear_names(Family family) {
   return family == Family::kPhi3 ? kFused : kSeparate;
 }
 
+const std::vector<std::string>& adapted_names(Family family) {
+  static const auto kNames = [] {
+    std::map<Family, std::vector<std::string>> all;
+    for (const auto& [value, name] : names<Family>) {
+      all[value] = linear_names(value);
+      all[value].emplace_back(value == Family::kFalcon ? "word_embeddings" : "embed_tokens");
+      all[value].emplace_back("lm_head");
+    }
+    return all;
+  }();
+  return kNames.at(family);
+}
+
+int embedding_index(Family family) { return static_cast<int>(linear_names(family).size()); }
+int head_index(Family family) { return embedding_index(family) + 1; }
+
 std::vector<std::string> whole_module_names(const ModelConfig& model) {
   const bool falcon = model.family == Family::kFalcon;
   std::vector<std::string> names = {falcon ? "transformer.word_embeddings" : "model.embed_tokens"};
@@ -388,6 +429,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto modules = resolve_modules(request.method, model, "--modules-to-save");
   if (!modules) return modules.error();
   job.whole_modules = *std::move(modules);
+  if (auto ok = check_edges(job); !ok) return ok.error();
   auto sequence = resolve_sequence(request.data, model, facts);
   if (!sequence) return sequence.error();
   job.sequence = *sequence;

@@ -65,6 +65,13 @@ inline constexpr auto fields<JobRequest> =
 /// The linears of a decoder layer that adapters can name, in forward order.
 const std::vector<std::string>& linear_names(Family family);
 
+/// All that adapters can name: `linear_names`, then the embedding and the head.
+const std::vector<std::string>& adapted_names(Family family);
+
+/// Places in `adapted_names`.
+int embedding_index(Family family);
+int head_index(Family family);
+
 /// The modules that can be trained in full beside adapters, as PEFT names them: the embedding, the
 /// final norm and the head by their whole names, norms of a layer without the layer's.
 std::vector<std::string> whole_module_names(const ModelConfig& model);
@@ -82,7 +89,7 @@ Result<std::vector<std::string>> resolve_modules(const MethodOptions& method,
 /// layer's
 bool is_of(const std::vector<std::string>& modules, const std::string& weight);
 
-/// LoRA matrices of one linear.
+/// LoRA matrices of one linear, of the embedding or of the head.
 struct LoraShape {
   std::int64_t rank = 0;  ///< 0: the linear is not adapted
   double scale = 0;       ///< alpha / rank, or alpha / sqrt(rank)
@@ -94,7 +101,7 @@ struct Job {
   JobRequest request;
   ModelConfig model;
   DeviceLayout devices;
-  std::vector<LoraShape> adapters;         ///< per linear of `linear_names`
+  std::vector<LoraShape> adapters;         ///< by place in `adapted_names`
   std::vector<std::string> whole_modules;  ///< of `whole_module_names`: trained beside adapters
   std::int64_t sequence = 0;               ///< tokens of the longest padded row
   std::int64_t global_batch = 0;
@@ -104,6 +111,10 @@ struct Job {
   std::vector<std::int64_t> zero_choices;
 
   [[nodiscard]] bool lora() const { return request.method.method != Method::kFull; }
+  [[nodiscard]] const LoraShape& embedding_adapter() const {
+    return adapter(embedding_index(model.family));
+  }
+  [[nodiscard]] const LoraShape& head_adapter() const { return adapter(head_index(model.family)); }
   [[nodiscard]] const LoraShape& adapter(int linear) const {
     return adapters[static_cast<std::size_t>(linear)];
   }

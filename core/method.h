@@ -111,7 +111,8 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
           "LoRA dropout on adapter inputs."},
     Field{"rslora", &MethodOptions::rslora, "Scale adapters by alpha / sqrt(rank)."},
     Field{"targets", &MethodOptions::targets,
-          "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head)."},
+          "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head); also "
+          "embed_tokens and lm_head."},
     Field{"rank_pattern", &MethodOptions::rank_pattern,
           "Ranks of linears that differ, such as q_proj=8."},
     Field{"alpha_pattern", &MethodOptions::alpha_pattern,

@@ -38,7 +38,7 @@ class Loader {
                                        const Call& call) const;
 
   /// Half of a LoRA pair: from the adapter's file, or its first values: A uniform in
-  /// +-1/sqrt(inputs), B zero.
+  /// +-1/sqrt(inputs), B zero; of an embedding A zero, B standard normal.
   /// @source PEFT 0.21.2 tuners/lora/layer.py, reset_lora_parameters
   [[nodiscard]] Result<void> init_adapter(const program::AdapterBinding& adapter,
                                           std::int32_t layer, const View& to) const;
@@ -48,6 +48,7 @@ class Loader {
       : blueprint_(models::make_blueprint(job.model)),
         checkpoint_(std::move(checkpoint)),
         adapter_(std::move(adapter)),
+        embedding_(embedding_index(job.model.family)),
         seed_(static_cast<std::uint64_t>(job.request.training.seed)) {}
 
   [[nodiscard]] const models::TensorView& tensor_of(const program::WeightBinding& weight,
@@ -56,6 +57,7 @@ class Loader {
   models::Blueprint blueprint_;
   models::Checkpoint checkpoint_;
   std::optional<models::Adapter> adapter_;
+  int embedding_;  // in `adapted_names`
   std::uint64_t seed_;
 };
 

@@ -74,12 +74,20 @@ Result<void> write_adapter(const RankRun& run, const std::string& folder) {
   auto writer =
       models::AdapterWriter::create(folder, program::adapter_config_of(job), job.model, types);
   if (!writer) return writer.error();
-  for (std::int32_t layer = 0; layer < job.model.layers; ++layer) {
-    for (const program::AdapterBinding& binding : run.some_program().adapters) {
-      const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
+  for (const program::AdapterBinding& binding : run.some_program().adapters) {
+    const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
+    const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
+    for (std::int32_t layer = 0; layer < layers; ++layer) {
       const View values = run.adapter(binding, layer);
-      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes_of(values)); !ok)
-        return ok.error();
+      std::span<const std::byte> bytes = bytes_of(values);
+      std::vector<float> turned;
+      if (binding.transposed) {
+        turned =
+            models::transposed({values.as<float>(), static_cast<std::size_t>(values.elements())},
+                               static_cast<std::size_t>(values.rows()));
+        bytes = std::as_bytes(std::span(turned));
+      }
+      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes); !ok) return ok.error();
     }
   }
   if (auto ok = write_weights(run, types.weights, *writer); !ok) return ok.error();

@@ -12,6 +12,7 @@
 
 #include "core/check.h"
 #include "core/dtype.h"
+#include "core/job.h"
 #include "core/model_config.h"
 #include "core/result.h"
 #include "core/shape.h"
@@ -29,23 +30,53 @@ namespace {
 
 constexpr const char* kPickledWeightsFile = "adapter_model.bin";
 
-const Weight& matrix_of(const Blueprint& blueprint, int linear) {
+// The weight that a pair of matrices is added to, with its whole name; a tied head has its own.
+Weight adapted_weight(const AdaptedLinear& linear, const Blueprint& blueprint,
+                      const ModelConfig& model) {
+  if (linear.linear == embedding_index(model.family)) return blueprint.embedding;
+  if (linear.linear == head_index(model.family))
+    return {kUntiedHead, blueprint.head.shape, WeightKind::kHead};
   for (const Weight& weight : blueprint.layer) {
-    if (weight.kind == WeightKind::kMatrix && weight.linear == linear) return weight;
+    if (weight.kind != WeightKind::kMatrix || weight.linear != linear.linear) continue;
+    Weight found = weight;
+    found.name = layer_weight_name(blueprint, weight, linear.layer);
+    return found;
   }
   FTPLAN_CHECK(false);
   return blueprint.embedding;
 }
 
-std::string tensor_name(const Blueprint& blueprint, const Weight& weight, std::int64_t layer,
-                        LoraMatrix matrix) {
-  std::string name = adapter_weight_name(layer_weight_name(blueprint, weight, layer));
-  name.resize(name.size() - std::string(".weight").size());
-  return name + (matrix == LoraMatrix::kA ? ".lora_A.weight" : ".lora_B.weight");
+// Without `.weight`.
+std::string stem_of(const Weight& weight) {
+  const std::string name = adapter_weight_name(weight.name);
+  return name.substr(0, name.size() - std::string(".weight").size());
 }
 
+std::string tensor_name(const Weight& weight, LoraMatrix matrix) {
+  const std::string letter = matrix == LoraMatrix::kA ? "A" : "B";
+  if (weight.kind == WeightKind::kEmbedding) return stem_of(weight) + ".lora_embedding_" + letter;
+  return stem_of(weight) + ".lora_" + letter + ".weight";
+}
+
+// Inputs of an embedding are its rows.
 Shape matrix_shape(const Weight& weight, std::int64_t rank, LoraMatrix matrix) {
-  return matrix == LoraMatrix::kA ? Shape{rank, weight.shape[1]} : Shape{weight.shape[0], rank};
+  const bool embedding = weight.kind == WeightKind::kEmbedding;
+  const std::int64_t inputs = weight.shape[embedding ? 0 : 1];
+  const std::int64_t outputs = weight.shape[embedding ? 1 : 0];
+  return matrix == LoraMatrix::kA ? Shape{rank, inputs} : Shape{outputs, rank};
+}
+
+// What PEFT saves of an adapted embedding or head beside the matrices, unless it is told not to.
+std::vector<TensorSpec> base_specs(const std::vector<AdaptedLinear>& adapted,
+                                   const ModelConfig& model) {
+  const Blueprint blueprint = make_blueprint(model);
+  std::vector<TensorSpec> specs;
+  for (const AdaptedLinear& linear : adapted) {
+    if (linear.linear < embedding_index(model.family)) continue;
+    const Weight weight = adapted_weight(linear, blueprint, model);
+    specs.push_back({stem_of(weight) + ".base_layer.weight", DType::kF32, weight.shape});
+  }
+  return specs;
 }
 
 // Of a tied pair both have a tensor.
@@ -62,10 +93,10 @@ std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted,
   const Blueprint blueprint = make_blueprint(model);
   std::vector<TensorSpec> specs;
   for (const AdaptedLinear& linear : adapted) {
-    const Weight& weight = matrix_of(blueprint, linear.linear);
+    const Weight weight = adapted_weight(linear, blueprint, model);
     for (const LoraMatrix matrix : {LoraMatrix::kA, LoraMatrix::kB}) {
-      specs.push_back({tensor_name(blueprint, weight, linear.layer, matrix), types.matrices,
-                       matrix_shape(weight, linear.rank, matrix)});
+      specs.push_back(
+          {tensor_name(weight, matrix), types.matrices, matrix_shape(weight, linear.rank, matrix)});
     }
   }
   for (const Weight& weight : saved) {
@@ -123,8 +154,7 @@ Result<void> check_no_more(const SafetensorsFile& file, const std::vector<Tensor
 
 std::string adapter_tensor_name(const AdaptedLinear& linear, LoraMatrix matrix,
                                 const ModelConfig& model) {
-  const Blueprint blueprint = make_blueprint(model);
-  return tensor_name(blueprint, matrix_of(blueprint, linear.linear), linear.layer, matrix);
+  return tensor_name(adapted_weight(linear, make_blueprint(model), model), matrix);
 }
 
 std::string adapter_weight_name(const std::string& weight) { return "base_model.model." + weight; }
@@ -163,7 +193,7 @@ Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& mode
   if (!file) return file.error();
 
   Adapter adapter(*std::move(config), *std::move(file));
-  const auto specs = specs_of(*adapted, *saved, model, {});
+  auto specs = specs_of(*adapted, *saved, model, {});
   std::vector<const TensorView*> found;
   for (const TensorSpec& spec : specs) {
     const auto tensor = find_tensor(adapter.file_, spec, adapter.config_.base_model);
@@ -184,8 +214,29 @@ Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& mode
     }
     next += count;
   }
+  const auto bases = adapter.read_bases(base_specs(*adapted, model), model);
+  if (!bases) return bases.error();
+  specs.insert(specs.end(), bases->begin(), bases->end());
   if (auto checked = check_no_more(adapter.file_, specs); !checked) return checked.error();
   return adapter;
+}
+
+Result<std::vector<TensorSpec>> Adapter::read_bases(const std::vector<TensorSpec>& possible,
+                                                    const ModelConfig& model) {
+  constexpr std::string_view kBegin = "base_model.model.";
+  constexpr std::string_view kEnd = ".base_layer.weight";
+  std::vector<TensorSpec> found;
+  for (const TensorSpec& spec : possible) {
+    if (file_.find(spec.name) == nullptr) continue;
+    const auto tensor = find_tensor(file_, spec, config_.base_model);
+    if (!tensor) return tensor.error();
+    std::string name = spec.name.substr(kBegin.size());
+    name = name.substr(0, name.size() - kEnd.size()) + ".weight";
+    if (model.tied_embeddings) name = make_blueprint(model).embedding.name;
+    if (find_weight(name) == nullptr) weights_.push_back({name, *tensor});
+    found.push_back(spec);
+  }
+  return found;
 }
 
 const TensorView* Adapter::find_weight(std::string_view name) const {
@@ -200,6 +251,16 @@ std::vector<float> values_of(const TensorView& tensor) {
   std::vector<float> values(tensor.bytes.size() / static_cast<std::size_t>(size_of(*dtype).value));
   to_f32(tensor.bytes, *dtype, values);
   return values;
+}
+
+std::vector<float> transposed(std::span<const float> values, std::size_t rows) {
+  const std::size_t columns = values.size() / rows;
+  std::vector<float> turned(values.size());
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t column = 0; column < columns; ++column)
+      turned[column * rows + row] = values[row * columns + column];
+  }
+  return turned;
 }
 
 AdapterWriter::AdapterWriter(std::string folder, AdapterConfig config, ModelConfig model,

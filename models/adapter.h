@@ -22,10 +22,12 @@ namespace ftplan::models {
 
 inline constexpr const char* kAdapterWeightsFile = "adapter_model.safetensors";
 
-/// A is [rank, in], B is [out, rank]; the linear's weight gets `scaling * B A`.
+/// A is [rank, in], B is [out, rank]; the linear's weight gets `scaling * B A`. Of an embedding of
+/// V rows A is [rank, V] and B is [hidden, rank]; its table gets `scaling * (B A)^T`.
 enum class LoraMatrix : std::uint8_t { kA, kB };
 
-/// `base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight`
+/// `base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight`, or
+/// `base_model.model.model.embed_tokens.lora_embedding_A`
 std::string adapter_tensor_name(const AdaptedLinear& linear, LoraMatrix matrix,
                                 const ModelConfig& model);
 
@@ -57,7 +59,8 @@ struct AdapterModule {
   const TensorView* b = nullptr;
 };
 
-/// A weight that takes the place of the base's.
+/// A weight that takes the place of the base's: trained in full, or the embedding or head as it was
+/// when PEFT saved it beside its adapter.
 struct AdapterWeight {
   std::string name;  ///< in the model
   const TensorView* values = nullptr;
@@ -73,14 +76,17 @@ class Adapter {
   [[nodiscard]] const AdapterConfig& config() const { return config_; }
   /// Layer by layer.
   [[nodiscard]] const std::vector<AdapterModule>& modules() const { return modules_; }
-  /// Trained in full.
   [[nodiscard]] const std::vector<AdapterWeight>& weights() const { return weights_; }
-  /// The values of a weight trained in full; null for others.
+  /// The values of one of them; null for other weights.
   [[nodiscard]] const TensorView* find_weight(std::string_view name) const;
 
  private:
   Adapter(AdapterConfig config, SafetensorsFile file)
       : config_(std::move(config)), file_(std::move(file)) {}
+
+  // Those of the tensors that the file has.
+  Result<std::vector<TensorSpec>> read_bases(const std::vector<TensorSpec>& possible,
+                                             const ModelConfig& model);
 
   AdapterConfig config_;
   SafetensorsFile file_;
@@ -91,6 +97,9 @@ class Adapter {
 /// The numbers of a matrix.
 /// @pre its element type is a float, as `Adapter::open` has checked
 std::vector<float> values_of(const TensorView& tensor);
+
+/// The matrix of `rows` rows, row by row of its transpose.
+std::vector<float> transposed(std::span<const float> values, std::size_t rows);
 
 /// Writes an adapter folder that PEFT loads. The configuration comes last, so a folder that has one
 /// is complete.

@@ -15,6 +15,7 @@
 #include "core/fields.h"
 #include "core/job.h"
 #include "core/json.h"
+#include "core/method.h"
 #include "core/model_config.h"
 #include "core/result.h"
 #include "core/text.h"
@@ -278,11 +279,14 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const std::string& where) {
   const std::string place = json_detail::child(where, "target_modules");
   const Blueprint blueprint = make_blueprint(model);
-  for (const std::string& target : config.targets) {
-    if (!names(target, module_name(blueprint.embedding)) && !names(target, "lm_head")) continue;
-    return bad_input(place, "got " + in_quotes(target) +
-                                ": adapters on the embedding or the head are not built yet");
-  }
+  const auto is_named = [&](const std::string& module) {
+    return std::any_of(config.targets.begin(), config.targets.end(),
+                       [&](const std::string& target) { return names(target, module); });
+  };
+  const auto with_shape = [&](const std::string& module, std::int64_t layer, int linear) {
+    return AdaptedLinear{layer, linear, value_for(module, config.rank, config.rank_pattern),
+                         value_for(module, config.alpha, config.alpha_pattern)};
+  };
   const bool all = config.targets == std::vector<std::string>{kAllLinear};
   std::vector<AdaptedLinear> adapted;
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
@@ -290,17 +294,31 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
       if (weight.kind != WeightKind::kMatrix && weight.kind != WeightKind::kExpert) continue;
       const std::string module =
           layer_weight_name(blueprint, Weight{module_name(weight), {}}, layer);
-      const bool named =
-          std::any_of(config.targets.begin(), config.targets.end(),
-                      [&](const std::string& target) { return names(target, module); });
+      const bool named = is_named(module);
       if (named && weight.kind == WeightKind::kExpert) {
         return bad_input(place,
                          "names " + module + ": adapters on routers and experts are not built yet");
       }
       if (weight.kind != WeightKind::kMatrix || (!all && !named)) continue;
-      adapted.push_back({layer, weight.linear, value_for(module, config.rank, config.rank_pattern),
-                         value_for(module, config.alpha, config.alpha_pattern)});
+      adapted.push_back(with_shape(module, layer, weight.linear));
     }
+  }
+  // As in PEFT, what is trained in full is not adapted, too.
+  const auto saved = saved_modules(config, model, where);
+  if (!saved) return saved.error();
+  const int first_edge = embedding_index(model.family);
+  for (const auto& [weight, index] :
+       {std::pair{blueprint.embedding, first_edge},
+        std::pair{Weight{kUntiedHead, {}}, head_index(model.family)}}) {
+    const std::string module = module_name(weight);
+    if (!is_named(module) || is_of(*saved, weight.name)) continue;
+    if (model.tied_embeddings && config.ensure_weight_tying) {
+      return bad_input(place,
+                       "names " + module +
+                           ": one adapter of a tied embedding and head (ensure_weight_tying) "
+                           "is not built yet");
+    }
+    adapted.push_back(with_shape(module, 0, index));
   }
   if (!adapted.empty()) return adapted;
   return bad_input(
@@ -349,6 +367,8 @@ Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedL
     }
     same.push_back(first);
   }
+  std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(same),
+               [&](const AdaptedLinear& a) { return a.linear >= embedding_index(model.family); });
   return same;
 }
 

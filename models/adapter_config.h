@@ -42,9 +42,9 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
 /// Only the keys that old versions of PEFT know too, and the options in use.
 std::string render_adapter_config(const AdapterConfig& config, Family family);
 
-/// A linear of a layer; `linear` indexes `linear_names`.
+/// A linear of a layer, the embedding or the head; `linear` indexes `adapted_names`.
 struct AdaptedLinear {
-  std::int64_t layer = 0;
+  std::int64_t layer = 0;  ///< 0 for the edges
   int linear = 0;
   std::int64_t rank = 0;
   double alpha = 0;
@@ -54,8 +54,8 @@ struct AdaptedLinear {
   friend bool operator==(const AdaptedLinear&, const AdaptedLinear&) = default;
 };
 
-/// The linears of the model that the targets name, layer by layer.
-/// @error a target that names something else than a linear of a layer, or targets that name none
+/// What the targets name: linears layer by layer, then the embedding and the head.
+/// @error a target that names a router or an expert, or targets that name nothing
 Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const ModelConfig& model,
                                                    const std::string& where);
@@ -70,7 +70,7 @@ Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const Mod
 Result<std::vector<std::string>> saved_modules(const AdapterConfig& config,
                                                const ModelConfig& model, const std::string& where);
 
-/// The adapted linears of a layer, when they are those of every layer.
+/// The adapted linears of a layer, when they are those of every layer, and the adapted edges.
 /// @error layers that differ from each other
 Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
                                                       const ModelConfig& model,

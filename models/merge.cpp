@@ -18,6 +18,7 @@
 
 #include "core/dtype.h"
 #include "core/enums.h"
+#include "core/job.h"
 #include "core/model_config.h"
 #include "core/result.h"
 #include "core/shape.h"
@@ -106,6 +107,13 @@ Result<std::vector<OutputShard>> plan_output(const Checkpoint& base) {
   return shards;
 }
 
+// Equal as f32, so that each type is compared by its values.
+bool same_values(const TensorView& a, const TensorView& b) {
+  return a.bytes.size() == b.bytes.size() && *a.dtype() == *b.dtype()
+             ? std::ranges::equal(a.bytes, b.bytes)
+             : values_of(a) == values_of(b);
+}
+
 // Everything the merge needs, opened and checked before the first byte is written.
 class Merger {
  public:
@@ -138,6 +146,10 @@ class Merger {
   void find_targets(const ModelConfig& model) {
     const Blueprint blueprint = make_blueprint(model);
     for (const AdapterModule& module : adapter_.modules()) {
+      if (module.linear.linear == embedding_index(model.family))
+        targets_[base_.find(blueprint.embedding.name)] = &module;
+      if (module.linear.linear == head_index(model.family))
+        targets_[base_.find(blueprint.head.name)] = &module;
       for (const Weight& weight : blueprint.layer) {
         if (weight.kind != WeightKind::kMatrix || weight.linear != module.linear.linear) continue;
         targets_[base_.find(layer_weight_name(blueprint, weight, module.linear.layer))] = &module;
@@ -188,7 +200,14 @@ class Merger {
     const bool copied = target == targets_.end() && replaced == replaced_.end();
     ++(copied ? summary_.copied : summary_.merged);
     if (copied) return writer.write(tensor.name, tensor.bytes);
-    if (target != targets_.end()) return write_merged(tensor, *target->second, writer);
+    if (target != targets_.end()) {
+      if (replaced != replaced_.end() && !same_values(tensor, *replaced->second)) {
+        return bad_input(request_.adapter, "was saved with another " + tensor.name +
+                                               " than the base has: merging it is not built yet, "
+                                               "merge it with PEFT");
+      }
+      return write_merged(tensor, *target->second, writer);
+    }
     return write_replaced(tensor, *replaced->second, writer);
   }
 
@@ -228,8 +247,16 @@ class Merger {
                             SafetensorsWriter& writer) {
     const DType dtype = *tensor.dtype();
     const Shape shape = *tensor.shape();
-    const std::vector<float> a = values_of(*module.a);
-    const std::vector<float> b = values_of(*module.b);
+    std::vector<float> a = values_of(*module.a);
+    std::vector<float> b = values_of(*module.b);
+    // The table of an embedding has a row for each input.
+    const bool embedding = module.a->name.ends_with(".lora_embedding_A");
+    if (embedding) {
+      const auto rank = static_cast<std::size_t>(module.linear.rank);
+      std::vector<float> rows = transposed(a, rank);
+      a = transposed(b, b.size() / rank);
+      b = std::move(rows);
+    }
     const LoraProduct product{
         .a = a,
         .b = b,
@@ -318,6 +345,15 @@ Result<MergeSummary> merge_adapter(const MergeRequest& request,
   if (auto fits = check_weights(*base, make_blueprint(*model), *model); !fits) return fits.error();
   auto adapter = Adapter::open(request.adapter, *model);
   if (!adapter) return adapter.error();
+  const int first_edge = embedding_index(model->family);
+  for (const AdapterModule& module : adapter->modules()) {
+    if (!model->tied_embeddings || module.linear.linear < first_edge) continue;
+    return bad_input(
+        request.adapter,
+        "adapts " + adapted_names(model->family)[static_cast<std::size_t>(module.linear.linear)] +
+            ", but the embedding and the head of this base are one tensor: merged, it "
+            "would change both; use the adapter beside its base");
+  }
   if (auto free = check_output(request.output); !free) return free.error();
   return Merger(request, progress, *std::move(base), *std::move(adapter)).run(*model);
 }

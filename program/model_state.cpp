@@ -11,6 +11,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/method.h"
+#include "core/model_config.h"
 #include "core/shape.h"
 #include "core/training.h"
 #include "core/units.h"
@@ -348,6 +349,34 @@ UnitSpec adapter_unit(Lowering& lowering) {
   return spec;
 }
 
+// Of the embedding and the head. As the table, what is taken row by row keeps f32 states.
+UnitSpec edge_adapter_unit(Lowering& lowering) {
+  UnitSpec spec{"edge adapters",
+                "small edge adapters",
+                false,
+                DType::kF32,
+                Category::kAdapters,
+                true,
+                true,
+                {}};
+  const models::Blueprint& b = lowering.blueprint;
+  const auto pair_of = [&](int index) -> LoraPair& {
+    return lowering.tensors.adapters[static_cast<std::size_t>(index)];
+  };
+  const Family family = lowering.job.model.family;
+  if (const std::int64_t rank = lowering.job.embedding_adapter().rank; rank > 0) {
+    LoraPair& pair = pair_of(embedding_index(family));
+    spec.members.push_back({{b.embedding.shape[0], rank}, true, &pair.a, true});
+    spec.members.push_back({{b.embedding.shape[1], rank}, true, &pair.b});
+  }
+  if (const std::int64_t rank = lowering.job.head_adapter().rank; rank > 0) {
+    LoraPair& pair = pair_of(head_index(family));
+    spec.members.push_back({{rank, b.head.shape[1]}, true, &pair.a});
+    spec.members.push_back({{b.head.shape[0], rank}, true, &pair.b});
+  }
+  return spec;
+}
+
 void add_edges(Lowering& lowering, StateBuilder& builder) {
   ModelTensors& t = lowering.tensors;
   const models::Blueprint& b = lowering.blueprint;
@@ -402,8 +431,10 @@ void bind_weights(Lowering& lowering) {
   for (int linear = 0; linear < static_cast<int>(t.adapters.size()); ++linear) {
     const LoraPair& pair = t.adapters[static_cast<std::size_t>(linear)];
     if (pair.a == kNone) continue;
-    lowering.program.adapters.push_back({pair.a, linear, false});
-    lowering.program.adapters.push_back({pair.b, linear, true});
+    const int embedding = embedding_index(lowering.job.model.family);
+    const bool per_layer = linear < embedding;
+    lowering.program.adapters.push_back({pair.a, linear, false, per_layer, linear == embedding});
+    lowering.program.adapters.push_back({pair.b, linear, true, per_layer});
   }
 }
 
@@ -450,6 +481,8 @@ void declare_state(Lowering& lowering) {
   stack_experts(lowering);
   const UnitSpec adapters = adapter_unit(lowering);
   if (!adapters.members.empty()) builder.add(adapters);
+  const UnitSpec edge_adapters = edge_adapter_unit(lowering);
+  if (!edge_adapters.members.empty()) builder.add(edge_adapters);
   lowering.tensors.gradients.resize(lowering.program.tensors.size(), kNone);
   add_rope_table(lowering);
   add_sums(lowering);

@@ -199,7 +199,7 @@ models::AdapterConfig adapter_config_of(const Job& job) {
                                .rslora = method.rslora,
                                .modules_to_save = method.modules_to_save,
                                .ensure_weight_tying = method.ensure_weight_tying};
-  const std::vector<std::string>& linears = linear_names(job.model.family);
+  const std::vector<std::string>& linears = adapted_names(job.model.family);
   for (std::size_t linear = 0; linear < linears.size(); ++linear) {
     if (job.adapters[linear].rank > 0) config.targets.push_back(linears[linear]);
   }

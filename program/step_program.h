@@ -227,8 +227,10 @@ struct WeightBinding {
 /// A trained LoRA pair's half and where it is.
 struct AdapterBinding {
   TensorId tensor = kNone;
-  int linear = 0;  ///< in `linear_names`
-  bool b = false;  ///< lora_B, else lora_A
+  int linear = 0;           ///< in `adapted_names`
+  bool b = false;           ///< lora_B, else lora_A
+  bool per_layer = true;    ///< else of the embedding or the head
+  bool transposed = false;  ///< [vocabulary, rank]: the embedding's A
 };
 
 /// Elements [begin, end) of a flat run.

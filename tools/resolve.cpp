@@ -49,7 +49,7 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   request.method.rank_pattern.clear();
   request.method.alpha_pattern.clear();
   for (const models::AdaptedLinear& linear : *adapted) {
-    const std::string& name = linear_names(model.family)[static_cast<std::size_t>(linear.linear)];
+    const std::string& name = adapted_names(model.family)[static_cast<std::size_t>(linear.linear)];
     request.method.targets.push_back(name);
     if (linear.rank != config->rank)
       request.method.rank_pattern.push_back({name, static_cast<double>(linear.rank)});

@@ -23,7 +23,7 @@ def save_base(path, dtype=torch.float32, shard="5GB", **changes):
     LlamaForCausalLM(LlamaConfig(**(keys | changes))).to(dtype).save_pretrained(path, max_shard_size=shard)
 
 
-def make_adapter(base, path, dtype=torch.float32, **options):
+def make_adapter(base, path, dtype=torch.float32, save_embedding_layers="auto", **options):
     """An adapter that does something: PEFT starts B at zero."""
     config = LoraConfig(task_type="CAUSAL_LM", **({"r": 6, "lora_alpha": 9, "target_modules": LINEARS} | options))
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
@@ -31,7 +31,7 @@ def make_adapter(base, path, dtype=torch.float32, **options):
     for name, parameter in model.named_parameters():
         if "lora_" in name or "modules_to_save" in name:
             parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.2).to(dtype)
-    model.save_pretrained(path)
+    model.save_pretrained(path, save_embedding_layers=save_embedding_layers)
 
 
 def adapters_of_peft_are_read_and_written_again():
@@ -40,6 +40,8 @@ def adapters_of_peft_are_read_and_written_again():
              {"target_modules": ["model.layers.1.mlp.up_proj", "self_attn.o_proj"]},
              {"rank_pattern": {"q_proj": 2, "mlp.up_proj": 9}, "alpha_pattern": {"layers.1.self_attn.q_proj": 3},
               "use_rslora": True},
+             {"target_modules": ["embed_tokens", "lm_head", "q_proj"], "rank_pattern": {"embed_tokens": 3},
+              "save_embedding_layers": False},
              {"modules_to_save": ["lm_head", "embed_tokens"]}, {"modules_to_save": ["norm"], "target_modules": ["q_proj"]},
              {"modules_to_save": ["model.norm", "input_layernorm"]},
              {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
@@ -52,7 +54,7 @@ def adapters_of_peft_are_read_and_written_again():
                 answer = tool("adapter", f"{path}/base", f"{path}/theirs", f"{path}/ours", NAMES[dtype])
                 theirs = load_file(f"{path}/theirs/adapter_model.safetensors")
                 what = f"{options} {dtype}"
-                equal(answer["modules"], sum(".lora_A." in name for name in theirs), f"{what}: modules")
+                equal(answer["modules"], sum(".lora_A." in name or ".lora_embedding_A" in name for name in theirs), f"{what}: modules")
                 # The same names, types, values and metadata in the same order: the same bytes.
                 same = [Path(f"{path}/{who}/adapter_model.safetensors").read_bytes() for who in ("ours", "theirs")]
                 check(same[0] == same[1], f"{what}: adapter_model.safetensors differs")
@@ -92,6 +94,10 @@ def merged_weights(path, adapter_dtype, **options):
             delta = module.lora_B["default"].weight.double() @ module.lora_A["default"].weight.double()
             deltas[f"{name}.weight"] = module.scaling["default"] * delta
             exact[f"{name}.weight"] = before[f"{name}.weight"].double() + deltas[f"{name}.weight"]
+        if hasattr(module, "lora_embedding_A") and "default" in module.lora_embedding_A:
+            delta = (module.lora_embedding_B["default"].double() @ module.lora_embedding_A["default"].double()).T
+            deltas[f"{name}.weight"] = module.scaling["default"] * delta
+            exact[f"{name}.weight"] = before[f"{name}.weight"].double() + deltas[f"{name}.weight"]
     replaced = [name for name, module in model.base_model.model.named_modules() if hasattr(module, "modules_to_save")]
     theirs = model.merge_and_unload().state_dict()
     ours = AutoModelForCausalLM.from_pretrained(f"{path}/ours")
@@ -106,7 +112,8 @@ def merged_weights(path, adapter_dtype, **options):
 def merging_equals_peft_in_f32():
     worst = 0.0
     for changes in ({}, {"tie_word_embeddings": True, "attention_bias": True}, {"head_dim": 16}):
-        for options in ({}, {"target_modules": ["v_proj"], "use_rslora": True},
+        edges = {"target_modules": ["embed_tokens", "lm_head"]}
+        for options in ({}, {"target_modules": ["v_proj"], "use_rslora": True}, *[edges] * ("head_dim" in changes),
                         {"modules_to_save": ["embed_tokens", "lm_head", "norm"], "ensure_weight_tying": True}):
             with folder() as path:
                 save_base(f"{path}/base", shard="12KB" if options else "5GB", **changes)

@@ -202,16 +202,54 @@ TEST(AdaptedLinears, AreFoundByNameByEndAndAllAtOnce) {
   EXPECT_EQ(find({"all-linear"}).size(), 2U * 7U);
 }
 
+TEST(AdaptedLinears, EmbeddingAndHeadStandBehindTheLayers) {
+  AdapterConfig config = toy_adapter({"lm_head", "v_proj", "model.embed_tokens"});
+  config.rank_pattern = {{"lm_head", 2}};
+  const ModelConfig model = toy_model();
+  const auto adapted = adapted_linears(config, model, "a.json");
+  ASSERT_EQ(error_text(adapted), "ok");
+  const AdaptedLinear embedding{0, 7, 3, 6};
+  const AdaptedLinear head{0, 8, 2, 6};
+  EXPECT_EQ(*adapted,
+            (std::vector<AdaptedLinear>{linear_at(0, 2), linear_at(1, 2), embedding, head}));
+  EXPECT_EQ(*same_in_all_layers(*adapted, model, "a.json"),
+            (std::vector<AdaptedLinear>{linear_at(0, 2), embedding, head}));
+  const std::vector<TensorSpec> specs = adapter_specs(config, model, {});
+  ASSERT_EQ(specs.size(), 2U * 4U);
+  const std::int64_t rows = model.vocabulary;
+  const std::string begin = "base_model.model.";
+  EXPECT_EQ(specs[4], (TensorSpec{begin + "model.embed_tokens.lora_embedding_A", DType::kF32,
+                                  Shape{3, rows}}));
+  EXPECT_EQ(specs[5], (TensorSpec{begin + "model.embed_tokens.lora_embedding_B", DType::kF32,
+                                  Shape{model.hidden, 3}}));
+  EXPECT_EQ(specs[6],
+            (TensorSpec{begin + "lm_head.lora_A.weight", DType::kF32, Shape{2, model.hidden}}));
+  EXPECT_EQ(specs[7], (TensorSpec{begin + "lm_head.lora_B.weight", DType::kF32, Shape{rows, 2}}));
+}
+
+TEST(AdaptedLinears, AreNotTrainedInFullToo) {
+  AdapterConfig config = toy_adapter({"lm_head", "embed_tokens"});
+  config.modules_to_save = {"lm_head"};
+  const auto adapted = adapted_linears(config, toy_model(), "a.json");
+  ASSERT_EQ(error_text(adapted), "ok");
+  EXPECT_EQ(*adapted, (std::vector<AdaptedLinear>{linear_at(0, 7)}));
+}
+
+TEST(AdaptedLinears, OneAdapterOfATiedPairIsRefused) {
+  AdapterConfig config = toy_adapter({"embed_tokens"});
+  ModelConfig model = toy_model();
+  model.tied_embeddings = true;
+  EXPECT_EQ(error_text(adapted_linears(config, model, "a.json")), "ok");
+  config.ensure_weight_tying = true;
+  EXPECT_EQ(error_text(adapted_linears(config, model, "a.json")),
+            "a.json#/target_modules: names model.embed_tokens: one adapter of a tied embedding and "
+            "head (ensure_weight_tying) is not built yet");
+}
+
 TEST(AdaptedLinears, OtherModulesAreRefused) {
   const auto refuse = [](const char* target) {
     return error_text(adapted_linears(toy_adapter({target}), toy_model(), "a.json"));
   };
-  EXPECT_EQ(refuse("lm_head"),
-            "a.json#/target_modules: got \"lm_head\": adapters on the embedding or the head are "
-            "not built yet");
-  EXPECT_EQ(refuse("embed_tokens"),
-            "a.json#/target_modules: got \"embed_tokens\": adapters on the embedding or the "
-            "head are not built yet");
   EXPECT_EQ(
       refuse("proj"),
       "a.json#/target_modules: names no linear of this model, which has q_proj, k_proj, v_proj, "

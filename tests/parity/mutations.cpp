@@ -187,6 +187,8 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
     for (std::size_t i = 0; i + 1 < norms.size(); i += 2)
       std::swap(norms[i]->in[1], norms[i + 1]->in[1]);
   }
+  if (name == "head's adapter lost")
+    change<LossAttributes>(program, [](auto& a) { a.adapter_scale = 0; });
   if (name == "embedding stays") leave_weights(program, /*per_layer=*/false);
   if (name == "saved norms stay") leave_weights(program, /*per_layer=*/true);
   if (name == "no threshold") change<Int8Attributes>(program, [](auto& a) { a.threshold = 1e9; });

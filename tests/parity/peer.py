@@ -165,7 +165,7 @@ def add_adapter(s, model, folder):
     torch.manual_seed(s.seed + 1)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_embedding_A" in name:
                 parameter.normal_(std=0.05)
             # Not those of the base, and exact in bf16.
             if "modules_to_save" in name:
@@ -242,7 +242,7 @@ def name_in_files(name):
     """Of a trained parameter: PEFT's name of a matrix in adapter files, and the model's own of a weight."""
     if ".modules_to_save." in name:
         return name.removeprefix("base_model.model.").replace(".modules_to_save.default.", ".")
-    return name.replace(".default.", ".")
+    return name.replace(".default.", ".").removesuffix(".default")
 
 
 def make_optimizer(s, model, groups):

@@ -103,6 +103,14 @@ F32["modules"] = {
                                       ranks=2, zero=1, layers=2),
 }
 
+# Adapters on the embedding and the head.
+EDGES = {"method": "lora", "learning_rate": 2e-2, "targets": ["q_proj", "embed_tokens", "lm_head"]}
+F32["edges"] = {
+    "rslora, accumulation, chunks": Setting(**EDGES, rslora=True, accumulation=2, loss_chunk=24, checkpointing="full",
+                                            rank_pattern={"lm_head": 6}, alpha_pattern={"embed_tokens": 5}),
+    "gemma2, tied, two ranks": Setting(**EDGES, family="gemma2", tied=True, ranks=2, zero=1, layers=2),
+}
+
 # Every family beside Llama: group -> name -> what differs from `Setting()`.
 LORA = {"method": "lora", "learning_rate": 2e-2}
 FAMILIES = {
@@ -217,6 +225,8 @@ INT8S = {"int8": {
 HALVES["modules"] = {"checkpointing": Setting(**SAVED | {"learning_rate": 2.5e-3, "steps": 40}, precision="bf16",
                                               modules=["embed_tokens", "lm_head", "norm"], **CHECKPOINTING)}
 
+HALVES["edges"] = {"checkpointing": Setting(**EDGES | {"learning_rate": 1e-2}, precision="bf16", **CHECKPOINTING)}
+
 # Slow enough that rounding is not amplified from step to step.
 HALVES |= {family: {"full": Setting(family=family, precision="bf16", learning_rate=2.5e-3),
                   "lora": Setting(family=family, precision="bf16", native_bf16=True, method="lora",
@@ -244,6 +254,8 @@ MUTATIONS = {
     ("full", "bias accumulation"): ["accumulation overwrites"],
     ("lora", "lora"): ["wrong alpha", "no weight decay"],
     ("qlora", "qlora"): ["wrong alpha"],
+    ("edges", "rslora, accumulation, chunks"): ["head's adapter lost", "wrong alpha", "accumulation overwrites"],
+    ("edges", "gemma2, tied, two ranks"): ["embedding unscaled", "logit cap missing"],
     ("modules", "embedding and head"): ["embedding stays", "no weight decay", "wrong alpha"],
     ("modules", "norms, bias, accumulation"): ["accumulation overwrites", "decay on norms", "saved norms stay"],
     ("int8", "f32"): ["no threshold", "scales of another linear", "wrong alpha"],

@@ -90,13 +90,17 @@ ModelConfig random_model(Draw& draw) {
 // Trained in full beside adapters.
 void add_random_modules(MethodOptions& method, const ModelConfig& model, Draw& draw) {
   if (method.method == Method::kFull || draw.one_in(2)) return;
-  // PEFT does not tie Falcon's pair.
-  const bool apart = !model.tied_embeddings || model.family != Family::kFalcon;
+  // What is adapted is not trained in full, too; PEFT does not tie Falcon's pair.
+  const auto& names = adapted_names(model.family);
+  const auto is_edge = [&](const std::string& name) {
+    return name.ends_with(names.back()) || name.ends_with(names[names.size() - 2]);
+  };
+  const bool edges = std::any_of(method.targets.begin(), method.targets.end(), is_edge);
+  const bool free = !edges && !(model.tied_embeddings && model.family == Family::kFalcon);
   for (const std::string& module : whole_module_names(model)) {
-    const bool edge = module.ends_with("lm_head") || module.ends_with("word_embeddings");
-    if (draw.one_in(3) && (apart || !edge)) method.modules_to_save.push_back(module);
+    if (draw.one_in(3) && (free || !is_edge(module))) method.modules_to_save.push_back(module);
   }
-  method.ensure_weight_tying = true;
+  method.ensure_weight_tying = !edges;
 }
 
 MethodOptions random_method(Draw& draw, const ModelConfig& model) {
@@ -110,6 +114,10 @@ MethodOptions random_method(Draw& draw, const ModelConfig& model) {
   method.targets.clear();
   for (const std::string& linear : linear_names(family)) {
     if (draw.one_in(2)) method.targets.push_back(linear);
+  }
+  for (const int edge : {embedding_index(family), head_index(family)}) {
+    if (draw.one_in(4))
+      method.targets.push_back(adapted_names(family)[static_cast<std::size_t>(edge)]);
   }
   if (method.targets.empty()) method.targets.emplace_back("all-linear");
   if (draw.one_in(3))
