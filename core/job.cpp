@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -139,7 +141,7 @@ Result<std::vector<double>> resolve_pattern(const std::vector<LinearValue>& patt
 }
 
 Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Family family) {
-  const std::vector<std::string>& known = linear_names(family);
+  const std::vector<std::string>& known = adapted_names(family);
   std::vector<LoraShape> adapters(known.size());
   if (method.method == Method::kFull) return adapters;
   const auto ranks = resolve_pattern(method.rank_pattern, static_cast<double>(method.rank),
@@ -156,7 +158,7 @@ Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Fam
     }
   }
   for (const std::string& target : method.targets) {
-    std::vector<std::size_t> named(known.size());
+    std::vector<std::size_t> named(linear_names(family).size());
     std::iota(named.begin(), named.end(), std::size_t{0});
     if (target != "all-linear") {
       const auto linear = linear_of(target, known, "--targets", "all-linear or ");
@@ -173,6 +175,45 @@ Result<std::vector<LoraShape>> resolve_adapters(const MethodOptions& method, Fam
     return bad_input("--targets", "nothing to adapt: name at least one linear or all-linear");
   }
   return adapters;
+}
+
+Result<void> check_modules(const JobRequest& request) {
+  const MethodOptions& method = request.method;
+  if (method.modules_to_save.empty()) return {};
+  const std::string got = "got " + join(method.modules_to_save, ",") + " with ";
+  if (method.method == Method::kFull) {
+    return bad_input("--modules-to-save",
+                     got + "--method full, which trains every weight: leave it out");
+  }
+  if (request.runtime != "ftplan") {
+    return bad_input("--modules-to-save",
+                     not_built(got + "--runtime " + request.runtime, "use --runtime ftplan"));
+  }
+  return {};
+}
+
+// Adapters on the embedding and the head.
+Result<void> check_edges(const Job& job) {
+  const auto& names = adapted_names(job.model.family);
+  for (const int edge : {embedding_index(job.model.family), head_index(job.model.family)}) {
+    if (job.adapter(edge).rank == 0) continue;
+    const std::string& name = names[static_cast<std::size_t>(edge)];
+    const auto is_edge = [&](const std::string& module) { return module.ends_with(name); };
+    if (std::any_of(job.whole_modules.begin(), job.whole_modules.end(), is_edge)) {
+      return bad_input("--targets", "got " + name + ", which --modules-to-save trains in full: " +
+                                        "leave it out of one of them");
+    }
+    if (job.model.tied_embeddings && job.request.method.ensure_weight_tying) {
+      return bad_input("--targets", not_built("got " + name + ": one adapter of a tied pair",
+                                              "leave --ensure-weight-tying out"));
+    }
+    if (job.request.runtime != "ftplan") {
+      return bad_input("--targets",
+                       not_built("got " + name + " with --runtime " + job.request.runtime,
+                                 "use --runtime ftplan"));
+    }
+  }
+  return {};
 }
 
 Result<std::int64_t> resolve_sequence(const DataOptions& data, const ModelConfig& model,
@@ -300,6 +341,87 @@ const std::vector<std::string>& linear_names(Family family) {
   return family == Family::kPhi3 ? kFused : kSeparate;
 }
 
+const std::vector<std::string>& adapted_names(Family family) {
+  static const auto kNames = [] {
+    std::map<Family, std::vector<std::string>> all;
+    for (const auto& [value, name] : names<Family>) {
+      all[value] = linear_names(value);
+      all[value].emplace_back(value == Family::kFalcon ? "word_embeddings" : "embed_tokens");
+      all[value].emplace_back("lm_head");
+    }
+    return all;
+  }();
+  return kNames.at(family);
+}
+
+int embedding_index(Family family) { return static_cast<int>(linear_names(family).size()); }
+int head_index(Family family) { return embedding_index(family) + 1; }
+
+std::vector<std::string> whole_module_names(const ModelConfig& model) {
+  const bool falcon = model.family == Family::kFalcon;
+  std::vector<std::string> names = {falcon ? "transformer.word_embeddings" : "model.embed_tokens"};
+  const auto add = [&](std::initializer_list<const char*> more) {
+    names.insert(names.end(), more.begin(), more.end());
+  };
+  if (falcon && model.parallel && !model.shared_norm) {
+    add({"ln_attn", "ln_mlp"});
+  } else {
+    add({"input_layernorm"});
+  }
+  if (model.family == Family::kQwen3) add({"self_attn.q_norm", "self_attn.k_norm"});
+  if (!falcon || !model.parallel) add({"post_attention_layernorm"});
+  if (model.family == Family::kGemma2)
+    add({"pre_feedforward_layernorm", "post_feedforward_layernorm"});
+  add({falcon ? "transformer.ln_f" : "model.norm", "lm_head"});
+  return names;
+}
+
+Result<std::vector<std::string>> resolve_modules(const MethodOptions& method,
+                                                 const ModelConfig& model,
+                                                 const std::string& where) {
+  const std::vector<std::string> known = whole_module_names(model);
+  std::vector<bool> chosen(known.size());
+  for (const std::string& wanted : method.modules_to_save) {
+    const auto fits = [&](const std::string& name) {
+      return !wanted.empty() && name.ends_with(wanted);
+    };
+    const auto& linears = linear_names(model.family);
+    if (std::any_of(linears.begin(), linears.end(), fits)) {
+      return bad_input(where, not_built("got \"" + wanted + "\": a linear in full beside adapters",
+                                        "adapt it, or use --method full"));
+    }
+    if (std::none_of(known.begin(), known.end(), fits)) {
+      return bad_input(where, "got \"" + wanted + "\", expected some of " + join(known, ","));
+    }
+    for (std::size_t i = 0; i < known.size(); ++i) chosen[i] = chosen[i] || fits(known[i]);
+  }
+  if (model.tied_embeddings && !known.empty() && (chosen.front() || chosen.back())) {
+    const std::string tied = "the embedding and the head of this model are one tensor";
+    if (!method.ensure_weight_tying) {
+      return bad_input(where, not_built(tied + ", and training them apart, as PEFT does",
+                                        "train them as one with --ensure-weight-tying"));
+    }
+    // @source PEFT 0.21.2 utils/other.py, EMBEDDING_LAYER_NAMES
+    if (model.family == Family::kFalcon) {
+      return bad_input(where, tied +
+                                  ", and PEFT keeps such pairs together only where they are "
+                                  "embed_tokens and lm_head: use --method full");
+    }
+    chosen.front() = true;
+    chosen.back() = false;
+  }
+  std::vector<std::string> modules;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (chosen[i]) modules.push_back(known[i]);
+  }
+  return modules;
+}
+
+bool is_of(const std::vector<std::string>& modules, const std::string& weight) {
+  const std::string module = weight.substr(0, weight.rfind('.'));
+  return std::find(modules.begin(), modules.end(), module) != modules.end();
+}
+
 Result<Job> validate(const JobRequest& request, const ModelConfig& model,
                      const std::optional<DataFacts>& facts) {
   if (request.runtime != "ftplan" && request.runtime != "hf") {
@@ -308,6 +430,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   if (auto ok = check_method(request.method, request.runtime); !ok) return ok.error();
   if (auto ok = check_base(request.method, model); !ok) return ok.error();
   if (auto ok = check_optimizer(request); !ok) return ok.error();
+  if (auto ok = check_modules(request); !ok) return ok.error();
   if (auto ok = check_training(request.training); !ok) return ok.error();
   if (auto ok = check_evaluation(request, facts); !ok) return ok.error();
   Job job{.request = request, .model = model};
@@ -321,6 +444,10 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto adapters = resolve_adapters(request.method, model.family);
   if (!adapters) return adapters.error();
   job.adapters = *std::move(adapters);
+  auto modules = resolve_modules(request.method, model, "--modules-to-save");
+  if (!modules) return modules.error();
+  job.whole_modules = *std::move(modules);
+  if (auto ok = check_edges(job); !ok) return ok.error();
   auto sequence = resolve_sequence(request.data, model, facts);
   if (!sequence) return sequence.error();
   job.sequence = *sequence;

@@ -71,7 +71,31 @@ constexpr Method method_for(StoredLinears stored) {
   return stored == StoredLinears::kInt8 ? Method::kInt8Lora : Method::kQlora;
 }
 
-/// LoRA matrices of one linear.
+/// All that adapters can name: `linear_names`, then the embedding and the head.
+const std::vector<std::string>& adapted_names(Family family);
+
+/// Places in `adapted_names`.
+int embedding_index(Family family);
+int head_index(Family family);
+
+/// The modules that can be trained in full beside adapters, as PEFT names them: the embedding, the
+/// final norm and the head by their whole names, norms of a layer without the layer's.
+std::vector<std::string> whole_module_names(const ModelConfig& model);
+
+/// Of them, those that PEFT finds for `method.modules_to_save`: all whose names end with one of it.
+/// A tied head is its embedding.
+/// @param where the flag or key that an error names
+/// @error bad input: a name that fits none, or a linear; an embedding and a head that are tied,
+/// where PEFT would untie them
+Result<std::vector<std::string>> resolve_modules(const MethodOptions& method,
+                                                 const ModelConfig& model,
+                                                 const std::string& where);
+
+/// Whether a weight belongs to one of the modules. @param weight its name, in a layer without the
+/// layer's
+bool is_of(const std::vector<std::string>& modules, const std::string& weight);
+
+/// LoRA matrices of one linear, of the embedding or of the head.
 struct LoraShape {
   std::int64_t rank = 0;  ///< 0: the linear is not adapted
   double scale = 0;       ///< alpha / rank, or alpha / sqrt(rank)
@@ -83,8 +107,9 @@ struct Job {
   JobRequest request;
   ModelConfig model;
   DeviceLayout devices;
-  std::vector<LoraShape> adapters;  ///< per linear of `linear_names`
-  std::int64_t sequence = 0;        ///< tokens of the longest padded row
+  std::vector<LoraShape> adapters;         ///< by place in `adapted_names`
+  std::vector<std::string> whole_modules;  ///< of `whole_module_names`: trained beside adapters
+  std::int64_t sequence = 0;               ///< tokens of the longest padded row
   std::int64_t global_batch = 0;
   double learning_rate = 0;
   std::vector<std::int64_t> micro_batch_choices;  ///< divide `global_batch / ranks`, descending
@@ -92,8 +117,16 @@ struct Job {
   std::vector<std::int64_t> zero_choices;
 
   [[nodiscard]] bool lora() const { return request.method.method != Method::kFull; }
+  [[nodiscard]] const LoraShape& embedding_adapter() const {
+    return adapter(embedding_index(model.family));
+  }
+  [[nodiscard]] const LoraShape& head_adapter() const { return adapter(head_index(model.family)); }
   [[nodiscard]] const LoraShape& adapter(int linear) const {
     return adapters[static_cast<std::size_t>(linear)];
+  }
+  /// Whether a weight takes steps itself. @param weight its name, in a layer without the layer's
+  [[nodiscard]] bool trains(const std::string& weight) const {
+    return !lora() || is_of(whole_modules, weight);
   }
   /// The frozen linears of the layers are 4-bit or 8-bit.
   [[nodiscard]] bool quantized() const { return is_quantized(request.method.method); }

@@ -91,6 +91,8 @@ struct MethodOptions {
   bool rslora = false;
   std::vector<std::string> targets = {"all-linear"};
   std::vector<LinearValue> rank_pattern, alpha_pattern;  ///< for linears that differ
+  std::vector<std::string> modules_to_save;              ///< trained in full beside the adapters
+  bool ensure_weight_tying = false;
   bool double_quantization = true;
   Precision precision = Precision::kAuto;
   Optimizer optimizer = Optimizer::kAdamw;
@@ -109,11 +111,16 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
           "LoRA dropout on adapter inputs."},
     Field{"rslora", &MethodOptions::rslora, "Scale adapters by alpha / sqrt(rank)."},
     Field{"targets", &MethodOptions::targets,
-          "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head)."},
+          "Adapted linears, such as q_proj,v_proj, or all-linear (all but the head); also "
+          "embed_tokens and lm_head."},
     Field{"rank_pattern", &MethodOptions::rank_pattern,
           "Ranks of linears that differ, such as q_proj=8."},
     Field{"alpha_pattern", &MethodOptions::alpha_pattern,
           "Alphas of linears that differ, such as q_proj=16."},
+    Field{"modules_to_save", &MethodOptions::modules_to_save,
+          "Modules trained in full beside adapters: embed_tokens, lm_head, norms."},
+    Field{"ensure_weight_tying", &MethodOptions::ensure_weight_tying,
+          "Train a tied embedding and head in modules_to_save as the one tensor they are."},
     Field{"double_quantization", &MethodOptions::double_quantization,
           "Whether qlora quantizes the scales of its 4-bit blocks too."},
     Field{

@@ -49,7 +49,9 @@ class PartFinder {
     for (const auto& weight : program.weights) {
       if (weight.per_layer) of_layers(weight.tensor);
     }
-    for (const auto& adapter : program.adapters) of_layers(adapter.tensor);
+    for (const auto& adapter : program.adapters) {
+      if (adapter.per_layer) of_layers(adapter.tensor);
+    }
     for (const auto& unit : program.units) {
       if (unit.per_layer) of_layers(unit.gradients);
     }

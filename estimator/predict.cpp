@@ -234,12 +234,25 @@ Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std:
 
 std::int64_t trainable_parameters(const Job& job) {
   if (!job.lora()) return models::count_parameters(job.model);
+  const models::Blueprint blueprint = models::make_blueprint(job.model);
+  const auto in_full = [&](const models::Weight& weight) {
+    return job.trains(weight.name) ? weight.shape.elements() : 0;
+  };
+  const auto of_pair = [](const LoraShape& adapter, const models::Weight& weight) {
+    return adapter.rank * (weight.shape[0] + weight.shape[1]);
+  };
   std::int64_t of_a_layer = 0;
-  for (const models::Weight& weight : models::make_blueprint(job.model).layer) {
+  for (const models::Weight& weight : blueprint.layer) {
+    of_a_layer += in_full(weight);
     if (weight.linear < 0 || weight.kind != models::WeightKind::kMatrix) continue;
-    of_a_layer += job.adapter(weight.linear).rank * (weight.shape[0] + weight.shape[1]);
+    of_a_layer += of_pair(job.adapter(weight.linear), weight);
   }
-  return of_a_layer * job.model.layers;
+  std::int64_t edges = of_pair(job.embedding_adapter(), blueprint.embedding) +
+                       of_pair(job.head_adapter(), blueprint.head) + in_full(blueprint.embedding) +
+                       in_full(blueprint.final_norm);
+  if (blueprint.final_norm_bias) edges += in_full(*blueprint.final_norm_bias);
+  if (!job.model.tied_embeddings) edges += in_full(blueprint.head);
+  return of_a_layer * job.model.layers + edges;
 }
 
 Timeline simulate(const program::StepProgram& program, std::int64_t rank) {

@@ -49,14 +49,16 @@ std::string digest_of(const RankRun& run, const std::vector<program::StateTensor
   return digester.hex();
 }
 
-PlaceBytes file_bytes(const std::string& path, Category values) {
+PlaceBytes file_bytes(const std::string& path, const std::vector<program::StateTensor>& states) {
   PlaceBytes bytes;
   const auto file = models::SafetensorsFile::open(path);
   if (!file) return bytes;
   for (const models::TensorView& tensor : file->tensors()) {
-    const bool is_value = tensor.name.ends_with(".values");
-    bytes[is_value ? values : Category::kOptimizer] +=
-        Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
+    const auto state =
+        std::find_if(states.begin(), states.end(),
+                     [&](const program::StateTensor& one) { return one.spec.name == tensor.name; });
+    if (state == states.end()) continue;
+    bytes[state->category] += Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
   }
   std::error_code error;
   bytes.peak = Bytes{static_cast<std::int64_t>(fs::file_size(path, error))};
@@ -202,16 +204,16 @@ Result<void> Checkpoints::restore_best(RankRun& run, std::int64_t step) const {
                                     ", expected that after step " + std::to_string(step));
 }
 
-PlaceBytes Checkpoints::bytes(Category values, const Belongs& belongs) const {
-  PlaceBytes bytes = best_bytes(values);
+PlaceBytes Checkpoints::bytes(const RankRun& run, const Belongs& belongs) const {
+  PlaceBytes bytes = best_bytes(run);
   for (const File& file : files()) {
-    if (belongs(file.step)) bytes = bytes + file_bytes(file.path, values);
+    if (belongs(file.step)) bytes = bytes + file_bytes(file.path, run.state_tensors());
   }
   return bytes;
 }
 
-PlaceBytes Checkpoints::best_bytes(Category values) const {
-  return file_bytes(best_path(), values);
+PlaceBytes Checkpoints::best_bytes(const RankRun& run) const {
+  return file_bytes(best_path(), run.state_tensors());
 }
 
 }  // namespace ftplan::executor

@@ -43,9 +43,9 @@ class Checkpoints {
   [[nodiscard]] Result<void> check_best(std::int64_t step) const;
 
   /// Bytes of the files that are there, by category, read from them.
-  [[nodiscard]] PlaceBytes bytes(Category values, const Belongs& belongs) const;
+  [[nodiscard]] PlaceBytes bytes(const RankRun& run, const Belongs& belongs) const;
   /// Of them, those of the best.
-  [[nodiscard]] PlaceBytes best_bytes(Category values) const;
+  [[nodiscard]] PlaceBytes best_bytes(const RankRun& run) const;
 
  private:
   struct File {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numbers>
 #include <optional>
 #include <random>
 #include <span>
@@ -169,6 +170,19 @@ Result<void> copy_int8(const models::Checkpoint& checkpoint, const models::Weigh
   return copy_scales(*stored->scales, call.out[1]);
 }
 
+// Standard normal values. @source Box and Muller 1958, Ann. Math. Statist. 29(2)
+void fill_normal(std::mt19937& random, std::span<float> values) {
+  const auto uniform = [&] { return (static_cast<double>(random()) + 0.5) / 4294967296.0; };
+  for (float& value : values) {
+    const double radius = std::sqrt(-2 * std::log(uniform()));
+    value = static_cast<float>(radius * std::cos(2 * std::numbers::pi * uniform()));
+  }
+}
+
+std::string list_of(const std::vector<std::string>& modules) {
+  return modules.empty() ? "nothing" : join(modules, ",");
+}
+
 }  // namespace
 
 Result<Loader> Loader::open(const Job& job, const std::string& model, const std::string& adapter) {
@@ -181,8 +195,11 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
     auto from = models::Adapter::open(adapter, job.model);
     if (!from) return from.error();
     std::size_t modules = 0;
-    for (const LoraShape& wanted : job.adapters)
-      modules += wanted.rank > 0 ? static_cast<std::size_t>(job.model.layers) : 0;
+    const auto linears = static_cast<std::size_t>(embedding_index(job.model.family));
+    for (std::size_t i = 0; i < job.adapters.size(); ++i) {
+      const auto places = static_cast<std::size_t>(i < linears ? job.model.layers : 1);
+      modules += job.adapters[i].rank > 0 ? places : 0;
+    }
     for (const models::AdapterModule& module : from->modules()) {
       const LoraShape& wanted = job.adapter(module.linear.linear);
       const double scale = module.linear.scaling(from->config().rslora);
@@ -193,13 +210,19 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
       return bad_input(
           adapter,
           "adapts " +
-              linear_names(job.model.family)[static_cast<std::size_t>(module.linear.linear)] +
+              adapted_names(job.model.family)[static_cast<std::size_t>(module.linear.linear)] +
               " with " + shape(module.linear.rank, scale) + ", the plan " +
               (wanted.rank > 0 ? "with " + shape(wanted.rank, wanted.scale) : "does not") +
               ": plan again with --adapter");
     }
     if (from->modules().size() != modules) {
       return bad_input(adapter, "adapts fewer linears than the plan: plan again with --adapter");
+    }
+    const auto saved = models::saved_modules(from->config(), job.model, adapter);
+    if (!saved) return saved.error();
+    if (*saved != job.whole_modules) {
+      return bad_input(adapter, "trained " + list_of(*saved) + " in full, the plan " +
+                                    list_of(job.whole_modules) + ": plan again with --adapter");
     }
     opened = std::move(*from);
   }
@@ -215,7 +238,8 @@ models::Weight Loader::weight_of(const program::WeightBinding& weight, std::int3
 const models::TensorView& Loader::tensor_of(const program::WeightBinding& weight,
                                             std::int32_t layer) const {
   const std::string name = weight.per_layer ? weight_of(weight, layer).name : weight.name;
-  const models::TensorView* tensor = checkpoint_.find(name);
+  const models::TensorView* tensor = adapter_ ? adapter_->find_weight(name) : nullptr;
+  if (tensor == nullptr) tensor = checkpoint_.find(name);
   FTPLAN_CHECK(tensor != nullptr);
   return *tensor;
 }
@@ -278,15 +302,20 @@ Result<void> Loader::init_adapter(const program::AdapterBinding& adapter, std::i
   FTPLAN_CHECK(to.dtype() == DType::kF32);
   if (adapter_) {
     for (const models::AdapterModule& module : adapter_->modules()) {
-      if (module.linear.layer != layer || module.linear.linear != adapter.linear) continue;
-      const std::vector<float> from = models::values_of(adapter.b ? *module.b : *module.a);
+      const bool here = !adapter.per_layer || module.linear.layer == layer;
+      if (!here || module.linear.linear != adapter.linear) continue;
+      std::vector<float> from = models::values_of(adapter.b ? *module.b : *module.a);
+      if (adapter.transposed)
+        from = models::transposed(from, static_cast<std::size_t>(module.linear.rank));
       FTPLAN_CHECK(from.size() == values.size());
       std::copy(from.begin(), from.end(), values.begin());
       return {};
     }
     FTPLAN_CHECK(false);
   }
-  if (adapter.b) {
+  const bool embedding = adapter.linear == embedding_;
+  // Of an embedding's pair it is A that begins as zero.
+  if (adapter.b != embedding) {
     std::fill(values.begin(), values.end(), 0.0F);
     return {};
   }
@@ -294,6 +323,10 @@ Result<void> Loader::init_adapter(const program::AdapterBinding& adapter, std::i
   std::seed_seq seed{seed_ & 0xFFFFFFFFU, seed_ >> 32, std::uint64_t(layer),
                      std::uint64_t(adapter.linear)};
   std::mt19937 random(seed);
+  if (embedding) {
+    fill_normal(random, values);
+    return {};
+  }
   const double bound = 1.0 / std::sqrt(static_cast<double>(to.width()));
   for (float& value : values) {
     value = static_cast<float>((static_cast<double>(random()) / 4294967296.0 * 2 - 1) * bound);

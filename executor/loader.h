@@ -23,8 +23,8 @@ class Loader {
   /// @error bad input: which file or tensor is not as the job says
   static Result<Loader> open(const Job& job, const std::string& model, const std::string& adapter);
 
-  /// A weight of the checkpoint, converted to the type of `to`. Its pages of the file are given
-  /// back.
+  /// A weight of the checkpoint, or of the adapter where it was trained in full, converted to the
+  /// type of `to`. Its pages of the file are given back.
   [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
                                   const View& to) const;
 
@@ -39,7 +39,7 @@ class Loader {
                                        const Call& call) const;
 
   /// Half of a LoRA pair: from the adapter's file, or its first values: A uniform in
-  /// +-1/sqrt(inputs), B zero.
+  /// +-1/sqrt(inputs), B zero; of an embedding A zero, B standard normal.
   /// @source PEFT 0.21.2 tuners/lora/layer.py, reset_lora_parameters
   [[nodiscard]] Result<void> init_adapter(const program::AdapterBinding& adapter,
                                           std::int32_t layer, const View& to) const;
@@ -49,6 +49,7 @@ class Loader {
       : blueprint_(models::make_blueprint(job.model)),
         checkpoint_(std::move(checkpoint)),
         adapter_(std::move(adapter)),
+        embedding_(embedding_index(job.model.family)),
         seed_(static_cast<std::uint64_t>(job.request.training.seed)) {}
 
   [[nodiscard]] models::Weight weight_of(const program::WeightBinding& weight,
@@ -59,6 +60,7 @@ class Loader {
   models::Blueprint blueprint_;
   models::Checkpoint checkpoint_;
   std::optional<models::Adapter> adapter_;
+  int embedding_;  // in `adapted_names`
   std::uint64_t seed_;
 };
 

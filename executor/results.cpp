@@ -34,25 +34,10 @@ std::span<const std::byte> bytes_of(const View& view) {
   return {view.data, static_cast<std::size_t>((view.elements() * size_of(view.dtype())).value)};
 }
 
-Result<void> write_adapter(const RankRun& run, const std::string& folder) {
-  const Job& job = run.setup().job;
-  auto writer = models::AdapterWriter::create(folder, program::adapter_config_of(job), job.model,
-                                              DType::kF32);
-  if (!writer) return writer.error();
-  for (std::int32_t layer = 0; layer < job.model.layers; ++layer) {
-    for (const program::AdapterBinding& binding : run.some_program().adapters) {
-      const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
-      const View values = run.adapter(binding, layer);
-      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes_of(values)); !ok)
-        return ok.error();
-    }
-  }
-  return writer->finish();
-}
-
 // What a 16-bit run keeps as f32 is rounded as its other weights are.
-Result<void> write_weight(models::ShardedWriter& writer, const std::string& name,
-                          const View& values, DType dtype) {
+template <class Writer>
+Result<void> write_weight(Writer& writer, const std::string& name, const View& values,
+                          DType dtype) {
   if (values.dtype() == dtype) return writer.write(name, bytes_of(values));
   std::vector<std::byte> rounded(
       static_cast<std::size_t>((values.elements() * size_of(dtype)).value));
@@ -61,13 +46,13 @@ Result<void> write_weight(models::ShardedWriter& writer, const std::string& name
   return writer.write(name, rounded);
 }
 
-Result<void> write_model(const RankRun& run, const std::string& folder) {
+// Those that are trained.
+template <class Writer>
+Result<void> write_weights(const RankRun& run, DType dtype, Writer& writer) {
   const Job& job = run.setup().job;
-  const DType dtype = program::result_dtype(job);
   const auto blueprint = models::make_blueprint(job.model);
-  auto writer = models::ShardedWriter::create(folder, program::model_shards(job));
-  if (!writer) return writer.error();
   for (const program::WeightBinding& binding : run.some_program().weights) {
+    if (!job.trains(binding.name)) continue;
     const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
     for (std::int32_t layer = 0; layer < layers; ++layer) {
       const std::string name =
@@ -76,10 +61,45 @@ Result<void> write_model(const RankRun& run, const std::string& folder) {
                     blueprint, blueprint.layer[static_cast<std::size_t>(binding.table_index)],
                     layer)
               : binding.name;
-      if (auto ok = write_weight(*writer, name, run.weight(binding, layer), dtype); !ok)
+      if (auto ok = write_weight(writer, name, run.weight(binding, layer), dtype); !ok)
         return ok.error();
     }
   }
+  return {};
+}
+
+Result<void> write_adapter(const RankRun& run, const std::string& folder) {
+  const Job& job = run.setup().job;
+  const models::AdapterTypes types = program::adapter_types(job);
+  auto writer =
+      models::AdapterWriter::create(folder, program::adapter_config_of(job), job.model, types);
+  if (!writer) return writer.error();
+  for (const program::AdapterBinding& binding : run.some_program().adapters) {
+    const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
+    const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
+    for (std::int32_t layer = 0; layer < layers; ++layer) {
+      const View values = run.adapter(binding, layer);
+      std::span<const std::byte> bytes = bytes_of(values);
+      std::vector<float> turned;
+      if (binding.transposed) {
+        turned =
+            models::transposed({values.as<float>(), static_cast<std::size_t>(values.elements())},
+                               static_cast<std::size_t>(values.rows()));
+        bytes = std::as_bytes(std::span(turned));
+      }
+      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes); !ok) return ok.error();
+    }
+  }
+  if (auto ok = write_weights(run, types.weights, *writer); !ok) return ok.error();
+  return writer->finish();
+}
+
+Result<void> write_model(const RankRun& run, const std::string& folder) {
+  const Job& job = run.setup().job;
+  const DType dtype = program::result_dtype(job);
+  auto writer = models::ShardedWriter::create(folder, program::model_shards(job));
+  if (!writer) return writer.error();
+  if (auto ok = write_weights(run, dtype, *writer); !ok) return ok.error();
   return writer->finish();
 }
 
@@ -126,7 +146,6 @@ Result<std::string> write_result(const RankRun& run, const std::string& output,
 
 PlaceBytes result_disk_bytes(const RankRun& run, const std::string& output) {
   PlaceBytes bytes;
-  const Category values = run.setup().job.lora() ? Category::kAdapters : Category::kWeights;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder_of(run, output), error)) {
     const std::string name = entry.path().filename().string();
@@ -137,7 +156,8 @@ PlaceBytes result_disk_bytes(const RankRun& run, const std::string& output) {
     const auto file = models::SafetensorsFile::open(entry.path().string());
     if (!file) continue;
     for (const models::TensorView& tensor : file->tensors()) {
-      bytes[values] += Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
+      bytes[program::category_in_result(tensor.name)] +=
+          Bytes{static_cast<std::int64_t>(tensor.bytes.size())};
     }
   }
   bytes.unused = bytes.peak - bytes.live();

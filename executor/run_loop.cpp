@@ -188,9 +188,6 @@ class RunLoop {
     return {step_, evaluations_.best(), run_->loss_scale()};
   }
   [[nodiscard]] bool keeps_best() const { return job_.request.training.load_best_model_at_end; }
-  [[nodiscard]] Category values() const {
-    return job_.lora() ? Category::kAdapters : Category::kWeights;
-  }
 
   // The last step is the one that was planned, or that after which nothing got better.
   [[nodiscard]] bool ended() const { return step_ >= steps_ || evaluations_.stop(); }
@@ -222,7 +219,7 @@ class RunLoop {
   Result<void> save_best() {
     const PlaceBytes before = kept_bytes();
     if (auto ok = checkpoints_.save_best(*run_, state()); !ok) return ok.error();
-    keep_larger(before + checkpoints_.best_bytes(values()));
+    keep_larger(before + checkpoints_.best_bytes(*run_));
     return {};
   }
 
@@ -356,7 +353,7 @@ class RunLoop {
   // What a stop left beside the newest is not counted: it is gone after the next.
   [[nodiscard]] PlaceBytes kept_bytes() const {
     return checkpoints_.bytes(
-        values(), [this](std::int64_t step) { return step == step_ || saves_at(step); });
+        *run_, [this](std::int64_t step) { return step == step_ || saves_at(step); });
   }
   void note_disk() { keep_larger(kept_bytes()); }
   void keep_larger(const PlaceBytes& bytes) {

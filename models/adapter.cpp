@@ -1,15 +1,18 @@
 #include "models/adapter.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "core/check.h"
 #include "core/dtype.h"
+#include "core/job.h"
 #include "core/model_config.h"
 #include "core/result.h"
 #include "core/shape.h"
@@ -27,35 +30,78 @@ namespace {
 
 constexpr const char* kPickledWeightsFile = "adapter_model.bin";
 
-const Weight& matrix_of(const Blueprint& blueprint, int linear) {
+// The weight that a pair of matrices is added to, with its whole name; a tied head has its own.
+Weight adapted_weight(const AdaptedLinear& linear, const Blueprint& blueprint,
+                      const ModelConfig& model) {
+  if (linear.linear == embedding_index(model.family)) return blueprint.embedding;
+  if (linear.linear == head_index(model.family))
+    return {kUntiedHead, blueprint.head.shape, WeightKind::kHead};
   for (const Weight& weight : blueprint.layer) {
-    if (weight.kind == WeightKind::kMatrix && weight.linear == linear) return weight;
+    if (weight.kind != WeightKind::kMatrix || weight.linear != linear.linear) continue;
+    Weight found = weight;
+    found.name = layer_weight_name(blueprint, weight, linear.layer);
+    return found;
   }
   FTPLAN_CHECK(false);
   return blueprint.embedding;
 }
 
-std::string tensor_name(const Blueprint& blueprint, const Weight& weight, std::int64_t layer,
-                        LoraMatrix matrix) {
-  std::string name = "base_model.model." + layer_weight_name(blueprint, weight, layer);
-  name.resize(name.size() - std::string(".weight").size());
-  return name + (matrix == LoraMatrix::kA ? ".lora_A.weight" : ".lora_B.weight");
+// Without `.weight`.
+std::string stem_of(const Weight& weight) {
+  const std::string name = adapter_weight_name(weight.name);
+  return name.substr(0, name.size() - std::string(".weight").size());
 }
 
+std::string tensor_name(const Weight& weight, LoraMatrix matrix) {
+  const std::string letter = matrix == LoraMatrix::kA ? "A" : "B";
+  if (weight.kind == WeightKind::kEmbedding) return stem_of(weight) + ".lora_embedding_" + letter;
+  return stem_of(weight) + ".lora_" + letter + ".weight";
+}
+
+// Inputs of an embedding are its rows.
 Shape matrix_shape(const Weight& weight, std::int64_t rank, LoraMatrix matrix) {
-  return matrix == LoraMatrix::kA ? Shape{rank, weight.shape[1]} : Shape{weight.shape[0], rank};
+  const bool embedding = weight.kind == WeightKind::kEmbedding;
+  const std::int64_t inputs = weight.shape[embedding ? 0 : 1];
+  const std::int64_t outputs = weight.shape[embedding ? 1 : 0];
+  return matrix == LoraMatrix::kA ? Shape{rank, inputs} : Shape{outputs, rank};
 }
 
-std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted,
-                                 const ModelConfig& model, DType dtype) {
+// What PEFT saves of an adapted embedding or head beside the matrices, unless it is told not to.
+std::vector<TensorSpec> base_specs(const std::vector<AdaptedLinear>& adapted,
+                                   const ModelConfig& model) {
   const Blueprint blueprint = make_blueprint(model);
   std::vector<TensorSpec> specs;
   for (const AdaptedLinear& linear : adapted) {
-    const Weight& weight = matrix_of(blueprint, linear.linear);
+    if (linear.linear < embedding_index(model.family)) continue;
+    const Weight weight = adapted_weight(linear, blueprint, model);
+    specs.push_back({stem_of(weight) + ".base_layer.weight", DType::kF32, weight.shape});
+  }
+  return specs;
+}
+
+// Of a tied pair both have a tensor.
+std::vector<std::string> file_names(const std::string& weight, const ModelConfig& model) {
+  std::vector<std::string> names = {adapter_weight_name(weight)};
+  if (model.tied_embeddings && weight == make_blueprint(model).embedding.name)
+    names.push_back(adapter_weight_name(kUntiedHead));
+  return names;
+}
+
+std::vector<TensorSpec> specs_of(const std::vector<AdaptedLinear>& adapted,
+                                 const std::vector<Weight>& saved, const ModelConfig& model,
+                                 AdapterTypes types) {
+  const Blueprint blueprint = make_blueprint(model);
+  std::vector<TensorSpec> specs;
+  for (const AdaptedLinear& linear : adapted) {
+    const Weight weight = adapted_weight(linear, blueprint, model);
     for (const LoraMatrix matrix : {LoraMatrix::kA, LoraMatrix::kB}) {
-      specs.push_back({tensor_name(blueprint, weight, linear.layer, matrix), dtype,
-                       matrix_shape(weight, linear.rank, matrix)});
+      specs.push_back(
+          {tensor_name(weight, matrix), types.matrices, matrix_shape(weight, linear.rank, matrix)});
     }
+  }
+  for (const Weight& weight : saved) {
+    for (const std::string& name : file_names(weight.name, model))
+      specs.push_back({name, types.weights, weight.shape});
   }
   return specs;
 }
@@ -70,8 +116,8 @@ Result<SafetensorsFile> open_weights(const std::string& folder) {
   return SafetensorsFile::open(path);
 }
 
-// Finds one matrix and says whether it is what the model needs.
-Result<const TensorView*> find_matrix(const SafetensorsFile& file, const TensorSpec& expected,
+// Finds one tensor and says whether it is what the model needs.
+Result<const TensorView*> find_tensor(const SafetensorsFile& file, const TensorSpec& expected,
                                       const std::string& base_model) {
   const std::string base = base_model.empty() ? "" : ": its base was " + in_quotes(base_model);
   const TensorView* tensor = file.find(expected.name);
@@ -108,20 +154,28 @@ Result<void> check_no_more(const SafetensorsFile& file, const std::vector<Tensor
 
 std::string adapter_tensor_name(const AdaptedLinear& linear, LoraMatrix matrix,
                                 const ModelConfig& model) {
-  const Blueprint blueprint = make_blueprint(model);
-  return tensor_name(blueprint, matrix_of(blueprint, linear.linear), linear.layer, matrix);
+  return tensor_name(adapted_weight(linear, make_blueprint(model), model), matrix);
+}
+
+std::string adapter_weight_name(const std::string& weight) { return "base_model.model." + weight; }
+
+bool is_adapter_matrix(std::string_view name) {
+  return name.find(".lora_") != std::string_view::npos;
 }
 
 std::vector<TensorSpec> adapter_specs(const AdapterConfig& config, const ModelConfig& model,
-                                      DType dtype) {
+                                      AdapterTypes types) {
   const auto adapted = adapted_linears(config, model, kAdapterConfigFile);
   FTPLAN_CHECK(adapted.ok());
-  return specs_of(*adapted, model, dtype);
+  const auto saved = saved_weights(config, model, kAdapterConfigFile);
+  FTPLAN_CHECK(saved.ok());
+  return specs_of(*adapted, *saved, model, types);
 }
 
-Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model, DType dtype) {
+Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model,
+                         AdapterTypes types) {
   const auto text = static_cast<std::int64_t>(render_adapter_config(config, model.family).size());
-  return file_size(adapter_specs(config, model, dtype)) + Bytes{text};
+  return file_size(adapter_specs(config, model, types)) + Bytes{text};
 }
 
 Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& model) {
@@ -133,20 +187,62 @@ Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& mode
   if (!config) return config.error();
   const auto adapted = adapted_linears(*config, model, path);
   if (!adapted) return adapted.error();
+  const auto saved = saved_weights(*config, model, path);
+  if (!saved) return saved.error();
   auto file = open_weights(folder);
   if (!file) return file.error();
 
   Adapter adapter(*std::move(config), *std::move(file));
-  const auto specs = specs_of(*adapted, model, DType::kF32);
-  for (std::size_t i = 0; i < adapted->size(); ++i) {
-    const auto a = find_matrix(adapter.file_, specs[2 * i], adapter.config_.base_model);
-    if (!a) return a.error();
-    const auto b = find_matrix(adapter.file_, specs[2 * i + 1], adapter.config_.base_model);
-    if (!b) return b.error();
-    adapter.modules_.push_back({(*adapted)[i], *a, *b});
+  auto specs = specs_of(*adapted, *saved, model, {});
+  std::vector<const TensorView*> found;
+  for (const TensorSpec& spec : specs) {
+    const auto tensor = find_tensor(adapter.file_, spec, adapter.config_.base_model);
+    if (!tensor) return tensor.error();
+    found.push_back(*tensor);
   }
+  std::size_t next = 0;
+  for (const AdaptedLinear& linear : *adapted) {
+    adapter.modules_.push_back({linear, found[next], found[next + 1]});
+    next += 2;
+  }
+  for (const Weight& weight : *saved) {
+    adapter.weights_.push_back({weight.name, found[next]});
+    const std::size_t count = file_names(weight.name, model).size();
+    if (count > 1 && !std::ranges::equal(found[next]->bytes, found[next + 1]->bytes)) {
+      return bad_input(adapter.file_.path(), found[next]->name + " and " + found[next + 1]->name +
+                                                 " differ, but this model ties them");
+    }
+    next += count;
+  }
+  const auto bases = adapter.read_bases(base_specs(*adapted, model), model);
+  if (!bases) return bases.error();
+  specs.insert(specs.end(), bases->begin(), bases->end());
   if (auto checked = check_no_more(adapter.file_, specs); !checked) return checked.error();
   return adapter;
+}
+
+Result<std::vector<TensorSpec>> Adapter::read_bases(const std::vector<TensorSpec>& possible,
+                                                    const ModelConfig& model) {
+  constexpr std::string_view kBegin = "base_model.model.";
+  constexpr std::string_view kEnd = ".base_layer.weight";
+  std::vector<TensorSpec> found;
+  for (const TensorSpec& spec : possible) {
+    if (file_.find(spec.name) == nullptr) continue;
+    const auto tensor = find_tensor(file_, spec, config_.base_model);
+    if (!tensor) return tensor.error();
+    std::string name = spec.name.substr(kBegin.size());
+    name = name.substr(0, name.size() - kEnd.size()) + ".weight";
+    if (model.tied_embeddings) name = make_blueprint(model).embedding.name;
+    if (find_weight(name) == nullptr) weights_.push_back({name, *tensor});
+    found.push_back(spec);
+  }
+  return found;
+}
+
+const TensorView* Adapter::find_weight(std::string_view name) const {
+  const auto found = std::find_if(weights_.begin(), weights_.end(),
+                                  [&](const AdapterWeight& weight) { return weight.name == name; });
+  return found == weights_.end() ? nullptr : found->values;
 }
 
 std::vector<float> values_of(const TensorView& tensor) {
@@ -157,6 +253,16 @@ std::vector<float> values_of(const TensorView& tensor) {
   return values;
 }
 
+std::vector<float> transposed(std::span<const float> values, std::size_t rows) {
+  const std::size_t columns = values.size() / rows;
+  std::vector<float> turned(values.size());
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t column = 0; column < columns; ++column)
+      turned[column * rows + row] = values[row * columns + column];
+  }
+  return turned;
+}
+
 AdapterWriter::AdapterWriter(std::string folder, AdapterConfig config, ModelConfig model,
                              SafetensorsWriter writer)
     : folder_(std::move(folder)),
@@ -165,10 +271,10 @@ AdapterWriter::AdapterWriter(std::string folder, AdapterConfig config, ModelConf
       writer_(std::move(writer)) {}
 
 Result<AdapterWriter> AdapterWriter::create(const std::string& folder, const AdapterConfig& config,
-                                            const ModelConfig& model, DType dtype) {
+                                            const ModelConfig& model, AdapterTypes types) {
   if (auto made = make_folder(folder); !made) return made.error();
   auto writer = SafetensorsWriter::create(join_path(folder, kAdapterWeightsFile),
-                                          adapter_specs(config, model, dtype));
+                                          adapter_specs(config, model, types));
   if (!writer) return writer.error();
   return AdapterWriter(folder, config, model, *std::move(writer));
 }
@@ -176,6 +282,13 @@ Result<AdapterWriter> AdapterWriter::create(const std::string& folder, const Ada
 Result<void> AdapterWriter::write(const AdaptedLinear& linear, LoraMatrix matrix,
                                   std::span<const std::byte> bytes) {
   return writer_.write(adapter_tensor_name(linear, matrix, model_), bytes);
+}
+
+Result<void> AdapterWriter::write(const std::string& name, std::span<const std::byte> bytes) {
+  for (const std::string& in_file : file_names(name, model_)) {
+    if (auto written = writer_.write(in_file, bytes); !written) return written;
+  }
+  return {};
 }
 
 Result<void> AdapterWriter::finish() {

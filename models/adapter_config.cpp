@@ -15,6 +15,7 @@
 #include "core/fields.h"
 #include "core/job.h"
 #include "core/json.h"
+#include "core/method.h"
 #include "core/model_config.h"
 #include "core/result.h"
 #include "core/text.h"
@@ -25,14 +26,17 @@
 namespace ftplan::models {
 namespace {
 
+constexpr const char* kModulesToSave = "modules_to_save";
+
 // Keys that change nothing about what a stored adapter computes, whatever their value.
 constexpr std::array kWithoutEffect = {
     "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
     "layers_pattern", "eva_config", "loftq_config", "qalora_group_size", "megatron_core",
-    "runtime_config", "ensure_weight_tying",
+    "runtime_config",
     // Read elsewhere in this file.
     "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "bias",
-    "init_lora_weights", "target_modules", "rank_pattern", "alpha_pattern"};
+    "init_lora_weights", "target_modules", "rank_pattern", "alpha_pattern", "modules_to_save",
+    "ensure_weight_tying"};
 
 // Reasons for what users meet; every other key must be off.
 struct Refusal {
@@ -42,7 +46,6 @@ struct Refusal {
 constexpr std::array kRefusals = {
     Refusal{"use_dora", "DoRA's magnitudes are not built yet"},
     Refusal{"lora_bias", "biases on LoRA matrices are not built yet"},
-    Refusal{"modules_to_save", "modules trained in full beside the adapter are not built yet"},
     Refusal{"layers_to_transform",
             "use full module names in target_modules to adapt some layers only"},
     Refusal{"exclude_modules", "list in target_modules what is adapted instead"},
@@ -175,6 +178,12 @@ std::string module_name(const Weight& weight) {
   return weight.name.substr(0, weight.name.size() - kEnd.size());
 }
 
+// `model.layers.3.input_layernorm.weight` without `model.layers.3.`
+std::string without_layer(const Blueprint& blueprint, const std::string& name) {
+  if (!name.starts_with(blueprint.layer_prefix)) return name;
+  return name.substr(name.find('.', blueprint.layer_prefix.size()) + 1);
+}
+
 // As PEFT: the whole name, or its end after a dot.
 bool names(const std::string& target, const std::string& module) {
   return module == target || module.ends_with("." + target);
@@ -220,6 +229,10 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
   if (!ranks) return ranks.error();
   auto alphas = read_pattern<double>(*json, where, "alpha_pattern", {0, 1e6});
   if (!alphas) return alphas.error();
+  auto modules = read_or<std::vector<std::string>>(*json, where, kModulesToSave, {});
+  if (!modules) return modules.error();
+  const auto tied = read_or<bool>(*json, where, "ensure_weight_tying", false);
+  if (!tied) return tied.error();
   return AdapterConfig{*base,
                        *rank,
                        *alpha,
@@ -227,7 +240,9 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
                        *rslora,
                        *std::move(targets),
                        *std::move(ranks),
-                       *std::move(alphas)};
+                       *std::move(alphas),
+                       *std::move(modules),
+                       *tied};
 }
 
 std::string render_adapter_config(const AdapterConfig& config, Family family) {
@@ -235,6 +250,7 @@ std::string render_adapter_config(const AdapterConfig& config, Family family) {
   if (!config.alpha_pattern.empty()) json["alpha_pattern"] = render_pattern(config.alpha_pattern);
   json["base_model_name_or_path"] = config.base_model;
   json["bias"] = "none";
+  if (config.ensure_weight_tying) json["ensure_weight_tying"] = true;
   json["fan_in_fan_out"] = false;
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
@@ -245,7 +261,8 @@ std::string render_adapter_config(const AdapterConfig& config, Family family) {
     json["lora_alpha"] = config.alpha;
   }
   json["lora_dropout"] = config.dropout;
-  json["modules_to_save"] = nullptr;
+  json[kModulesToSave] = nullptr;
+  if (!config.modules_to_save.empty()) json[kModulesToSave] = config.modules_to_save;
   json["peft_type"] = "LORA";
   json["r"] = config.rank;
   if (!config.rank_pattern.empty()) json["rank_pattern"] = render_pattern(config.rank_pattern);
@@ -262,11 +279,14 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const std::string& where) {
   const std::string place = json_detail::child(where, "target_modules");
   const Blueprint blueprint = make_blueprint(model);
-  for (const std::string& target : config.targets) {
-    if (!names(target, module_name(blueprint.embedding)) && !names(target, "lm_head")) continue;
-    return bad_input(place, "got " + in_quotes(target) +
-                                ": adapters on the embedding or the head are not built yet");
-  }
+  const auto is_named = [&](const std::string& module) {
+    return std::any_of(config.targets.begin(), config.targets.end(),
+                       [&](const std::string& target) { return names(target, module); });
+  };
+  const auto with_shape = [&](const std::string& module, std::int64_t layer, int linear) {
+    return AdaptedLinear{layer, linear, value_for(module, config.rank, config.rank_pattern),
+                         value_for(module, config.alpha, config.alpha_pattern)};
+  };
   const bool all = config.targets == std::vector<std::string>{kAllLinear};
   std::vector<AdaptedLinear> adapted;
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
@@ -274,21 +294,54 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
       if (weight.kind != WeightKind::kMatrix && weight.kind != WeightKind::kExpert) continue;
       const std::string module =
           layer_weight_name(blueprint, Weight{module_name(weight), {}}, layer);
-      const bool named =
-          std::any_of(config.targets.begin(), config.targets.end(),
-                      [&](const std::string& target) { return names(target, module); });
+      const bool named = is_named(module);
       if (named && weight.kind == WeightKind::kExpert) {
         return bad_input(place,
                          "names " + module + ": adapters on routers and experts are not built yet");
       }
       if (weight.kind != WeightKind::kMatrix || (!all && !named)) continue;
-      adapted.push_back({layer, weight.linear, value_for(module, config.rank, config.rank_pattern),
-                         value_for(module, config.alpha, config.alpha_pattern)});
+      adapted.push_back(with_shape(module, layer, weight.linear));
     }
+  }
+  // As in PEFT, what is trained in full is not adapted, too.
+  const auto saved = saved_modules(config, model, where);
+  if (!saved) return saved.error();
+  const int first_edge = embedding_index(model.family);
+  for (const auto& [weight, index] :
+       {std::pair{blueprint.embedding, first_edge},
+        std::pair{Weight{kUntiedHead, {}}, head_index(model.family)}}) {
+    const std::string module = module_name(weight);
+    if (!is_named(module) || is_of(*saved, weight.name)) continue;
+    if (model.tied_embeddings && config.ensure_weight_tying) {
+      return bad_input(place,
+                       "names " + module +
+                           ": one adapter of a tied embedding and head (ensure_weight_tying) "
+                           "is not built yet");
+    }
+    adapted.push_back(with_shape(module, 0, index));
   }
   if (!adapted.empty()) return adapted;
   return bad_input(
       place, "names no linear of this model, which has " + join(linear_names(model.family), ", "));
+}
+
+Result<std::vector<std::string>> saved_modules(const AdapterConfig& config,
+                                               const ModelConfig& model, const std::string& where) {
+  return resolve_modules({.modules_to_save = config.modules_to_save,
+                          .ensure_weight_tying = config.ensure_weight_tying},
+                         model, json_detail::child(where, kModulesToSave));
+}
+
+Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const ModelConfig& model,
+                                          const std::string& where) {
+  const auto modules = saved_modules(config, model, where);
+  if (!modules) return modules.error();
+  const Blueprint blueprint = make_blueprint(model);
+  std::vector<Weight> saved;
+  for (const Weight& weight : all_weights(blueprint, model)) {
+    if (is_of(*modules, without_layer(blueprint, weight.name))) saved.push_back(weight);
+  }
+  return saved;
 }
 
 Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
@@ -314,6 +367,8 @@ Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedL
     }
     same.push_back(first);
   }
+  std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(same),
+               [&](const AdaptedLinear& a) { return a.linear >= embedding_index(model.family); });
   return same;
 }
 

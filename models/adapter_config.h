@@ -8,6 +8,7 @@
 
 #include "core/model_config.h"
 #include "core/result.h"
+#include "models/family.h"
 
 /// `adapter_config.json` of PEFT: which linears have LoRA matrices, and how these are scaled.
 /// @source PEFT 0.21.2 `tuners/lora/config.py`, `tuners/tuners_utils.py`
@@ -27,6 +28,8 @@ struct AdapterConfig {
   /// Ranks and alphas of modules that differ, by ends of module names; the first that fits holds.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::vector<std::string> modules_to_save;  ///< ends of names of modules trained in full
+  bool ensure_weight_tying = false;          ///< a tied head stays its embedding among them
 
   friend bool operator==(const AdapterConfig&, const AdapterConfig&) = default;
 };
@@ -39,9 +42,9 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
 /// Only the keys that old versions of PEFT know too, and the options in use.
 std::string render_adapter_config(const AdapterConfig& config, Family family);
 
-/// A linear of a layer; `linear` indexes `linear_names`.
+/// A linear of a layer, the embedding or the head; `linear` indexes `adapted_names`.
 struct AdaptedLinear {
-  std::int64_t layer = 0;
+  std::int64_t layer = 0;  ///< 0 for the edges
   int linear = 0;
   std::int64_t rank = 0;
   double alpha = 0;
@@ -51,13 +54,23 @@ struct AdaptedLinear {
   friend bool operator==(const AdaptedLinear&, const AdaptedLinear&) = default;
 };
 
-/// The linears of the model that the targets name, layer by layer.
-/// @error a target that names something else than a linear of a layer, or targets that name none
+/// What the targets name: linears layer by layer, then the embedding and the head.
+/// @error a target that names a router or an expert, or targets that name nothing
 Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const ModelConfig& model,
                                                    const std::string& where);
 
-/// The adapted linears of a layer, when they are those of every layer.
+/// The weights that take the place of the base's: those of modules trained in full, with their
+/// whole names. A tied head is its embedding.
+/// @error bad input: a module that cannot be trained in full
+Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const ModelConfig& model,
+                                          const std::string& where);
+
+/// The modules of `saved_weights`, as `resolve_modules` names them.
+Result<std::vector<std::string>> saved_modules(const AdapterConfig& config,
+                                               const ModelConfig& model, const std::string& where);
+
+/// The adapted linears of a layer, when they are those of every layer, and the adapted edges.
 /// @error layers that differ from each other
 Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
                                                       const ModelConfig& model,

@@ -21,7 +21,7 @@
 namespace ftplan::models {
 namespace {
 
-constexpr std::string_view kHead = "lm_head.weight";
+constexpr std::string_view kHead = kUntiedHead;
 
 // Complaints of one kind, of which the first few are shown.
 struct Complaints {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "models/family.h"
 #include "models/files.h"
 #include "models/safetensors.h"
 #include "models/shards.h"
@@ -107,7 +108,7 @@ Result<void> Checkpoint::gather(const ShardOf& shard_of) {
     if (found.contains(base.embedding)) prefix = base.prefix;
   }
   for (const auto& [name, tensor] : found) {
-    const bool is_short = !name.starts_with(prefix) && name != "lm_head.weight";
+    const bool is_short = !name.starts_with(prefix) && name != kUntiedHead;
     tensors_.emplace((is_short ? prefix : std::string()) + std::string(name), tensor);
   }
   return {};

@@ -73,8 +73,8 @@ Blueprint LayerBuilder::finish() && {
   const Shape table{config_.vocabulary, config_.hidden};
   blueprint.embedding = {"model.embed_tokens.weight", table, WeightKind::kEmbedding};
   blueprint.final_norm = {"model.norm.weight", Shape{config_.hidden}, WeightKind::kNorm};
-  blueprint.head = config_.tied_embeddings ? blueprint.embedding
-                                           : Weight{"lm_head.weight", table, WeightKind::kHead};
+  blueprint.head =
+      config_.tied_embeddings ? blueprint.embedding : Weight{kUntiedHead, table, WeightKind::kHead};
   return blueprint;
 }
 

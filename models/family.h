@@ -12,6 +12,9 @@
 /// read from these.
 namespace ftplan::models {
 
+/// The head of every family where it is a tensor of its own.
+inline constexpr const char* kUntiedHead = "lm_head.weight";
+
 /// What a weight is for. Linears carry their index in `linear_names`.
 /// `kExpert`: a router, or a matrix of one of its experts.
 enum class WeightKind : std::uint8_t { kEmbedding, kNorm, kMatrix, kBias, kHead, kExpert };

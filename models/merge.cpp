@@ -51,7 +51,9 @@ struct Linear {
 // A tensor of the base and what takes its place.
 struct Step {
   const TensorView* tensor = nullptr;
-  const Linear* linear = nullptr;  // null for what is no linear
+  const Linear* linear = nullptr;  // null for what is no linear of a layer
+  const AdapterModule* module = nullptr;
+  const TensorView* replaced = nullptr;  // by what the adapter has trained in full
   bool copied = true;
   DType dtype = DType::kF32;  // of floats
   std::vector<TensorSpec> specs;
@@ -74,6 +76,13 @@ struct TextFile {
   std::string name;
   std::string text;
 };
+
+// Equal as f32, so that each type is compared by its values.
+bool same_values(const TensorView& a, const TensorView& b) {
+  return a.bytes.size() == b.bytes.size() && *a.dtype() == *b.dtype()
+             ? std::ranges::equal(a.bytes, b.bytes)
+             : values_of(a) == values_of(b);
+}
 
 // Everything the merge needs, opened and checked before the first byte is written.
 class Merger {
@@ -118,6 +127,40 @@ class Merger {
         for (std::size_t i = 1; i < names.size(); ++i) beside_[base_.find(names[i])] = tensor;
       }
     }
+    if (adapter_) find_rest(blueprint, *adapter_);
+  }
+
+  // What the adapter has for embedding and head, and in place of weights.
+  void find_rest(const Blueprint& blueprint, const Adapter& adapter) {
+    for (const AdapterModule& module : adapter.modules()) {
+      if (module.linear.linear == embedding_index(model_.family))
+        edges_[base_.find(blueprint.embedding.name)] = &module;
+      if (module.linear.linear == head_index(model_.family))
+        edges_[base_.find(blueprint.head.name)] = &module;
+    }
+    for (const AdapterWeight& weight : adapter.weights()) {
+      replaced_[base_.find(weight.name)] = weight.values;
+      // Some checkpoints hold a tied head, too.
+      const bool tied = model_.tied_embeddings && weight.name == blueprint.embedding.name;
+      if (tied && base_.find(kUntiedHead) != nullptr)
+        replaced_[base_.find(kUntiedHead)] = weight.values;
+    }
+  }
+
+  // Completes a step of what is no linear of a layer.
+  Result<void> plan_rest(Step& step) const {
+    const auto edge = edges_.find(step.tensor);
+    if (edge != edges_.end()) step.module = edge->second;
+    const auto replaced = replaced_.find(step.tensor);
+    if (replaced == replaced_.end()) return {};
+    if (step.module != nullptr) {
+      if (same_values(*step.tensor, *replaced->second)) return {};
+      return bad_input(request_.adapter, "was saved with another " + step.tensor->name +
+                                             " than the base has: merging it is not built yet, "
+                                             "merge it with PEFT");
+    }
+    step.replaced = replaced->second;
+    return {};
   }
 
   [[nodiscard]] const AdapterModule* module_of(const Weight& weight, std::int64_t layer) const {
@@ -146,12 +189,14 @@ class Merger {
     const auto found = linears_.find(&tensor);
     if (found == linears_.end()) {
       if (!is_float(spec->dtype)) return step;
+      if (auto ok = plan_rest(step); !ok) return ok.error();
       step.dtype = request_.dtype.value_or(spec->dtype);
-      step.copied = step.dtype == spec->dtype;
+      step.copied = step.dtype == spec->dtype && step.module == nullptr && step.replaced == nullptr;
       step.specs[0].dtype = step.dtype;
       return step;
     }
     step.linear = &found->second;
+    step.module = step.linear->module;
     const bool plain = model_.stored_linears == StoredLinears::kPlain;
     const DType stored = plain ? spec->dtype : model_.stored;
     step.dtype = request_.dtype.value_or(stored);
@@ -254,8 +299,7 @@ class Merger {
       summary_.copied += beside_.contains(step.tensor) ? 0 : 1;
       return copy(*step.tensor, writer);
     }
-    const bool merged = step.linear != nullptr && step.linear->module != nullptr;
-    ++(merged ? summary_.merged : summary_.converted);
+    ++(changed(step) ? summary_.merged : summary_.converted);
     auto rows = rows_of(step);
     if (!rows) return rows.error();
     const StoredLinears into = step.linear == nullptr ? StoredLinears::kPlain : request_.into;
@@ -279,28 +323,48 @@ class Merger {
     return {};
   }
 
+  static bool changed(const Step& step) {
+    return step.module != nullptr || step.replaced != nullptr;
+  }
+
+  [[nodiscard]] LinearRows with(const AdapterModule& module, const LinearRows& rows) const {
+    std::vector<float> a = values_of(*module.a);
+    std::vector<float> b = values_of(*module.b);
+    const auto rank = static_cast<std::size_t>(module.linear.rank);
+    // The table of an embedding has a row for each input.
+    if (module.linear.linear == embedding_index(model_.family)) {
+      std::vector<float> by_row = transposed(a, rank);
+      a = transposed(b, b.size() / rank);
+      b = std::move(by_row);
+    }
+    return rows.plus(std::move(a), std::move(b), rank,
+                     static_cast<float>(module.linear.scaling(adapter_->config().rslora)));
+  }
+
   // The values that are meant.
   Result<LinearRows> rows_of(const Step& step) const {
-    if (step.linear == nullptr) return LinearRows::of_floats(*step.tensor);
+    if (step.linear == nullptr) {
+      const LinearRows rows =
+          LinearRows::of_floats(step.replaced != nullptr ? *step.replaced : *step.tensor);
+      return step.module == nullptr ? rows : with(*step.module, rows);
+    }
     auto rows = LinearRows::of_linear(base_, step.linear->weight, model_.stored_linears);
     if (!rows) return rows;
-    const AdapterModule* module = step.linear->module;
+    const AdapterModule* module = step.module;
     // Without an adapter on it, the codes of its values are those that training had.
     const bool codes = module == nullptr && request_.into == request_.trained;
     if (trained_on_codes() && !codes) rows = rows->quantized(request_.trained, request_.threads);
     if (module == nullptr) return rows;
-    return rows->plus(values_of(*module->a), values_of(*module->b),
-                      static_cast<std::size_t>(module->linear.rank),
-                      static_cast<float>(module->linear.scaling(adapter_->config().rslora)));
+    return with(*module, *rows);
   }
 
   [[nodiscard]] Error not_finite(const Step& step, StoredLinears into, std::int64_t count) const {
-    const bool merged = step.linear != nullptr && step.linear->module != nullptr;
     const std::string as = into == StoredLinears::kPlain ? to_text(step.dtype) : to_text(into);
     const std::string values = std::to_string(count) + " values that are not finite as " + as;
-    return merged ? bad_input(request_.adapter,
-                              "merged into " + step.tensor->name + " it makes " + values)
-                  : bad_input(step.tensor->file->path(), step.tensor->name + " has " + values);
+    return changed(step)
+               ? bad_input(request_.adapter,
+                           "merged into " + step.tensor->name + " it makes " + values)
+               : bad_input(step.tensor->file->path(), step.tensor->name + " has " + values);
   }
 
   const MergeRequest& request_;
@@ -310,7 +374,9 @@ class Merger {
   ModelConfig model_;
   std::string config_;  // its text
   std::unordered_map<const TensorView*, Linear> linears_;
-  std::unordered_map<const TensorView*, const TensorView*> beside_;  // which codes
+  std::unordered_map<const TensorView*, const TensorView*> beside_;    // which codes
+  std::unordered_map<const TensorView*, const AdapterModule*> edges_;  // embedding and head
+  std::unordered_map<const TensorView*, const TensorView*> replaced_;  // by the adapter's
   std::vector<OutputShard> shards_;
   std::vector<TextFile> texts_;
   bool same_tensors_ = true;  // names, types and shapes of the base
@@ -327,6 +393,20 @@ Result<void> check_output(const std::string& folder) {
     return bad_input(folder, std::string("is taken: it holds a ") + name + "; name a new folder");
   }
   return make_folder(folder);
+}
+
+Result<void> check_tied(const MergeRequest& request, const Adapter& adapter,
+                        const ModelConfig& model) {
+  const int first_edge = embedding_index(model.family);
+  for (const AdapterModule& module : adapter.modules()) {
+    if (!model.tied_embeddings || module.linear.linear < first_edge) continue;
+    return bad_input(
+        request.adapter,
+        "adapts " + adapted_names(model.family)[static_cast<std::size_t>(module.linear.linear)] +
+            ", but the embedding and the head of this base are one tensor: merged, it "
+            "would change both; use the adapter beside its base");
+  }
+  return {};
 }
 
 }  // namespace
@@ -351,6 +431,7 @@ Result<MergeSummary> merge_adapter(const MergeRequest& request,
     auto opened = Adapter::open(request.adapter, *model);
     if (!opened) return opened.error();
     adapter = *std::move(opened);
+    if (auto ok = check_tied(request, *adapter, *model); !ok) return ok.error();
   }
   if (auto free = check_output(request.output); !free) return free.error();
   return Merger(request, progress, *std::move(base), std::move(adapter), *std::move(model),

@@ -41,7 +41,7 @@ struct MergeRounding {
 };
 
 struct MergeSummary {
-  std::int64_t merged = 0;     ///< weights that the adapter changed
+  std::int64_t merged = 0;     ///< weights that the adapter changed or replaced
   std::int64_t converted = 0;  ///< others that are in other numbers than before
   std::int64_t copied = 0;     ///< weights that are as they were
   Bytes written;               ///< all files of the folder
@@ -50,10 +50,10 @@ struct MergeSummary {
 };
 
 /// Writes the base's weights, linears as `W + scaling * B A`, computed in f32 and rounded once to
-/// how they are written, in files of the same names; copies tokenizer and configuration. Linears of
-/// which nothing changes keep their bytes. Memory is bounded by a few stretches of rows, one
-/// linear's adapter matrices and its scales. `config.json` comes last: a folder that has one is
-/// complete.
+/// how they are written, and those that the adapter trained in full in their place, in files of the
+/// same names; copies tokenizer and configuration. Linears of which nothing changes keep their
+/// bytes. Memory is bounded by a few stretches of rows, one linear's adapter matrices and its
+/// scales. `config.json` comes last: a folder that has one is complete.
 /// @error bad input (the adapter fits another model, the output folder is taken, a sum is not
 ///        finite in the numbers that are written, transformers reads no such folder) or run failed
 ///        (the disk)

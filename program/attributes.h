@@ -58,8 +58,9 @@ struct AttentionAttributes {
 };
 
 struct LossAttributes {
-  std::int64_t chunk = 0;  ///< tokens whose logits exist at one time
-  double cap = 0;          ///< logits become cap * tanh(logit / cap); 0: they stay
+  std::int64_t chunk = 0;    ///< tokens whose logits exist at one time
+  double cap = 0;            ///< logits become cap * tanh(logit / cap); 0: they stay
+  double adapter_scale = 0;  ///< of the head's adapter; 0: there is none
 };
 
 /// `site` tells the places of a layer apart that drop independently.

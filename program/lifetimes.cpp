@@ -108,9 +108,12 @@ class LifeFinder {
     const auto begin = static_cast<std::int32_t>(at);
     // Parts of one instruction begin one life.
     const bool begun = open != kNone && lives_[static_cast<std::size_t>(open)].begin == begin;
-    if (open == kNone || (defines && !begun)) {
+    const bool anew = open != kNone && storage.anew_in_each_layer &&
+                      layer_[static_cast<std::size_t>(open)] != step.compact;
+    if (open == kNone || (defines && !begun) || anew) {
       open = static_cast<std::int32_t>(lives_.size());
       lives_.push_back({tensor.storage, copy, begin, begin});
+      layer_.push_back(step.compact);
     }
     Life& life = lives_[static_cast<std::size_t>(open)];
     life.end = std::max(life.end, settled_[at]);
@@ -122,6 +125,7 @@ class LifeFinder {
   std::vector<std::int32_t> first_;  // of each storage in open_
   std::vector<std::int32_t> open_;   // life that goes on, by copy
   std::vector<Life> lives_;
+  std::vector<std::int32_t> layer_;  // in which each began
 };
 
 }  // namespace

@@ -41,7 +41,8 @@ void load_weights(Lowering& low, Emitter& emit) {
 void make_adapters(Lowering& low, Emitter& emit) {
   const auto layers = static_cast<std::int32_t>(low.layers());
   for (std::size_t i = 0; i < low.program.adapters.size(); ++i) {
-    emit.open({.repeat = layers, .axis = Axis::kLayer});
+    const bool per_layer = low.program.adapters[i].per_layer;
+    emit.open({.repeat = per_layer ? layers : 1, .axis = per_layer ? Axis::kLayer : Axis::kOnce});
     emit.emit({.op = Op::kInitAdapter,
                .attributes = emit.attributes(FileAttributes{static_cast<std::int64_t>(i)}),
                .out = {{low.program.adapters[i].tensor}}});

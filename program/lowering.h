@@ -39,7 +39,7 @@ struct ProgramRequest {
 
 /// The two halves of one adapted linear, and their casts are made where they are used.
 struct LoraPair {
-  TensorId a = kNone;  ///< [rank, in]
+  TensorId a = kNone;  ///< [rank, in]; of the embedding [vocabulary, rank], so that rows are taken
   TensorId b = kNone;  ///< [out, rank]
 };
 
@@ -48,7 +48,7 @@ struct ModelTensors {
   TensorId embedding = kNone, final_norm = kNone, final_norm_bias = kNone, head = kNone;
   std::vector<TensorId> layer;       ///< by index in `Blueprint::layer`
   std::vector<PackedScales> scales;  ///< the same; set for linears whose `layer` is packed
-  std::vector<LoraPair> adapters;    ///< per linear of `linear_names`
+  std::vector<LoraPair> adapters;    ///< by place in `adapted_names`
   /// [experts, out * in]: w1, w3 and w2 of all experts of a layer; kNone where there are none.
   std::array<TensorId, 3> experts{kNone, kNone, kNone};
   std::vector<TensorId>
@@ -83,6 +83,10 @@ struct Lowering {
   }
   /// Of factors of products.
   [[nodiscard]] DType product_type() const { return dtype_of(job.request.method.precision); }
+  /// Whether the embedding takes steps, or adapters on it do.
+  [[nodiscard]] bool embedding_learns() const {
+    return job.trains(blueprint.embedding.name) || job.embedding_adapter().rank > 0;
+  }
   [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.ranks() > 1; }
   /// Units are updated as soon as their gradient is complete, which then is free.
   [[nodiscard]] bool updates_in_backward() const { return job.request.training.update_in_backward; }

@@ -11,6 +11,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/method.h"
+#include "core/model_config.h"
 #include "core/shape.h"
 #include "core/training.h"
 #include "core/units.h"
@@ -160,6 +161,7 @@ class StateBuilder {
                           .category = Category::kGradients,
                           .region = travels || updated_at_once ? Region::kWork : Region::kGradients,
                           .copies = {.count = copies},
+                          .anew_in_each_layer = updated_at_once && spec.per_layer,
                           .name = "gradients"});
     unit.gradients = emitter_.tensor(storage, {unit.elements}, dtype);
     unit.update_gradients = shard_of_gradients(unit, dtype, travels, layers);
@@ -275,16 +277,19 @@ DType norm_dtype(const Lowering& lowering, bool trained) {
   return trained ? DType::kF32 : lowering.compute;
 }
 
-void add_layer(Lowering& lowering, StateBuilder& builder, bool trained) {
-  const DType norms = norm_dtype(lowering, trained);
+void add_layer(Lowering& lowering, StateBuilder& builder) {
+  const bool full = !lowering.job.lora();
+  const DType norms = norm_dtype(lowering, true);
   UnitSpec matrices{
-      "layer", "small of layer", true, lowering.compute, Category::kWeights, trained, false, {}};
+      "layer", "small of layer", true, lowering.compute, Category::kWeights, full, false, {}};
   UnitSpec apart{
-      "layer norms", "small layer norms", true, norms, Category::kWeights, trained, false, {}};
+      "layer norms", "small layer norms", true, norms, Category::kWeights, true, false, {}};
   for (std::size_t i = 0; i < lowering.blueprint.layer.size(); ++i) {
     const models::Weight& weight = lowering.blueprint.layer[i];
     if (is_quantized(lowering, weight)) continue;
-    const bool stands_apart = weight.kind == models::WeightKind::kNorm && norms != lowering.compute;
+    const bool trained_norm =
+        weight.kind == models::WeightKind::kNorm && lowering.job.trains(weight.name);
+    const bool stands_apart = trained_norm && (!full || norms != lowering.compute);
     (stands_apart ? apart : matrices)
         .members.push_back(
             {weight.shape, decays(lowering, weight.kind), &lowering.tensors.layer[i]});
@@ -345,9 +350,38 @@ UnitSpec adapter_unit(Lowering& lowering) {
   return spec;
 }
 
-void add_edges(Lowering& lowering, StateBuilder& builder, bool trained) {
+// Of the embedding and the head. As the table, what is taken row by row keeps f32 states.
+UnitSpec edge_adapter_unit(Lowering& lowering) {
+  UnitSpec spec{"edge adapters",
+                "small edge adapters",
+                false,
+                DType::kF32,
+                Category::kAdapters,
+                true,
+                true,
+                {}};
+  const models::Blueprint& b = lowering.blueprint;
+  const auto pair_of = [&](int index) -> LoraPair& {
+    return lowering.tensors.adapters[static_cast<std::size_t>(index)];
+  };
+  const Family family = lowering.job.model.family;
+  if (const std::int64_t rank = lowering.job.embedding_adapter().rank; rank > 0) {
+    LoraPair& pair = pair_of(embedding_index(family));
+    spec.members.push_back({{b.embedding.shape[0], rank}, true, &pair.a, true});
+    spec.members.push_back({{b.embedding.shape[1], rank}, true, &pair.b});
+  }
+  if (const std::int64_t rank = lowering.job.head_adapter().rank; rank > 0) {
+    LoraPair& pair = pair_of(head_index(family));
+    spec.members.push_back({{rank, b.head.shape[1]}, true, &pair.a});
+    spec.members.push_back({{b.head.shape[0], rank}, true, &pair.b});
+  }
+  return spec;
+}
+
+void add_edges(Lowering& lowering, StateBuilder& builder) {
   ModelTensors& t = lowering.tensors;
   const models::Blueprint& b = lowering.blueprint;
+  const bool norm_trained = lowering.job.trains(b.final_norm.name);
   const bool tied = lowering.job.model.tied_embeddings;
   // As HF Trainer has it, the embedding keeps f32 states.
   // @source transformers 5.23 trainer.py, create_optimizer: register_module_override
@@ -356,21 +390,22 @@ void add_edges(Lowering& lowering, StateBuilder& builder, bool trained) {
                false,
                lowering.compute,
                Category::kWeights,
-               trained,
+               lowering.job.trains(b.embedding.name),
                tied,
                {{b.embedding.shape, true, &t.embedding, true}}});
-  UnitSpec head{"head",  "small head", false, lowering.compute, Category::kWeights,
-                trained, !tied,        {}};
-  UnitSpec apart{"final norm",
-                 "small final norm",
-                 false,
-                 norm_dtype(lowering, trained),
-                 Category::kWeights,
-                 trained,
-                 false,
-                 {}};
+  UnitSpec head{"head",
+                "small head",
+                false,
+                lowering.compute,
+                Category::kWeights,
+                tied ? norm_trained : lowering.job.trains(b.head.name),
+                !tied,
+                {}};
+  UnitSpec apart{"final norm",       "small final norm", false, norm_dtype(lowering, norm_trained),
+                 Category::kWeights, norm_trained,       false, {}};
   if (!tied) head.members.push_back({b.head.shape, true, &t.head});
-  UnitSpec& norm = apart.dtype == head.dtype ? head : apart;
+  const bool alike = apart.dtype == head.dtype && apart.trained == head.trained;
+  UnitSpec& norm = alike ? head : apart;
   const bool norm_decays = decays(lowering, b.final_norm.kind);
   norm.members.push_back({b.final_norm.shape, norm_decays, &t.final_norm});
   if (b.final_norm_bias)
@@ -397,8 +432,10 @@ void bind_weights(Lowering& lowering) {
   for (int linear = 0; linear < static_cast<int>(t.adapters.size()); ++linear) {
     const LoraPair& pair = t.adapters[static_cast<std::size_t>(linear)];
     if (pair.a == kNone) continue;
-    lowering.program.adapters.push_back({pair.a, linear, false});
-    lowering.program.adapters.push_back({pair.b, linear, true});
+    const int embedding = embedding_index(lowering.job.model.family);
+    const bool per_layer = linear < embedding;
+    lowering.program.adapters.push_back({pair.a, linear, false, per_layer, linear == embedding});
+    lowering.program.adapters.push_back({pair.b, linear, true, per_layer});
   }
 }
 
@@ -434,18 +471,19 @@ void add_rope_table(Lowering& lowering) {
 
 void declare_state(Lowering& lowering) {
   StateBuilder builder(lowering);
-  const bool full = !lowering.job.lora();
   lowering.program.layers = static_cast<std::int32_t>(lowering.job.model.layers);
-  add_edges(lowering, builder, full);
+  add_edges(lowering, builder);
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});
-  add_layer(lowering, builder, full);
+  add_layer(lowering, builder);
   const Method method = lowering.job.request.method.method;
   if (method == Method::kQlora) add_nf4_layer(lowering);
   if (method == Method::kInt8Lora) add_int8_layer(lowering);
   stack_experts(lowering);
   const UnitSpec adapters = adapter_unit(lowering);
   if (!adapters.members.empty()) builder.add(adapters);
+  const UnitSpec edge_adapters = edge_adapter_unit(lowering);
+  if (!edge_adapters.members.empty()) builder.add(edge_adapters);
   lowering.tensors.gradients.resize(lowering.program.tensors.size(), kNone);
   add_rope_table(lowering);
   add_sums(lowering);

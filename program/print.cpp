@@ -64,7 +64,8 @@ struct AttributePrinter {
                          : "");
   }
   std::string operator()(const LossAttributes& a) const {
-    return "chunk=" + std::to_string(a.chunk) + (a.cap > 0 ? " cap=" + format_number(a.cap) : "");
+    return "chunk=" + std::to_string(a.chunk) + (a.cap > 0 ? " cap=" + format_number(a.cap) : "") +
+           (a.adapter_scale > 0 ? " adapter=" + format_number(a.adapter_scale) : "");
   }
   std::string operator()(const Int8Attributes& a) const {
     return "threshold=" + format_number(a.threshold);

@@ -72,10 +72,6 @@ bool read_number(const models::Metadata& metadata, std::string_view key, Number&
   return error == std::errc() && end == text.data() + text.size();
 }
 
-Category category_of_values(const Job& job) {
-  return job.lora() ? Category::kAdapters : Category::kWeights;
-}
-
 // Headers and what the shape of files adds are not live.
 PlaceBytes with_peak(PlaceBytes bytes, Bytes peak) {
   bytes.peak = peak;
@@ -85,10 +81,7 @@ PlaceBytes with_peak(PlaceBytes bytes, Bytes peak) {
 
 PlaceBytes checkpoint_bytes(const Job& job, const std::vector<StateTensor>& tensors) {
   PlaceBytes bytes;
-  for (const StateTensor& tensor : tensors) {
-    const bool values = tensor.part == StatePart::kValues;
-    bytes[values ? category_of_values(job) : Category::kOptimizer] += tensor.spec.bytes();
-  }
+  for (const StateTensor& tensor : tensors) bytes[tensor.category] += tensor.spec.bytes();
   const models::Metadata metadata =
       with_digest(checkpoint_metadata({.loss_scale = first_loss_scale(job)}, std::string(16, '0')),
                   std::string(32, '0'));
@@ -97,16 +90,16 @@ PlaceBytes checkpoint_bytes(const Job& job, const std::vector<StateTensor>& tens
 
 PlaceBytes result_bytes(const Job& job) {
   PlaceBytes bytes;
-  Bytes& values = bytes[category_of_values(job)];
   if (!job.lora()) {
     const models::ShardPlan shards = model_shards(job);
-    values = shards.tensor_bytes();
+    bytes[Category::kWeights] = shards.tensor_bytes();
     return with_peak(bytes, shards.disk_bytes());
   }
   const models::AdapterConfig config = adapter_config_of(job);
-  for (const auto& spec : models::adapter_specs(config, job.model, DType::kF32))
-    values += spec.bytes();
-  return with_peak(bytes, models::adapter_disk_bytes(config, job.model, DType::kF32));
+  const models::AdapterTypes types = adapter_types(job);
+  for (const auto& spec : models::adapter_specs(config, job.model, types))
+    bytes[category_in_result(spec.name)] += spec.bytes();
+  return with_peak(bytes, models::adapter_disk_bytes(config, job.model, types));
 }
 
 }  // namespace
@@ -138,10 +131,12 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
         const TensorId id = tensor_of(unit, part);
         if (id == kNone) continue;
         const Tensor& tensor = train.tensor(id);
+        const Category values = train.storage_of(unit.weights).category;
         tensors.push_back({static_cast<std::int32_t>(u),
                            layer,
                            part,
-                           {place + "." + name, tensor.dtype, tensor.shape}});
+                           {place + "." + name, tensor.dtype, tensor.shape},
+                           part == StatePart::kValues ? values : Category::kOptimizer});
       }
     }
   }
@@ -201,8 +196,10 @@ models::AdapterConfig adapter_config_of(const Job& job) {
                                .rank = method.rank,
                                .alpha = method.alpha,
                                .dropout = method.dropout,
-                               .rslora = method.rslora};
-  const std::vector<std::string>& linears = linear_names(job.model.family);
+                               .rslora = method.rslora,
+                               .modules_to_save = method.modules_to_save,
+                               .ensure_weight_tying = method.ensure_weight_tying};
+  const std::vector<std::string>& linears = adapted_names(job.model.family);
   for (std::size_t linear = 0; linear < linears.size(); ++linear) {
     if (job.adapters[linear].rank > 0) config.targets.push_back(linears[linear]);
   }
@@ -211,6 +208,12 @@ models::AdapterConfig adapter_config_of(const Job& job) {
   for (const LinearValue& entry : method.alpha_pattern)
     config.alpha_pattern.emplace_back(entry.linear, entry.value);
   return config;
+}
+
+models::AdapterTypes adapter_types(const Job& job) { return {.weights = result_dtype(job)}; }
+
+Category category_in_result(std::string_view tensor) {
+  return models::is_adapter_matrix(tensor) ? Category::kAdapters : Category::kWeights;
 }
 
 DType result_dtype(const Job& job) { return dtype_of(job.request.method.precision); }

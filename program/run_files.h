@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/category.h"
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/loss_scale.h"
+#include "models/adapter.h"
 #include "models/adapter_config.h"
 #include "models/safetensors_header.h"
 #include "models/shards.h"
@@ -29,6 +31,7 @@ struct StateTensor {
   std::int32_t layer = 0;
   StatePart part = StatePart::kValues;
   models::TensorSpec spec;
+  Category category = Category::kWeights;  ///< adapters, weights or optimizer
 };
 
 /// Where a part of a unit is; kNone where the optimizer has no such state.
@@ -72,6 +75,12 @@ std::optional<LossScale> first_loss_scale(const Job& job);
 
 /// What `adapter/` says of itself.
 models::AdapterConfig adapter_config_of(const Job& job);
+
+/// Matrices are f32; weights trained in full are as full fine-tuning writes them.
+models::AdapterTypes adapter_types(const Job& job);
+
+/// What the values of a tensor in the result's files are.
+Category category_in_result(std::string_view tensor);
 
 /// Of the weights that full fine-tuning writes: the run's precision.
 DType result_dtype(const Job& job);

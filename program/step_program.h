@@ -61,6 +61,8 @@ struct Storage {
   Place place = Place::kDevice;
   Region region = Region::kWork;
   Copies copies{};
+  /// Layers share the copy, but each has a value of its own, which is made in parts.
+  bool anew_in_each_layer = false;
   const char* name = "";  ///< static text
 
   // Decided by lay_out: copy i begins at offset + i * stride of the arena of `place`.
@@ -227,8 +229,10 @@ struct WeightBinding {
 /// A trained LoRA pair's half and where it is.
 struct AdapterBinding {
   TensorId tensor = kNone;
-  int linear = 0;  ///< in `linear_names`
-  bool b = false;  ///< lora_B, else lora_A
+  int linear = 0;           ///< in `adapted_names`
+  bool b = false;           ///< lora_B, else lora_A
+  bool per_layer = true;    ///< else of the embedding or the head
+  bool transposed = false;  ///< [vocabulary, rank]: the embedding's A
 };
 
 /// Elements [begin, end) of a flat run.

@@ -43,11 +43,13 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   request.method.rank = config->rank;
   request.method.alpha = config->alpha;
   request.method.rslora = config->rslora;
+  request.method.modules_to_save = config->modules_to_save;
+  request.method.ensure_weight_tying = config->ensure_weight_tying;
   request.method.targets.clear();
   request.method.rank_pattern.clear();
   request.method.alpha_pattern.clear();
   for (const models::AdaptedLinear& linear : *adapted) {
-    const std::string& name = linear_names(model.family)[static_cast<std::size_t>(linear.linear)];
+    const std::string& name = adapted_names(model.family)[static_cast<std::size_t>(linear.linear)];
     request.method.targets.push_back(name);
     if (linear.rank != config->rank)
       request.method.rank_pattern.push_back({name, static_cast<double>(linear.rank)});

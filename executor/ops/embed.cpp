@@ -54,11 +54,11 @@ void embed(Call& call) {
   const auto* ids = call.in[0].as<std::int32_t>();
   const View table = call.in[1];
   const View x = call.out[0];
-  with_type(table.dtype(), [&]<class T>(T) {
-    const float scale = scale_of<T>(call);
+  with_types(x, table, [&]<class T, class W>(T, W) {
+    const float scale = scale_of<W>(call);
 #pragma omp parallel for schedule(static) num_threads(call.threads)
     for (std::int64_t t = 0; t < x.rows(); ++t) {
-      const T* from = row_of<T>(table, ids[t]);
+      const W* from = row_of<W>(table, ids[t]);
       T* to = row_of<T>(x, t);
 #pragma omp simd
       for (std::int64_t i = 0; i < table.width(); ++i) narrow(scale * widen(from[i]), to[i]);

@@ -83,6 +83,22 @@ void chunk_loss(Call& call, const View& logits, const std::int32_t* targets, std
 
 Matrix all_of(const View& view) { return rows_of(view, 0, view.rows()); }
 
+// The head's adapter: what it adds to a chunk of logits is scale * inner * b^T.
+float adapter_scale(const Call& call) {
+  return static_cast<float>(call.attributes<program::LossAttributes>().adapter_scale);
+}
+
+struct HeadAdapter {
+  View b, inner;
+  float scale = 0;
+
+  void add_to(Call& call, const Matrix& logits, std::int64_t begin) const {
+    if (!b) return;
+    product(call, rows_of(inner, begin, logits.rows), Transposed::kNo, all_of(b), Transposed::kYes,
+            logits, scale, 1);
+  }
+};
+
 }  // namespace
 
 void linear_cross_entropy(Call& call) {
@@ -90,7 +106,9 @@ void linear_cross_entropy(Call& call) {
   const auto* targets = call.in[1].as<std::int32_t>();
   const View logits = call.out[0];
   const View dw = call.out[1];
+  const View db = call.out[2];
   const View h = call.update[0];
+  const HeadAdapter adapter{call.in[2], call.update[2], adapter_scale(call)};
   double& total = *call.update[1].as<double>();
   const std::int64_t chunk = call.attributes<program::LossAttributes>().chunk;
   const auto scale = static_cast<float>(call.scalar(program::Scalar::kLossScale) /
@@ -100,10 +118,21 @@ void linear_cross_entropy(Call& call) {
     const Matrix tokens = rows_of(h, begin, count);
     const Matrix scores = rows_of(logits, 0, count);
     product(call, tokens, Transposed::kNo, all_of(w), Transposed::kYes, scores, 1, 0);
+    adapter.add_to(call, scores, begin);
     chunk_loss(call, logits, targets + begin, count, &scale, total);
-    const bool adds = call.accumulates(1) || begin > 0;
-    if (dw)
-      product(call, scores, Transposed::kYes, tokens, Transposed::kNo, all_of(dw), 1, adds ? 1 : 0);
+    const auto adds = [&](int out) { return call.accumulates(out) || begin > 0 ? 1.0F : 0.0F; };
+    if (dw) {
+      product(call, scores, Transposed::kYes, tokens, Transposed::kNo, all_of(dw), 1, adds(1));
+    }
+    if (adapter.b) {
+      const Matrix inner = rows_of(adapter.inner, begin, count);
+      if (db) {
+        product(call, scores, Transposed::kYes, inner, Transposed::kNo, all_of(db), adapter.scale,
+                adds(2));
+      }
+      product(call, scores, Transposed::kNo, all_of(adapter.b), Transposed::kNo, inner,
+              adapter.scale, 0);
+    }
     product(call, scores, Transposed::kNo, all_of(w), Transposed::kNo, tokens, 1, 0);
   }
 }
@@ -112,11 +141,14 @@ void linear_loss(Call& call) {
   const View h = call.in[0];
   const auto* targets = call.in[2].as<std::int32_t>();
   const View logits = call.out[0];
+  const HeadAdapter adapter{call.in[3], call.in[4], adapter_scale(call)};
   const std::int64_t chunk = call.attributes<program::LossAttributes>().chunk;
   for (std::int64_t begin = 0; begin < h.rows(); begin += chunk) {
     const std::int64_t count = std::min(chunk, h.rows() - begin);
+    const Matrix scores = rows_of(logits, 0, count);
     product(call, rows_of(h, begin, count), Transposed::kNo, all_of(call.in[1]), Transposed::kYes,
-            rows_of(logits, 0, count), 1, 0);
+            scores, 1, 0);
+    adapter.add_to(call, scores, begin);
     chunk_loss(call, logits, targets + begin, count, nullptr, *call.update[0].as<double>());
   }
 }

@@ -17,8 +17,9 @@ namespace {
 std::string check(const OpView& v) {
   return agree(v.in(0).shape.elements() == v.out(0).shape.rows() &&
                    v.in(1).shape.width() == v.out(0).shape.width() &&
-                   v.in(1).dtype == v.out(0).dtype,
-               "ids must be one a row of x, table and x of one width and type");
+                   (v.in(1).dtype == v.out(0).dtype || v.in(1).dtype == DType::kF32),
+               "ids must be one a row of x, table and x of one width, and of one type or the "
+               "table f32");
 }
 std::string check_backward(const OpView& v) {
   return agree(v.in(1).shape.elements() == v.in(0).shape.rows() &&

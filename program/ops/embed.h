@@ -4,7 +4,7 @@
 
 /// Rows of a table, and the gradient that is summed back into them.
 ///
-/// Shapes   ids_T, table_VH -> x_TH
+/// Shapes   ids_T, table_VH -> x_TH, rounded where the table is f32 and x is not
 /// Keeps    nothing but the ids
 /// Scratch  backward 4*threads*H bytes: each row of the gradient is summed in f32 and rounded once
 /// (CPU)

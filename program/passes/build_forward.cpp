@@ -67,7 +67,7 @@ class ForwardBuilder {
     io.positions = host("positions", tokens_);
     io.document_start = host("document start", tokens_);
     io.row_ids = host("row ids", low_.rows);
-    const bool ordered = low_.trains() && !low_.job.lora();
+    const bool ordered = low_.trains() && low_.embedding_learns();
     io.token_order = ordered ? host("token order", tokens_) : kNone;
     Instruction batch{.op = Op::kBatch};
     for (const TensorId id :
@@ -100,7 +100,60 @@ class ForwardBuilder {
                 .attributes = scale == 1 ? kNone : emit_.attributes(EmbedAttributes{scale}),
                 .in = {{io.ids}, {low_.tensors.embedding}, {io.token_order}},
                 .out = {{low_.tensors.residual, 0}}});
+    if (low_.job.embedding_adapter().rank > 0) add_embedding_adapter();
     emit_.close();
+  }
+
+  // Rows of A take the place of a product, and nothing is dropped, as in PEFT.
+  void add_embedding_adapter() {
+    const LoraShape& shape = low_.job.embedding_adapter();
+    const LoraPair& pair = edge_pair(embedding_index(low_.job.model.family));
+    const Operand inner{emit_.transient("adapter inner", {tokens_, shape.rank}, low_.compute)};
+    const Interface& io = low_.program.interface;
+    emit_.emit({.op = Op::kEmbed, .in = {{io.ids}, {pair.a}, {io.token_order}}, .out = {inner}});
+    emit_.emit({.op = Op::kLinearAccumulate,
+                .attributes = emit_.attributes(
+                    LinearAttributes{shape.scale * low_.blueprint.embedding_scale}),
+                .in = {inner, edge_cast(pair.b)},
+                .update = {{low_.tensors.residual, 0}}});
+  }
+
+  const LoraPair& edge_pair(int index) const {
+    return low_.tensors.adapters[static_cast<std::size_t>(index)];
+  }
+
+  // Adapters of the edges are cast once a micro-step.
+  Operand edge_cast(TensorId adapter) {
+    if (low_.compute == DType::kF32) return {adapter};
+    const Operand cast{
+        emit_.transient("adapter cast", low_.program.tensor(adapter).shape, low_.compute)};
+    emit_.emit({.op = Op::kCast, .in = {{adapter}}, .out = {cast}});
+    return cast;
+  }
+
+  // What the head's A makes of its input, and B.
+  struct HeadAdapter {
+    Operand inner, b;
+  };
+
+  HeadAdapter add_head_adapter(Operand h) {
+    const LoraShape& shape = low_.job.head_adapter();
+    if (shape.rank == 0) return {};
+    const int index = head_index(low_.job.model.family);
+    const LoraPair& pair = edge_pair(index);
+    const Shape input = low_.program.tensor(h).shape;
+    const double dropout = low_.job.request.method.dropout;
+    Operand dropped = h;
+    if (low_.trains() && dropout > 0) {
+      dropped = {emit_.transient("dropped", input, low_.compute)};
+      emit_.emit({.op = Op::kDropout,
+                  .attributes = emit_.attributes(DropoutAttributes{dropout, index}),
+                  .in = {h, {low_.program.interface.row_ids}},
+                  .out = {dropped}});
+    }
+    const Operand inner{emit_.transient("adapter inner", {input.rows(), shape.rank}, low_.compute)};
+    emit_.emit({.op = Op::kLinear, .in = {dropped, edge_cast(pair.a), {}}, .out = {inner}});
+    return {inner, edge_cast(pair.b)};
   }
 
   void add_caches() {
@@ -117,11 +170,10 @@ class ForwardBuilder {
     }
   }
 
-  // The first layer of a LoRA training stands alone: nothing before it learns, so its backward
-  // stops early.
+  // Where the embedding does not learn the first layer stands alone: its backward stops early.
   void add_layers() {
     const auto layers = static_cast<std::int32_t>(low_.layers());
-    const bool alone = low_.trains() && low_.job.lora() && layers > 1;
+    const bool alone = low_.trains() && !low_.embedding_learns() && layers > 1;
     if (alone) add_layer_segment(0, 1);
     add_layer_segment(alone ? 1 : 0, alone ? layers - 1 : layers);
   }
@@ -462,31 +514,41 @@ class ForwardBuilder {
     emit_.set_phase(low_.trains() ? Phase::kForward : Phase::kLoss);
     add_final_norm(x, h, tokens_);
     emit_.set_phase(Phase::kLoss);
+    const HeadAdapter adapter = add_head_adapter(h);
     const std::int64_t chunk = low_.loss_chunk();
     const Operand logits{
         emit_.transient("logits", {chunk, vocabulary}, low_.compute, Category::kLogits)};
     const Operand loss{low_.program.interface.loss};
     const Operand targets{low_.program.interface.targets};
-    Instruction instruction{.attributes =
-                                emit_.attributes(LossAttributes{chunk, low_.job.model.logit_cap})};
+    Instruction instruction{.attributes = emit_.attributes(LossAttributes{
+                                chunk, low_.job.model.logit_cap, low_.job.head_adapter().scale})};
     if (low_.trains()) {
       instruction.op = Op::kLinearCrossEntropy;
       instruction.in = {{low_.tensors.head}, targets};
-      instruction.out = {logits, {head_gradient()}};
+      instruction.out = {logits, {gradient_of(low_.tensors.head)}};
       instruction.update = {h, loss};
+      if (adapter.b) {
+        instruction.in.push_back(adapter.b);
+        instruction.out.push_back({gradient_of(edge_pair(head_index(low_.job.model.family)).b)});
+        instruction.update.push_back(adapter.inner);
+      }
     } else {
       instruction.op = Op::kLinearLoss;
       instruction.in = {h, {low_.tensors.head}, targets};
       instruction.out = {logits};
       instruction.update = {loss};
+      if (adapter.b) {
+        instruction.in.push_back(adapter.b);
+        instruction.in.push_back(adapter.inner);
+      }
     }
     emit_.emit(instruction);
     emit_.set_phase(Phase::kForward);
   }
 
-  TensorId head_gradient() const {
-    const auto head = static_cast<std::size_t>(low_.tensors.head);
-    return head < low_.tensors.gradients.size() ? low_.tensors.gradients[head] : kNone;
+  TensorId gradient_of(TensorId weight) const {
+    const auto index = static_cast<std::size_t>(weight);
+    return index < low_.tensors.gradients.size() ? low_.tensors.gradients[index] : kNone;
   }
 
   void add_next_token(Operand x) {
@@ -501,6 +563,12 @@ class ForwardBuilder {
     const Operand logits{emit_.transient("logits", {low_.rows, low_.job.model.vocabulary},
                                          low_.compute, Category::kLogits)};
     emit_.emit({.op = Op::kLinear, .in = {h, {low_.tensors.head}, {}}, .out = {logits}});
+    if (const HeadAdapter adapter = add_head_adapter(h); adapter.b) {
+      emit_.emit({.op = Op::kLinearAccumulate,
+                  .attributes = emit_.attributes(LinearAttributes{low_.job.head_adapter().scale}),
+                  .in = {adapter.inner, adapter.b},
+                  .update = {logits}});
+    }
     const StorageId storage = emit_.storage({.size = low_.rows * size_of(DType::kI32),
                                              .category = Category::kInputs,
                                              .place = Place::kHost,

@@ -144,6 +144,12 @@ class SavedBytes {
   Bytes bytes_;
 };
 
+bool any_layer_learns(const StepProgram& program) {
+  return std::any_of(program.units.begin(), program.units.end(), [](const TrainedUnit& unit) {
+    return unit.per_layer && unit.gradients != kNone;
+  });
+}
+
 }  // namespace
 
 Result<void> differentiate(Lowering& lowering) {
@@ -156,7 +162,8 @@ Result<void> differentiate(Lowering& lowering) {
   Padder padder(emitter);
   SavedBytes saved(program);
   const TensorId residual = lowering.tensors.residual;
-  const bool embedding_learns = !lowering.job.lora();
+  const bool embedding_learns = lowering.embedding_learns();
+  const bool only_head_learns = !embedding_learns && !any_layer_learns(program);
 
   EarlyUpdates updates(lowering, emitter, forward);
   const bool updates_here = lowering.updates_in_backward();
@@ -168,10 +175,12 @@ Result<void> differentiate(Lowering& lowering) {
   for (auto node = forward.rbegin(); node != forward.rend(); ++node) {
     if (!node->is_segment) continue;
     const Segment span = program.segment(node->id);
+    if (only_head_learns && span.role != Role::kHead) break;
     const bool first_alone = !embedding_learns && span.role == Role::kLayers && span.first == 0;
     std::vector<Operand> entering;
     std::vector<Backward::Seed> leaving;
-    if (span.role != Role::kEmbed && !first_alone) entering.push_back({residual, 0});
+    if (span.role != Role::kEmbed && !first_alone && !only_head_learns)
+      entering.push_back({residual, 0});
     if (span.role == Role::kLayers) leaving.push_back({{residual, 1}, gradient});
     if (span.role == Role::kEmbed) leaving.push_back({{residual, 0}, gradient});
     const SegmentId opened =

@@ -338,7 +338,13 @@ class Recomputer {
 }  // namespace
 
 Result<void> recompute(Lowering& lowering) {
-  if (lowering.trains() && lowering.strategy.checkpointing.every > 0) Recomputer(lowering).run();
+  if (!lowering.trains() || lowering.strategy.checkpointing.every == 0) return {};
+  // Where only the head learns there is nothing to recompute for.
+  const auto& segments = lowering.program.segments;
+  const bool goes_back = std::any_of(segments.begin(), segments.end(), [](const Segment& segment) {
+    return segment.role == Role::kBackwardLayers;
+  });
+  if (goes_back) Recomputer(lowering).run();
   return {};
 }
 

@@ -42,6 +42,13 @@ MODES = {
     "qlora fp32, validation, checkpoints": ["--method", "qlora", "--validation", 0.2, "--save-every", 3],
     "qlora bf16, recomputed": ["--method", "qlora", "--precision", "bf16", "--checkpointing", "full",
                                "--no-double-quantization"],
+    "lora bf16, embedding and head, best": ["--rank", 4, "--precision", "bf16", "--modules-to-save", "embed_tokens,lm_head",
+                                            "--ensure-weight-tying", "--validation", 0.2, "--save-every", 3,
+                                            "--load-best-model-at-end"],
+    "qlora fp32, norms and head": ["--method", "qlora", "--rank", 4, "--modules-to-save", "norm,lm_head",
+                                   "--ensure-weight-tying", "--save-every", 3, "--accumulation", 2],
+    "lora bf16, on embedding and head": ["--rank", 4, "--precision", "bf16", "--targets", "q_proj,embed_tokens,lm_head",
+                                         "--validation", 0.2, "--save-every", 3, "--dropout", 0.1],
     "full bf16, concat, accumulation": ["--method", "full", "--precision", "bf16", "--packing", "concat",
                                         "--micro-batch", 1, "--accumulation", 4],
 }

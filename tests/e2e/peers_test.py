@@ -120,6 +120,29 @@ class Peers(PeerCase):
         self.assertLess(self.eval_loss("--model", "model", "--adapter", run / "adapter", "--precision", "fp32"), first)
         PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter"))
 
+    def test_modules_trained_in_full_are_as_in_peft(self):
+        self.check_adapter_of_peft(peer.Setting(rank=4, targets=["q_proj"], modules=["embed_tokens", "lm_head", "norm"]))
+
+    def test_adapters_on_embedding_and_head_are_as_in_peft(self):
+        # Whose file holds the table and the head, too.
+        self.check_adapter_of_peft(peer.Setting(rank=4, targets=["q_proj", "embed_tokens", "lm_head"]))
+
+    def check_adapter_of_peft(self, setting):
+        adapted = peer.add_adapter(setting, load(self.folder / "model"), self.folder / "peft").eval()
+        self.assert_close(self.eval_loss("--model", "model", "--adapter", "peft", "--precision", "fp32"),
+                          loss_of(adapted, self.rows))
+        run = self.train("--adapter", "peft")
+        config = json.loads((run / "adapter/adapter_config.json").read_text())
+        self.assertEqual(sorted(config["modules_to_save"] or []), sorted(setting.modules or []))
+        again = PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter")).eval()
+        theirs = loss_of(again, self.rows)
+        self.assertLess(theirs, loss_of(adapted, self.rows))
+        self.assert_close(self.eval_loss("--model", "model", "--adapter", run / "adapter", "--precision", "fp32"), theirs)
+        flags = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+        self.assertEqual(self.answers("--max-new-tokens", 20, "--adapter", run / "adapter", *flags),
+                         self.generated(again, 20))
+        self.assert_merged(run)
+
     def test_a_merged_model_is_the_base_with_its_adapter(self):
         self.assert_merged(self.train())
         self.assertEqual(AutoTokenizer.from_pretrained(self.folder / "merged")("a robin").input_ids,

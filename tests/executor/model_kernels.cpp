@@ -87,6 +87,14 @@ Values check_embed(const std::string& isa, DType dtype) {
     want.insert(want.end(), begin, begin + kHidden);
   }
   EXPECT_EQ(c.values(x), want);
+
+  // An f32 table is rounded.
+  KernelCase rounds(Op::kEmbed, isa);
+  const auto one = rounds.tensor(DType::kI32, {1}, {1});
+  const auto wide = rounds.tensor(DType::kF32, {2, 2}, {0, 0, 1 + 1.0 / 4096, -3});
+  const auto narrow = rounds.undefined(dtype, {1, 2});
+  rounds.in({one, wide}).out({narrow}).run();
+  EXPECT_EQ(rounds.values(narrow), (Values{dtype == DType::kF32 ? 1 + 1.0 / 4096 : 1, -3}));
   return c.values(x);
 }
 
@@ -209,10 +217,12 @@ struct Loss {
   double sum = 0;
   Values gradient;
 };
-Loss loss_of(const Values& h, const Values& w, double target_tokens, double cap = 0) {
+Loss loss_of(const Values& h, const Values& w, double target_tokens, double cap = 0,
+             const Values& adapter = Values(kTokens * kVocabulary)) {
   Loss loss;
   Values logits =
       product(kTokens, kVocabulary, kHidden, plain(h, kHidden), transposed(w, kHidden), 1);
+  add_to(logits, adapter);
   Values slopes(logits.size(), 1.0);
   for (std::size_t i = 0; cap > 0 && i < logits.size(); ++i) {
     const double share = std::tanh(logits[i] / cap);
@@ -233,6 +243,44 @@ Loss loss_of(const Values& h, const Values& w, double target_tokens, double cap 
     }
   }
   return loss;
+}
+
+// With an adapter on a frozen head, whose b has the gradient of an earlier micro-step.
+Values check_adapted_head(const std::string& isa, DType dtype, std::int64_t chunk) {
+  constexpr std::int64_t kRank = 3;
+  constexpr double kScale = 1.5;
+  KernelCase c(Op::kLinearCrossEntropy, isa);
+  const auto w = c.random(dtype, {kVocabulary, kHidden});
+  const auto targets = c.tensor(DType::kI32, {kTokens}, kTargets);
+  const auto b = c.random(dtype, {kVocabulary, kRank});
+  const auto logits = c.undefined(dtype, {chunk, kVocabulary});
+  const auto db = c.random(DType::kF32, {kVocabulary, kRank});
+  const auto h = c.random(dtype, {kTokens, kHidden});
+  const auto sum = c.tensor(DType::kF64, {1}, {0});
+  const auto inner = c.random(dtype, {kTokens, kRank});
+  const Values ws = c.values(w);
+  const Values bs = c.values(b);
+  const Values inners = c.values(inner);
+  const Values added =
+      product(kTokens, kVocabulary, kRank, plain(inners, kRank), transposed(bs, kRank), kScale);
+  const Loss loss = loss_of(c.values(h), ws, 10 / kLossScale, 0, added);
+  Values want_b = product(kVocabulary, kRank, kTokens, transposed(loss.gradient, kVocabulary),
+                          plain(inners, kRank), kScale);
+  add_to(want_b, c.values(db));
+  const Values want_h = product(kTokens, kHidden, kVocabulary, plain(loss.gradient, kVocabulary),
+                                plain(ws, kHidden), 1);
+  const Values want_inner = product(kTokens, kRank, kVocabulary, plain(loss.gradient, kVocabulary),
+                                    plain(bs, kRank), kScale);
+  c.in({w, targets, b}).out({logits, program::kNone, db}).update({h, sum, inner}).accumulate(0b100);
+  c.attributes(program::LossAttributes{chunk, 0, kScale})
+      .scalar(Scalar::kTargetTokens, 10)
+      .scalar(Scalar::kLossScale, kLossScale)
+      .run();
+  expect_close(c.values(sum), {loss.sum}, dtype, "loss", dtype == DType::kF32 ? 1 : 0.5);
+  expect_close(c.values(h), want_h, dtype, "dh", 4);
+  expect_close(c.values(inner), want_inner, dtype, "d inner", 4);
+  expect_close(c.values(db), want_b, dtype, "db");
+  return joined(joined(c.values(h), c.values(inner)), c.values(db));
 }
 
 }  // namespace
@@ -267,6 +315,8 @@ Values check_linear_cross_entropy(const std::string& isa, DType dtype) {
     expect_close(c.values(dw), want_w, dtype, "dw");
     all = joined(joined(joined(all, c.values(h)), c.values(dw)), c.values(sum));
   }
+  for (const std::int64_t chunk : {std::int64_t{4}, kTokens})
+    all = joined(all, check_adapted_head(isa, dtype, chunk));
   return all;
 }
 

@@ -23,15 +23,15 @@ def save_base(path, dtype=torch.float32, shard="5GB", **changes):
     LlamaForCausalLM(LlamaConfig(**(keys | changes))).to(dtype).save_pretrained(path, max_shard_size=shard)
 
 
-def make_adapter(base, path, dtype=torch.float32, **options):
+def make_adapter(base, path, dtype=torch.float32, save_embedding_layers="auto", **options):
     """An adapter that does something: PEFT starts B at zero."""
     config = LoraConfig(task_type="CAUSAL_LM", **({"r": 6, "lora_alpha": 9, "target_modules": LINEARS} | options))
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
-        if "lora_" in name:
+        if "lora_" in name or "modules_to_save" in name:
             parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.2).to(dtype)
-    model.save_pretrained(path)
+    model.save_pretrained(path, save_embedding_layers=save_embedding_layers)
 
 
 def adapters_of_peft_are_read_and_written_again():
@@ -39,16 +39,22 @@ def adapters_of_peft_are_read_and_written_again():
              {"use_rslora": True, "lora_dropout": 0.1}, {"lora_alpha": 12.5}, {"init_lora_weights": "gaussian"},
              {"target_modules": ["model.layers.1.mlp.up_proj", "self_attn.o_proj"]},
              {"rank_pattern": {"q_proj": 2, "mlp.up_proj": 9}, "alpha_pattern": {"layers.1.self_attn.q_proj": 3},
-              "use_rslora": True}]
+              "use_rslora": True},
+             {"target_modules": ["embed_tokens", "lm_head", "q_proj"], "rank_pattern": {"embed_tokens": 3},
+              "save_embedding_layers": False},
+             {"modules_to_save": ["lm_head", "embed_tokens"]}, {"modules_to_save": ["norm"], "target_modules": ["q_proj"]},
+             {"modules_to_save": ["model.norm", "input_layernorm"]},
+             {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+             {"modules_to_save": ["lm_head", "norm"], "ensure_weight_tying": True}]
     for options in cases:
         for dtype in NAMES:
             with folder() as path:
-                save_base(f"{path}/base")
+                save_base(f"{path}/base", tie_word_embeddings=options.get("ensure_weight_tying", False))
                 make_adapter(f"{path}/base", f"{path}/theirs", dtype, **options)
                 answer = tool("adapter", f"{path}/base", f"{path}/theirs", f"{path}/ours", NAMES[dtype])
                 theirs = load_file(f"{path}/theirs/adapter_model.safetensors")
                 what = f"{options} {dtype}"
-                equal(answer["modules"], len(theirs) // 2, f"{what}: modules")
+                equal(answer["modules"], sum(".lora_A." in name or ".lora_embedding_A" in name for name in theirs), f"{what}: modules")
                 # The same names, types, values and metadata in the same order: the same bytes.
                 same = [Path(f"{path}/{who}/adapter_model.safetensors").read_bytes() for who in ("ours", "theirs")]
                 check(same[0] == same[1], f"{what}: adapter_model.safetensors differs")
@@ -88,9 +94,16 @@ def merged_weights(path, adapter_dtype, **options):
             delta = module.lora_B["default"].weight.double() @ module.lora_A["default"].weight.double()
             deltas[f"{name}.weight"] = module.scaling["default"] * delta
             exact[f"{name}.weight"] = before[f"{name}.weight"].double() + deltas[f"{name}.weight"]
+        if hasattr(module, "lora_embedding_A") and "default" in module.lora_embedding_A:
+            delta = (module.lora_embedding_B["default"].double() @ module.lora_embedding_A["default"].double()).T
+            deltas[f"{name}.weight"] = module.scaling["default"] * delta
+            exact[f"{name}.weight"] = before[f"{name}.weight"].double() + deltas[f"{name}.weight"]
+    replaced = [name for name, module in model.base_model.model.named_modules() if hasattr(module, "modules_to_save")]
     theirs = model.merge_and_unload().state_dict()
     ours = AutoModelForCausalLM.from_pretrained(f"{path}/ours")
-    equal(answer["merged"], len(exact), "merged tensors")
+    # A tied pair is one tensor of the base.
+    one = base.config.tie_word_embeddings and {"lm_head", "model.embed_tokens"} <= set(replaced)
+    equal(answer["merged"], len(exact) + len(replaced) - one, "merged tensors")
     size = sum(os.path.getsize(file) for file in Path(f"{path}/ours").rglob("*") if file.is_file())
     equal(answer["written"], size, "predicted bytes on disk")
     return exact, theirs, ours, deltas
@@ -99,7 +112,9 @@ def merged_weights(path, adapter_dtype, **options):
 def merging_equals_peft_in_f32():
     worst = 0.0
     for changes in ({}, {"tie_word_embeddings": True, "attention_bias": True}, {"head_dim": 16}):
-        for options in ({}, {"target_modules": ["v_proj"], "use_rslora": True}):
+        edges = {"target_modules": ["embed_tokens", "lm_head"]}
+        for options in ({}, {"target_modules": ["v_proj"], "use_rslora": True}, *[edges] * ("head_dim" in changes),
+                        {"modules_to_save": ["embed_tokens", "lm_head", "norm"], "ensure_weight_tying": True}):
             with folder() as path:
                 save_base(f"{path}/base", shard="12KB" if options else "5GB", **changes)
                 exact, theirs, ours, _ = merged_weights(path, torch.float32, **options)
@@ -138,7 +153,7 @@ def merging_rounds_once_in_16_bit():
 
 
 def options_that_change_an_adapter_are_refused():
-    cases = {"use_dora": {"use_dora": True}, "bias": {"bias": "all"}, "modules_to_save": {"modules_to_save": ["lm_head"]},
+    cases = {"use_dora": {"use_dora": True}, "bias": {"bias": "all"}, "modules_to_save": {"modules_to_save": ["v_proj"], "target_modules": ["q_proj"]},
              "rank_pattern": {"rank_pattern": {"^model.*q_proj": 2}}, "alpha_pattern": {"alpha_pattern": {"[qk]_proj": 2}},
              "layers_to_transform": {"layers_to_transform": [1]}, "target_modules": {"target_modules": r".*\.q_proj"},
              "exclude_modules": {"exclude_modules": ["q_proj"]}, "lora_bias": {"lora_bias": True},

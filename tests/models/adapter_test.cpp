@@ -10,11 +10,15 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/job.h"
 #include "core/json.h"
 #include "core/model_config.h"
 #include "core/shape.h"
+#include "core/text.h"
 #include "models/adapter_config.h"
 #include "models/config_reader.h"
+#include "models/family.h"
+#include "models/presets.h"
 #include "models/safetensors_header.h"
 #include "tests/models/support.h"
 
@@ -50,7 +54,8 @@ AdaptedLinear linear_at(std::int64_t layer, int linear) { return {layer, linear,
 void put_adapter(const std::string& folder, const AdapterConfig& config, const ModelConfig& model,
                  DType dtype = DType::kF32) {
   put(folder + "/adapter_config.json", render_adapter_config(config, Family::kLlama));
-  put_safetensors(folder + "/adapter_model.safetensors", adapter_specs(config, model, dtype));
+  put_safetensors(folder + "/adapter_model.safetensors",
+                  adapter_specs(config, model, {dtype, dtype}));
 }
 
 TEST(AdapterConfig, ReadsTheMinimum) {
@@ -83,7 +88,10 @@ TEST(AdapterConfig, SurvivesTheWayThroughItsFile) {
   for (const AdapterConfig& config :
        {AdapterConfig{"base", 16, 32, 0.05, false, {"q_proj", "v_proj"}},
         AdapterConfig{"", 8, 12.5, 0, true, {"model.layers.0.self_attn.q_proj"}},
-        AdapterConfig{"", 8, 16, 0, false, {"q_proj"}, {{"q_proj", 2}}, {{"q_proj", 0.5}}}}) {
+        AdapterConfig{"", 8, 16, 0, false, {"q_proj"}, {{"q_proj", 2}}, {{"q_proj", 0.5}}},
+        AdapterConfig{.targets = {"q_proj"},
+                      .modules_to_save = {"embed_tokens", "norm"},
+                      .ensure_weight_tying = true}}) {
     const auto back = read_adapter_config(render_adapter_config(config, Family::kLlama), "a.json");
     ASSERT_EQ(error_text(back), "ok");
     EXPECT_EQ(*back, config);
@@ -142,10 +150,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "bias: got \"all\", expected \"none\": trained biases are not built yet"},
         Refused{"use_dora", "true",
                 "use_dora: got true, expected it off: DoRA's magnitudes are not built yet"},
-        Refused{"modules_to_save", "[\"lm_head\"]",
-                "modules_to_save: got a list, expected it off: modules trained in full beside the "
-                "adapter are not "
-                "built yet"},
+        Refused{"modules_to_save", "\"lm_head\"",
+                "modules_to_save: got \"lm_head\", expected a list"},
         Refused{
             "rank_pattern", "{\"^q_proj\": 2}",
             "rank_pattern: got the regular expression \"^q_proj\": not built yet, expected ends "
@@ -196,16 +202,54 @@ TEST(AdaptedLinears, AreFoundByNameByEndAndAllAtOnce) {
   EXPECT_EQ(find({"all-linear"}).size(), 2U * 7U);
 }
 
+TEST(AdaptedLinears, EmbeddingAndHeadStandBehindTheLayers) {
+  AdapterConfig config = toy_adapter({"lm_head", "v_proj", "model.embed_tokens"});
+  config.rank_pattern = {{"lm_head", 2}};
+  const ModelConfig model = toy_model();
+  const auto adapted = adapted_linears(config, model, "a.json");
+  ASSERT_EQ(error_text(adapted), "ok");
+  const AdaptedLinear embedding{0, 7, 3, 6};
+  const AdaptedLinear head{0, 8, 2, 6};
+  EXPECT_EQ(*adapted,
+            (std::vector<AdaptedLinear>{linear_at(0, 2), linear_at(1, 2), embedding, head}));
+  EXPECT_EQ(*same_in_all_layers(*adapted, model, "a.json"),
+            (std::vector<AdaptedLinear>{linear_at(0, 2), embedding, head}));
+  const std::vector<TensorSpec> specs = adapter_specs(config, model, {});
+  ASSERT_EQ(specs.size(), 2U * 4U);
+  const std::int64_t rows = model.vocabulary;
+  const std::string begin = "base_model.model.";
+  EXPECT_EQ(specs[4], (TensorSpec{begin + "model.embed_tokens.lora_embedding_A", DType::kF32,
+                                  Shape{3, rows}}));
+  EXPECT_EQ(specs[5], (TensorSpec{begin + "model.embed_tokens.lora_embedding_B", DType::kF32,
+                                  Shape{model.hidden, 3}}));
+  EXPECT_EQ(specs[6],
+            (TensorSpec{begin + "lm_head.lora_A.weight", DType::kF32, Shape{2, model.hidden}}));
+  EXPECT_EQ(specs[7], (TensorSpec{begin + "lm_head.lora_B.weight", DType::kF32, Shape{rows, 2}}));
+}
+
+TEST(AdaptedLinears, AreNotTrainedInFullToo) {
+  AdapterConfig config = toy_adapter({"lm_head", "embed_tokens"});
+  config.modules_to_save = {"lm_head"};
+  const auto adapted = adapted_linears(config, toy_model(), "a.json");
+  ASSERT_EQ(error_text(adapted), "ok");
+  EXPECT_EQ(*adapted, (std::vector<AdaptedLinear>{linear_at(0, 7)}));
+}
+
+TEST(AdaptedLinears, OneAdapterOfATiedPairIsRefused) {
+  AdapterConfig config = toy_adapter({"embed_tokens"});
+  ModelConfig model = toy_model();
+  model.tied_embeddings = true;
+  EXPECT_EQ(error_text(adapted_linears(config, model, "a.json")), "ok");
+  config.ensure_weight_tying = true;
+  EXPECT_EQ(error_text(adapted_linears(config, model, "a.json")),
+            "a.json#/target_modules: names model.embed_tokens: one adapter of a tied embedding and "
+            "head (ensure_weight_tying) is not built yet");
+}
+
 TEST(AdaptedLinears, OtherModulesAreRefused) {
   const auto refuse = [](const char* target) {
     return error_text(adapted_linears(toy_adapter({target}), toy_model(), "a.json"));
   };
-  EXPECT_EQ(refuse("lm_head"),
-            "a.json#/target_modules: got \"lm_head\": adapters on the embedding or the head are "
-            "not built yet");
-  EXPECT_EQ(refuse("embed_tokens"),
-            "a.json#/target_modules: got \"embed_tokens\": adapters on the embedding or the "
-            "head are not built yet");
   EXPECT_EQ(
       refuse("proj"),
       "a.json#/target_modules: names no linear of this model, which has q_proj, k_proj, v_proj, "
@@ -232,9 +276,133 @@ TEST(AdaptedLinears, OneSetForAllLayersIsWhatTrainingNeeds) {
       "layers is not built yet");
 }
 
+std::vector<std::string> names_of(const std::vector<Weight>& weights) {
+  std::vector<std::string> names;
+  for (const Weight& weight : weights) names.push_back(weight.name);
+  return names;
+}
+
+// What `modules` lead to in the toy model, or the error.
+std::string saved_in(const ModelConfig& model, std::vector<std::string> modules,
+                     bool ensure_weight_tying = false) {
+  AdapterConfig config = toy_adapter({"q_proj"});
+  config.modules_to_save = std::move(modules);
+  config.ensure_weight_tying = ensure_weight_tying;
+  const auto saved = saved_weights(config, model, "a.json");
+  return saved ? join(names_of(*saved), " ") : saved.error().text();
+}
+
+TEST(SavedWeights, AreFoundByTheEndsOfNames) {
+  const ModelConfig model = toy_model();
+  EXPECT_EQ(saved_in(model, {}), "");
+  EXPECT_EQ(saved_in(model, {"lm_head", "embed_tokens"}),
+            "model.embed_tokens.weight lm_head.weight");
+  EXPECT_EQ(saved_in(model, {"model.norm"}), "model.norm.weight");
+  // As PEFT, with or without a dot before the end.
+  EXPECT_EQ(saved_in(model, {"norm"}),
+            "model.layers.0.input_layernorm.weight model.layers.0.post_attention_layernorm.weight "
+            "model.layers.1.input_layernorm.weight model.layers.1.post_attention_layernorm.weight "
+            "model.norm.weight");
+  const ModelConfig falcon =
+      *read_config(R"({"model_type": "falcon", "num_hidden_layers": 1})", "c");
+  EXPECT_EQ(saved_in(falcon, {"input_layernorm", "ln_f"}),
+            "transformer.h.0.input_layernorm.weight transformer.h.0.input_layernorm.bias "
+            "transformer.ln_f.weight transformer.ln_f.bias");
+}
+
+TEST(SavedWeights, OfATiedPairAreOneTensor) {
+  ModelConfig model = toy_model();
+  model.tied_embeddings = true;
+  EXPECT_EQ(saved_in(model, {"lm_head"}, true), "model.embed_tokens.weight");
+  EXPECT_EQ(saved_in(model, {"lm_head"}),
+            "a.json#/modules_to_save: the embedding and the head of this model are one tensor, and "
+            "training them apart, as PEFT does is not built yet: train them as one with "
+            "--ensure-weight-tying");
+  model.family = Family::kFalcon;
+  EXPECT_EQ(saved_in(model, {"lm_head"}, true),
+            "a.json#/modules_to_save: the embedding and the head of this model are one tensor, and "
+            "PEFT keeps such pairs together only where they are embed_tokens and lm_head: use "
+            "--method full");
+}
+
+TEST(SavedWeights, OtherModulesAreRefused) {
+  EXPECT_EQ(saved_in(toy_model(), {"v_proj"}),
+            "a.json#/modules_to_save: got \"v_proj\": a linear in full beside adapters is not "
+            "built yet: adapt it, or use --method full");
+  for (const char* none : {"", "wte", "layers.0.input_layernorm"}) {
+    EXPECT_EQ(saved_in(toy_model(), {none}),
+              "a.json#/modules_to_save: got \"" + std::string(none) +
+                  "\", expected some of model.embed_tokens,input_layernorm,"
+                  "post_attention_layernorm,model.norm,lm_head");
+  }
+}
+
+// The names in core are those of the tables here.
+TEST(SavedWeights, CanBeEveryEdgeAndNormOfEveryFamily) {
+  for (const Preset& preset : presets()) {
+    ModelConfig model = preset.config;
+    model.tied_embeddings = false;
+    const Blueprint blueprint = make_blueprint(model);
+    const std::vector<std::string> modules = whole_module_names(model);
+    std::vector<Weight> weights = blueprint.layer;
+    weights.insert(weights.end(), {blueprint.embedding, blueprint.final_norm, blueprint.head});
+    std::vector<std::string> found;
+    for (const Weight& weight : weights) {
+      const bool wanted = weight.kind == WeightKind::kNorm || weight.kind == WeightKind::kHead ||
+                          weight.kind == WeightKind::kEmbedding;
+      EXPECT_EQ(is_of(modules, weight.name), wanted) << preset.name << " " << weight.name;
+      if (wanted && weight.name.ends_with(".weight")) found.push_back(weight.name);
+    }
+    EXPECT_EQ(found.size(), modules.size()) << preset.name;
+  }
+}
+
+TEST(Adapter, HoldsWeightsTrainedInFull) {
+  const TempFolder temp;
+  ModelConfig model = toy_model();
+  model.tied_embeddings = true;
+  AdapterConfig config = toy_adapter({"q_proj"});
+  config.modules_to_save = {"embed_tokens", "model.norm"};
+  config.ensure_weight_tying = true;
+  put(temp / "adapter_config.json", render_adapter_config(config, Family::kLlama));
+  // As PEFT writes it, in the base's type, and the head beside the embedding that it is.
+  const auto specs = adapter_specs(config, model, {.weights = DType::kBf16});
+  ASSERT_EQ(specs.size(), 2U * 2U + 3U);
+  const std::string names[] = {"base_model.model.model.embed_tokens.weight",
+                               "base_model.model.lm_head.weight",
+                               "base_model.model.model.norm.weight"};
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(specs[4 + i].name, names[i]);
+    EXPECT_EQ(specs[4 + i].dtype, DType::kBf16);
+  }
+  put_safetensors(temp / "adapter_model.safetensors", specs);
+  EXPECT_EQ(error_text(Adapter::open(temp.path(), model), temp.path()),
+            "adapter_model.safetensors: " + names[0] + " and " + names[1] +
+                " differ, but this model ties them");
+
+  auto writer = AdapterWriter::create(temp.path(), config, model, {.weights = DType::kBf16});
+  ASSERT_EQ(error_text(writer), "ok");
+  for (std::size_t i = 0; i < 4; ++i) {
+    const auto layer = static_cast<std::int64_t>(i / 2);
+    const LoraMatrix matrix = i % 2 == 0 ? LoraMatrix::kA : LoraMatrix::kB;
+    ASSERT_EQ(error_text(writer->write(linear_at(layer, 0), matrix, toy_bytes(specs[i]))), "ok");
+  }
+  for (const std::size_t i : {4, 6}) {
+    const std::string name = specs[i].name.substr(std::string("base_model.model.").size());
+    ASSERT_EQ(error_text(writer->write(name, toy_bytes(specs[i]))), "ok");
+  }
+  ASSERT_EQ(error_text(writer->finish()), "ok");
+  const auto adapter = Adapter::open(temp.path(), model);
+  ASSERT_EQ(error_text(adapter), "ok");
+  ASSERT_EQ(adapter->weights().size(), 2U);
+  ASSERT_NE(adapter->find_weight("model.embed_tokens.weight"), nullptr);
+  EXPECT_EQ(values_of(*adapter->find_weight("model.embed_tokens.weight")), toy_values(specs[4]));
+  EXPECT_EQ(adapter->find_weight("lm_head.weight"), nullptr);
+}
+
 TEST(Adapter, HasPeftsNamesAndShapes) {
-  const std::vector<TensorSpec> specs =
-      adapter_specs(toy_adapter({"k_proj", "down_proj"}), toy_model(), DType::kBf16);
+  const std::vector<TensorSpec> specs = adapter_specs(toy_adapter({"k_proj", "down_proj"}),
+                                                      toy_model(), {DType::kBf16, DType::kBf16});
   ASSERT_EQ(specs.size(), 2U * 2U * 2U);
   // k_proj is [kv_heads * head_size, hidden] = [4, 8]; down_proj is [hidden, intermediate] = [8,
   // 12]
@@ -250,13 +418,13 @@ TEST(Adapter, WhatIsWrittenIsReadAndHasThePredictedSize) {
   const TempFolder temp;
   const ModelConfig model = toy_model();
   const AdapterConfig config = toy_adapter({"q_proj", "v_proj"});
-  auto writer = AdapterWriter::create(temp.path(), config, model, DType::kF16);
+  auto writer = AdapterWriter::create(temp.path(), config, model, {DType::kF16, DType::kF16});
   ASSERT_EQ(error_text(writer), "ok");
   const auto adapted = adapted_linears(config, model, "");
   for (const AdaptedLinear& linear : *adapted) {
     for (const LoraMatrix matrix : {LoraMatrix::kB, LoraMatrix::kA}) {
       const std::string name = adapter_tensor_name(linear, matrix, model);
-      for (const TensorSpec& spec : adapter_specs(config, model, DType::kF16)) {
+      for (const TensorSpec& spec : adapter_specs(config, model, {DType::kF16, DType::kF16})) {
         if (spec.name != name) continue;
         ASSERT_EQ(error_text(writer->write(linear, matrix, toy_bytes(spec))), "ok");
       }
@@ -266,7 +434,8 @@ TEST(Adapter, WhatIsWrittenIsReadAndHasThePredictedSize) {
 
   const std::size_t bytes =
       get(temp / "adapter_config.json").size() + get(temp / "adapter_model.safetensors").size();
-  EXPECT_EQ(adapter_disk_bytes(config, model, DType::kF16).value, static_cast<std::int64_t>(bytes));
+  EXPECT_EQ(adapter_disk_bytes(config, model, {DType::kF16, DType::kF16}).value,
+            static_cast<std::int64_t>(bytes));
   const auto adapter = Adapter::open(temp.path(), model);
   ASSERT_EQ(error_text(adapter), "ok");
   EXPECT_EQ(adapter->config(), config);

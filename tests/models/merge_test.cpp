@@ -34,7 +34,7 @@ AdapterConfig toy_adapter() {
 void put_adapter(const std::string& folder, const AdapterConfig& config) {
   put(folder + "/adapter_config.json", render_adapter_config(config, Family::kLlama));
   put_safetensors(folder + "/adapter_model.safetensors",
-                  adapter_specs(config, toy_model(), DType::kF32));
+                  adapter_specs(config, toy_model(), {DType::kF32, DType::kF32}));
 }
 
 // W + 2 B A by the book, in double.
@@ -90,6 +90,78 @@ TEST_P(Merge, AddsTheScaledProductAndRoundsOnce) {
     from_f32(expected, GetParam(), rounded);
     EXPECT_EQ(std::vector(tensor.bytes.begin(), tensor.bytes.end()), rounded) << spec.name;
   }
+}
+
+TEST(Merge, AddsToTheTableOfAnEmbedding) {
+  const TempFolder temp;
+  put_toy_model(temp / "base", DType::kF32);
+  AdapterConfig config = toy_adapter();
+  config.targets = {"embed_tokens"};
+  put_adapter(temp / "adapter", config);
+  ASSERT_EQ(error_text(merge_adapter({temp / "base", temp / "adapter", temp / "out"})), "ok");
+  const auto merged = Checkpoint::open(temp / "out");
+  ASSERT_EQ(error_text(merged), "ok");
+  const ModelConfig model = toy_model();
+  const std::string stem = "base_model.model.model.embed_tokens.lora_embedding_";
+  const auto a = toy_values({stem + "A", DType::kF32, {3, model.vocabulary}});
+  const auto b = toy_values({stem + "B", DType::kF32, {model.hidden, 3}});
+  const TensorView& table = *merged->find("model.embed_tokens.weight");
+  auto expected = toy_values(*spec_of(table));
+  for (std::int64_t row = 0; row < model.vocabulary; ++row) {
+    for (std::int64_t column = 0; column < model.hidden; ++column) {
+      for (std::int64_t k = 0; k < 3; ++k) {
+        expected[static_cast<std::size_t>(row * model.hidden + column)] +=
+            2 * b[static_cast<std::size_t>(column * 3 + k)] *
+            a[static_cast<std::size_t>(k * model.vocabulary + row)];
+      }
+    }
+  }
+  EXPECT_EQ(values_of(table), expected);
+}
+
+TEST(Merge, RefusesToChangeBothOfATiedPair) {
+  const TempFolder temp;
+  put_toy_model(temp / "base", DType::kF32);
+  std::string config = get(temp / "base/config.json");
+  config.insert(config.find('{') + 1, "\"tie_word_embeddings\": true, ");
+  put(temp / "base/config.json", config);
+  ModelConfig tied = toy_model();
+  tied.tied_embeddings = true;
+  put_safetensors(temp / "base/model.safetensors", model_specs(tied, DType::kF32));
+  AdapterConfig adapter = toy_adapter();
+  adapter.targets = {"lm_head"};
+  put_adapter(temp / "adapter", adapter);
+  const auto summary = merge_adapter({temp / "base", temp / "adapter", temp / "out"});
+  ASSERT_FALSE(summary.ok());
+  EXPECT_EQ(summary.error().message,
+            "adapts lm_head, but the embedding and the head of this base are one tensor: merged, "
+            "it would change both; use the adapter beside its base");
+  EXPECT_FALSE(std::filesystem::exists(temp / "out"));
+}
+
+TEST_P(Merge, PutsWeightsTrainedInFullInTheirPlace) {
+  const TempFolder temp;
+  put_toy_model(temp / "base", GetParam());
+  AdapterConfig config = toy_adapter();
+  config.modules_to_save = {"lm_head", "norm"};
+  put_adapter(temp / "adapter", config);
+  const auto summary = merge_adapter({temp / "base", temp / "adapter", temp / "out"});
+  ASSERT_EQ(error_text(summary), "ok");
+  EXPECT_EQ(summary->merged, /*linears=*/2 * 2 + /*norms=*/2 * 2 + 1 + /*head=*/1);
+  const auto merged = Checkpoint::open(temp / "out");
+  ASSERT_EQ(error_text(merged), "ok");
+  int replaced = 0;
+  for (const TensorSpec& spec : model_specs(toy_model(), GetParam())) {
+    const TensorView& tensor = *merged->find(spec.name);
+    ASSERT_EQ(*spec_of(tensor), spec);
+    if (is_adapted(spec.name)) continue;
+    const bool saved = spec.name == "lm_head.weight" || spec.name.ends_with("norm.weight");
+    replaced += saved ? 1 : 0;
+    const TensorSpec from{saved ? "base_model.model." + spec.name : spec.name, spec.dtype,
+                          spec.shape};
+    EXPECT_EQ(std::vector(tensor.bytes.begin(), tensor.bytes.end()), toy_bytes(from)) << spec.name;
+  }
+  EXPECT_EQ(replaced, 2 * 2 + 1 + 1);
 }
 
 TEST(Merge, CopiesWhatBelongsToTheModelAndNothingElse) {

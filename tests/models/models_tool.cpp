@@ -296,16 +296,25 @@ Result<Json> copy_adapter(const Arguments& arguments) {
   const auto adapter = Adapter::open(arguments.at(1), source->config);
   if (!adapter) return adapter.error();
   const DType dtype = *from_text<DType>(arguments.at(3));
-  auto writer = AdapterWriter::create(arguments.at(2), adapter->config(), source->config, dtype);
+  const AdapterTypes types{dtype, dtype};
+  auto writer = AdapterWriter::create(arguments.at(2), adapter->config(), source->config, types);
   if (!writer) return writer.error();
+  const auto converted = [&](const TensorView& tensor) {
+    const std::vector<float> values = values_of(tensor);
+    std::vector<std::byte> bytes(values.size() * static_cast<std::size_t>(size_of(dtype).value));
+    from_f32(values, dtype, bytes);
+    return bytes;
+  };
   for (const AdapterModule& module : adapter->modules()) {
     for (const LoraMatrix matrix : {LoraMatrix::kA, LoraMatrix::kB}) {
-      const std::vector<float> values = values_of(matrix == LoraMatrix::kA ? *module.a : *module.b);
-      std::vector<std::byte> bytes(values.size() * static_cast<std::size_t>(size_of(dtype).value));
-      from_f32(values, dtype, bytes);
+      const auto bytes = converted(matrix == LoraMatrix::kA ? *module.a : *module.b);
       if (auto written = writer->write(module.linear, matrix, bytes); !written)
         return written.error();
     }
+  }
+  for (const AdapterWeight& weight : adapter->weights()) {
+    if (auto written = writer->write(weight.name, converted(*weight.values)); !written)
+      return written.error();
   }
   if (auto finished = writer->finish(); !finished) return finished.error();
   Json scalings = Json::array();
@@ -313,7 +322,7 @@ Result<Json> copy_adapter(const Arguments& arguments) {
     scalings.push_back(module.linear.scaling(adapter->config().rslora));
   return Json{{"scalings", scalings},
               {"modules", adapter->modules().size()},
-              {"predicted", adapter_disk_bytes(adapter->config(), source->config, dtype).value}};
+              {"predicted", adapter_disk_bytes(adapter->config(), source->config, types).value}};
 }
 
 // merge BASE ADAPTER TO

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/category.h"
 #include "core/check.h"
 #include "core/model_config.h"
 #include "executor/call.h"
@@ -78,6 +79,17 @@ void send_to_one_expert(program::StepProgram& program) {
   });
   change_ops(program, program::Op::kRouteBackward,
              [&](program::Instruction& i) { narrow(i.in[0]); });
+}
+
+// Whole tensors of layers, or of the edges, that are in other units than adapters take no steps.
+void leave_weights(program::StepProgram& program, bool per_layer) {
+  for (program::Instruction& instruction : program.instructions) {
+    if (!program::is_update(instruction.op)) continue;
+    const program::Storage& storage = program.storage_of(instruction.update[0].tensor);
+    const bool weights = storage.category == Category::kWeights;
+    if (weights && (storage.copies.count > 1) == per_layer)
+      instruction = {.op = program::Op::kMark};
+  }
 }
 
 // In the order of kBatch's outputs.
@@ -175,6 +187,10 @@ void mutate_program(const std::string& name, program::StepProgram& program) {
     for (std::size_t i = 0; i + 1 < norms.size(); i += 2)
       std::swap(norms[i]->in[1], norms[i + 1]->in[1]);
   }
+  if (name == "head's adapter lost")
+    change<LossAttributes>(program, [](auto& a) { a.adapter_scale = 0; });
+  if (name == "embedding stays") leave_weights(program, /*per_layer=*/false);
+  if (name == "saved norms stay") leave_weights(program, /*per_layer=*/true);
   if (name == "no threshold") change<Int8Attributes>(program, [](auto& a) { a.threshold = 1e9; });
   if (name == "scales of another linear") {
     Instruction* last = nullptr;

@@ -59,7 +59,7 @@ class Pair:
     def train(self, rows, s=None):
         """Losses and first gradients of the peer on `rows`, lists of documents, and how many steps it left out."""
         s, model = s or self.s, self.model
-        if s.precision != "fp32" and self.adapter:
+        if s.precision != "fp32" and self.adapter and not peer.autocasts(s, s.precision):
             model = peer.load_16bit(s, self.peer_folder, self.adapter)
         else:
             model.load_state_dict(self.first_state())
@@ -114,8 +114,7 @@ def compare_f32(pair, folder):
     compare.losses(ours["losses"], losses)
     compare.equal_bytes(ours)
     if file:
-        renamed = lambda name: name.replace(".default.", ".") if s.method != "full" else name
-        compare.gradients(load_file(file), {renamed(name): g for name, g in gradients.items()})
+        compare.gradients(load_file(file), {peer.name_in_files(name): g for name, g in gradients.items()})
     return rows, losses
 
 
@@ -236,7 +235,7 @@ def run_bitsandbytes(binary, s, folder):
     model = quantized.with_4bit_linears(s, pair.model_folder, pair.adapter)
     losses, _, gradients, _ = peer.train(s, model, peer.batches_of(s, rows_of(ours)), "fp32")
     compare.losses(ours["losses"], losses)
-    compare.gradients(load_file(file), {name.replace(".default.", "."): g for name, g in gradients.items()})
+    compare.gradients(load_file(file), {peer.name_in_files(name): g for name, g in gradients.items()})
     return f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
 
 

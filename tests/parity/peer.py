@@ -72,6 +72,7 @@ class Setting:
     rank: int = 4
     alpha: float = 8.0
     rslora: bool = False
+    modules: list | None = None
     rank_pattern: dict = field(default_factory=dict)
     alpha_pattern: dict = field(default_factory=dict)
     double_quantization: bool = True
@@ -162,16 +163,24 @@ def make_model(s, folder):
     return model
 
 
+def ties_modules(s):
+    return s.tied and s.modules is not None
+
+
 def add_adapter(s, model, folder):
     config = LoraConfig(r=s.rank, lora_alpha=s.alpha, lora_dropout=s.dropout, target_modules=s.targets,
                         use_rslora=s.rslora, rank_pattern=s.rank_pattern, alpha_pattern=s.alpha_pattern,
-                        task_type="CAUSAL_LM")
+                        modules_to_save=s.modules, ensure_weight_tying=ties_modules(s), task_type="CAUSAL_LM")
     adapted = get_peft_model(model, config)
     torch.manual_seed(s.seed + 1)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_embedding_A" in name:
                 parameter.normal_(std=0.05)
+            # Not those of the base, and exact in bf16.
+            if "modules_to_save" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+                parameter.copy_(parameter.bfloat16().float())
     adapted.save_pretrained(folder)
     return adapted
 
@@ -188,6 +197,11 @@ def learning_rate(s, step):
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocasts(s, precision):
+    """Whether trained weights are f32 there, as our masters are. PEFT alone would train those of `modules` in 16 bits."""
+    return precision in DTYPES and (s.method == "full" or s.modules is not None)
 
 
 def load_16bit(s, folder, adapter):
@@ -235,6 +249,13 @@ def in_files(name, values):
             for i, expert in enumerate(values) for matrix, part in zip(matrices, expert.chunk(len(matrices)))]
 
 
+def name_in_files(name):
+    """Of a trained parameter: PEFT's name of a matrix in adapter files, and the model's own of a weight."""
+    if ".modules_to_save." in name:
+        return name.removeprefix("base_model.model.").replace(".modules_to_save.default.", ".")
+    return name.replace(".default.", ".").removesuffix(".default")
+
+
 def make_optimizer(s, model, groups):
     """The learning rate is set before each step."""
     if s.optimizer == "sgd":
@@ -276,8 +297,7 @@ def train(s, model, batches, precision, states=None):
 
     `states`: becomes the optimizer's of each parameter, by name."""
     model.train()
-    mixed = s.method == "full" and precision in DTYPES
-    autocast = torch.autocast("cpu", dtype=DTYPES[precision]) if mixed else nullcontext()
+    autocast = torch.autocast("cpu", dtype=DTYPES[precision]) if autocasts(s, precision) else nullcontext()
     scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16", init_scale=s.loss_scale or 65536.0)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     decays = [p for n, p in trained if not is_norm(n) and not n.endswith("bias")]
@@ -323,6 +343,7 @@ def request_of(s):
                        "rslora": s.rslora, "targets": s.targets, "double_quantization": s.double_quantization,
                        "rank_pattern": [f"{name}={value}" for name, value in s.rank_pattern.items()],
                        "alpha_pattern": [f"{name}={value}" for name, value in s.alpha_pattern.items()],
+                       "modules_to_save": s.modules or [], "ensure_weight_tying": ties_modules(s),
                        "precision": s.precision, "optimizer": s.optimizer},
             "data": {"format": "tokens", "seq": s.seq, "packing": s.packing, "shuffle": False, "pad_multiple": 8},
             "training": {"steps": s.steps, "learning_rate": s.learning_rate, "schedule": s.schedule,

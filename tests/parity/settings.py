@@ -90,6 +90,24 @@ F32["adamw8bit"] = {
 }
 STATES = {"states": {"adamw8bit": Setting(**BITS8, steps=3, intermediate=128)}}
 
+# Trained in full beside the adapters: a fast embedding would leave the rest behind.
+SAVED = {"method": "lora", "learning_rate": 1e-2, "targets": ["q_proj", "v_proj"]}
+F32["modules"] = {
+    "embedding and head": Setting(**SAVED, modules=["embed_tokens", "lm_head"]),
+    "norms, bias, accumulation": Setting(**SAVED | {"learning_rate": 5e-2}, modules=["norm"], bias=True, accumulation=2,
+                                         threads=2, checkpointing="full"),
+    "qlora, tied, two ranks": Setting(**SAVED | {"method": "qlora"}, modules=["embed_tokens", "model.norm"], tied=True,
+                                      ranks=2, zero=1, layers=2),
+}
+
+# Adapters on the embedding and the head.
+EDGES = {"method": "lora", "learning_rate": 2e-2, "targets": ["q_proj", "embed_tokens", "lm_head"]}
+F32["edges"] = {
+    "rslora, accumulation, chunks": Setting(**EDGES, rslora=True, accumulation=2, loss_chunk=24, checkpointing="full",
+                                            rank_pattern={"lm_head": 6}, alpha_pattern={"embed_tokens": 5}),
+    "gemma2, tied, two ranks": Setting(**EDGES, family="gemma2", tied=True, ranks=2, zero=1, layers=2),
+}
+
 # Every family beside Llama: group -> name -> what differs from `Setting()`.
 LORA = {"method": "lora", "learning_rate": 2e-2}
 FAMILIES = {
@@ -190,6 +208,9 @@ ROUNDED = {
         "qlora, checkpointing accumulation": Setting(**CHECKPOINTING | LORA | {"method": "qlora"}),
         "falcon rw": Setting(**BF16, family="falcon", changes=FALCON_RW),
         "longrope": Setting(**longrope(8), **BF16),
+        "modules": Setting(**SAVED | CHECKPOINTING | {"learning_rate": 2.5e-3, "steps": 40},
+                           modules=["embed_tokens", "lm_head", "norm"]),
+        "edges": Setting(**EDGES | CHECKPOINTING | {"learning_rate": 1e-2}),
     },
     "fp16": {
         "full, tied, overflow": Setting(**OVERFLOW, learning_rate=2.5e-3, loss_scale=2.0**28, tied=True),
@@ -224,6 +245,10 @@ MUTATIONS = {
     ("llama", "qlora"): ["wrong alpha"],
     ("llama", "int8-lora"): ["no threshold", "scales of another linear", "wrong alpha"],
     ("int8", "bias, no outliers"): ["scales of another linear"],
+    ("edges", "rslora, accumulation, chunks"): ["head's adapter lost", "wrong alpha", "accumulation overwrites"],
+    ("edges", "gemma2, tied, two ranks"): ["embedding unscaled", "logit cap missing"],
+    ("modules", "embedding and head"): ["embedding stays", "no weight decay", "wrong alpha"],
+    ("modules", "norms, bias, accumulation"): ["accumulation overwrites", "decay on norms", "saved norms stay"],
     ("adamw8bit", "full"): ["adamw epsilon", "no weight decay", "adamw beta2"],
     ("sgd", "full, momentum"): ["half the momentum", "no weight decay", "decay on norms", "no clipping"],
     ("packing", "isolated full"): ["documents see each other", "targets cross documents"],

@@ -144,6 +144,11 @@ class GradientCopy {
   }
 
  private:
+  static bool member_of(const program::StepProgram& program, program::TensorId tensor,
+                        const program::TrainedUnit& unit) {
+    return program.tensor(tensor).storage == program.tensor(unit.weights).storage;
+  }
+
   void copy(executor::Session& session, std::int32_t index, executor::Scalars& scalars) {
     executor::Scratch none;
     const executor::Call call = session.call_of(index, scalars, none);
@@ -153,7 +158,7 @@ class GradientCopy {
       if (unit.update_gradients != call.instruction.in[0].tensor) continue;
       const auto add = [&](program::TensorId id, std::string name) {
         const program::Tensor& member = program.tensor(id);
-        if (member.storage != program.tensor(unit.weights).storage) return;
+        if (!member_of(program, id, unit)) return;
         const std::int64_t begin = member.offset.value / size_of(member.dtype).value;
         std::vector<float> values(static_cast<std::size_t>(member.shape.elements()));
         const std::size_t width = static_cast<std::size_t>(size_of(flat.dtype).value);
@@ -173,10 +178,16 @@ class GradientCopy {
                 : binding.name);
       }
       for (const auto& binding : program.adapters) {
+        if (binding.per_layer != unit.per_layer) continue;
         add(binding.tensor,
             models::adapter_tensor_name({call.layer, binding.linear},
                                         binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA,
                                         run_.setup().job.model));
+        // In PEFT's order.
+        if (binding.transposed && member_of(program, binding.tensor, unit)) {
+          const auto rows = static_cast<std::size_t>(program.tensor(binding.tensor).shape.rows());
+          tensors_.back().second = models::transposed(tensors_.back().second, rows);
+        }
       }
     }
   }

@@ -16,6 +16,7 @@
 #include "program/op.h"
 #include "program/op_table.h"
 #include "program/step_program.h"
+#include "program/verify.h"
 #include "program/walk.h"
 #include "tests/program/support.h"
 
@@ -74,6 +75,16 @@ TEST(Differentiate, TheBackwardOfLoraEndsWithTheFirstAdapter) {
   const StepProgram program = lower_case(lora({"v_proj"}));
   EXPECT_EQ(all_of(program, Op::kRmsNormBackward).size(),
             /*head=*/1U + /*layer 1, both norms=*/2U + /*layer 0, the norm of the MLP=*/1U);
+}
+
+TEST(Differentiate, WhereOnlyTheHeadLearnsTheBackwardEndsWithIt) {
+  for (const std::int64_t every : {0, 1, 2}) {
+    const StepProgram program = lower_case(lora({"lm_head"}, {.checkpointing = {.every = every}}));
+    EXPECT_EQ(verify_program(program), "");
+    for (const Segment& segment : program.segments)
+      EXPECT_NE(segment.role, Role::kBackwardLayers) << every;
+    EXPECT_TRUE(all_of(program, Op::kRmsNormBackward).empty()) << every;
+  }
 }
 
 TEST(Differentiate, TheResidualStreamHasOneGradient) {

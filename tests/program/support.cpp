@@ -87,7 +87,24 @@ ModelConfig random_model(Draw& draw) {
   return model;
 }
 
-MethodOptions random_method(Draw& draw, Family family) {
+// Trained in full beside adapters.
+void add_random_modules(MethodOptions& method, const ModelConfig& model, Draw& draw) {
+  if (method.method == Method::kFull || draw.one_in(2)) return;
+  // What is adapted is not trained in full, too; PEFT does not tie Falcon's pair.
+  const auto& names = adapted_names(model.family);
+  const auto is_edge = [&](const std::string& name) {
+    return name.ends_with(names.back()) || name.ends_with(names[names.size() - 2]);
+  };
+  const bool edges = std::any_of(method.targets.begin(), method.targets.end(), is_edge);
+  const bool free = !edges && !(model.tied_embeddings && model.family == Family::kFalcon);
+  for (const std::string& module : whole_module_names(model)) {
+    if (draw.one_in(3) && (free || !is_edge(module))) method.modules_to_save.push_back(module);
+  }
+  method.ensure_weight_tying = !edges;
+}
+
+MethodOptions random_method(Draw& draw, const ModelConfig& model) {
+  const Family family = model.family;
   MethodOptions method{
       .method = draw.of<Method>({Method::kFull, Method::kLora, Method::kQlora, Method::kInt8Lora})};
   method.double_quantization = draw.one_in(2);
@@ -98,9 +115,14 @@ MethodOptions random_method(Draw& draw, Family family) {
   for (const std::string& linear : linear_names(family)) {
     if (draw.one_in(2)) method.targets.push_back(linear);
   }
+  for (const int edge : {embedding_index(family), head_index(family)}) {
+    if (draw.one_in(4))
+      method.targets.push_back(adapted_names(family)[static_cast<std::size_t>(edge)]);
+  }
   if (method.targets.empty()) method.targets.emplace_back("all-linear");
   if (draw.one_in(3))
     method.rank_pattern = {{linear_names(family).front(), static_cast<double>(draw.in(1, 9))}};
+  add_random_modules(method, model, draw);
   return method;
 }
 
@@ -142,7 +164,7 @@ Case random_case(std::uint64_t seed) {
   Draw draw(seed);
   const ModelConfig model = random_model(draw);
   JobRequest request;
-  request.method = random_method(draw, model.family);
+  request.method = random_method(draw, model);
   request.data.seq = 8 * draw.in(1, 12);
   request.method.optimizer = draw.of(
       {Optimizer::kAdamw, Optimizer::kAdamw8bit, Optimizer::kPagedAdamw8bit, Optimizer::kSgd});

@@ -99,6 +99,21 @@ TEST(Import, AnAdapterHasPeftsDefaults) {
   EXPECT_EQ(request.method.rank, 8);
   EXPECT_EQ(request.method.alpha, 8);
   EXPECT_EQ(request.method.targets, std::vector<std::string>{"q_proj"});
+  EXPECT_TRUE(request.method.modules_to_save.empty());
+}
+
+TEST(Import, ModulesTrainedInFullAreTaken) {
+  const std::vector<std::string> both = {"embed_tokens", "lm_head"};
+  const JobRequest peft = request_from(
+      R"({"peft_type": "LORA", "base_model_name_or_path": "m", "target_modules": ["q_proj"],
+          "modules_to_save": ["embed_tokens", "lm_head"], "ensure_weight_tying": true})",
+      "c.json");
+  EXPECT_EQ(peft.method.modules_to_save, both);
+  EXPECT_TRUE(peft.method.ensure_weight_tying);
+  const JobRequest axolotl = request_from(
+      "base_model: m\nadapter: lora\nlora_modules_to_save:\n  - embed_tokens\n  - lm_head\n",
+      "a.yml");
+  EXPECT_EQ(axolotl.method.modules_to_save, both);
 }
 
 TEST(Import, ErrorsNameThePlaceInTheOtherFile) {

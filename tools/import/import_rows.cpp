@@ -119,6 +119,8 @@ constexpr auto kAdapterRows = std::to_array<ImportRow>({
     {"/rank_pattern", "/method/rank_pattern", pattern},
     {"/alpha_pattern", "/method/alpha_pattern", pattern},
     {"/target_modules", "/method/targets", targets},
+    {"/modules_to_save", "/method/modules_to_save", same},
+    {"/ensure_weight_tying", "/method/ensure_weight_tying", same},
     {"/bias", nullptr, only_no_bias},
     {"/task_type", nullptr, only_causal},
     {"/auto_mapping", nullptr, nothing},
@@ -217,7 +219,8 @@ constexpr auto kAxolotlRows = std::to_array<ImportRow>({
     {"/deepspeed", nullptr, only_off},
     {"/fsdp", nullptr, only_off},
     {"/fsdp_config", nullptr, only_off},
-    {"/lora_modules_to_save", nullptr, only_off},
+    {"/lora_modules_to_save", "/method/modules_to_save", same},
+    {"/peft_ensure_weight_tying", "/method/ensure_weight_tying", same},
     {"/lora_model_dir", nullptr, only_off},
     {"/unfrozen_parameters", nullptr, only_off},
 });
