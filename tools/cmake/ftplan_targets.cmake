@@ -18,6 +18,7 @@ target_compile_options(ftplan_warnings INTERFACE
   -Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wconversion -Wnon-virtual-dtor
   # GCC 12 sees overlapping copies in `"a" + std::string` at -O3 (its bug 105651).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
   $<$<BOOL:${FTPLAN_WERROR}>:-Werror>)
 
 if(FTPLAN_SANITIZE)
