@@ -143,6 +143,70 @@ Result<std::string_view> header_text(std::span<const std::byte> file, const std:
   return text;
 }
 
+bool is_before(const TensorSpec& a, const TensorSpec& b) {
+  const auto rank_a = alignment_rank(a.dtype);
+  const auto rank_b = alignment_rank(b.dtype);
+  return rank_a != rank_b ? rank_a > rank_b : a.name < b.name;
+}
+
+std::vector<const TensorSpec*> pointers_to(const std::vector<TensorSpec>& specs) {
+  std::vector<const TensorSpec*> pointers;
+  pointers.reserve(specs.size());
+  for (const TensorSpec& spec : specs) pointers.push_back(&spec);
+  return pointers;
+}
+
+// Names of tensors need no escapes; others go the long way.
+void append_text(std::string& json, const std::string& text) {
+  const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
+    return c >= ' ' && c <= '~' && c != '"' && c != '\\';
+  });
+  json += plain ? '"' + text + '"' : Json(text).dump();
+}
+
+void append_entry(std::string& json, const TensorSpec& spec, std::int64_t begin) {
+  append_text(json, spec.name);
+  json += R"(:{"dtype":")";
+  json += to_text(spec.dtype);
+  json += R"(","shape":[)";
+  for (int axis = 0; axis < spec.shape.rank(); ++axis) {
+    if (axis > 0) json += ',';
+    json += std::to_string(spec.shape[axis]);
+  }
+  json += R"(],"data_offsets":[)";
+  json += std::to_string(begin) + "," + std::to_string(begin + spec.bytes().value) + "]}";
+}
+
+std::string render(const std::vector<const TensorSpec*>& in_order, const Metadata& metadata) {
+  constexpr std::size_t kUsualEntry = 160;
+  std::string header(kLengthBytes, '\0');
+  header.reserve(kUsualEntry * (in_order.size() + 1));
+  header += '{';
+  if (!metadata.empty()) {
+    header += R"("__metadata__":{)";
+    for (const auto& [key, value] : metadata) {
+      if (header.back() != '{') header += ',';
+      append_text(header, key);
+      header += ':';
+      append_text(header, value);
+    }
+    header += '}';
+  }
+  std::int64_t begin = 0;
+  for (const TensorSpec* spec : in_order) {
+    if (header.back() != '{') header += ',';
+    append_entry(header, *spec, begin);
+    begin += spec->bytes().value;
+  }
+  header += '}';
+  header.resize(
+      static_cast<std::size_t>(round_up(static_cast<std::int64_t>(header.size()), kLengthBytes)),
+      ' ');
+  const auto length = static_cast<std::uint64_t>(header.size()) - kLengthBytes;
+  std::memcpy(header.data(), &length, sizeof length);
+  return header;
+}
+
 }  // namespace
 
 const FileDType* find_file_dtype(std::string_view name) {
@@ -174,11 +238,7 @@ Result<Header> parse_header(std::span<const std::byte> file, const std::string& 
 }
 
 std::vector<TensorSpec> file_order(std::vector<TensorSpec> specs) {
-  std::sort(specs.begin(), specs.end(), [](const TensorSpec& a, const TensorSpec& b) {
-    const auto rank_a = alignment_rank(a.dtype);
-    const auto rank_b = alignment_rank(b.dtype);
-    return rank_a != rank_b ? rank_a > rank_b : a.name < b.name;
-  });
+  std::sort(specs.begin(), specs.end(), is_before);
   return specs;
 }
 
@@ -190,37 +250,14 @@ std::string value_of(const Metadata& metadata, std::string_view key) {
 }
 
 std::string render_header(const std::vector<TensorSpec>& in_order, const Metadata& metadata) {
-  const auto text = [](const std::string& name) { return Json(name).dump(); };
-  std::vector<std::string> entries;
-  if (!metadata.empty()) {
-    std::vector<std::string> pairs;
-    for (const auto& [key, value] : metadata) pairs.push_back(text(key) + ":" + text(value));
-    entries.push_back("\"__metadata__\":{" + join(pairs, ",") + "}");
-  }
-  std::int64_t begin = 0;
-  for (const TensorSpec& spec : in_order) {
-    std::vector<std::string> extents;
-    for (int axis = 0; axis < spec.shape.rank(); ++axis) {
-      extents.push_back(std::to_string(spec.shape[axis]));
-    }
-    const std::int64_t end = begin + spec.bytes().value;
-    entries.push_back(text(spec.name) + ":{\"dtype\":\"" + to_text(spec.dtype) + "\",\"shape\":[" +
-                      join(extents, ",") + "],\"data_offsets\":[" + std::to_string(begin) + "," +
-                      std::to_string(end) + "]}");
-    begin = end;
-  }
-  std::string json = "{" + join(entries, ",") + "}";
-  json.resize(
-      static_cast<std::size_t>(round_up(static_cast<std::int64_t>(json.size()), kLengthBytes)),
-      ' ');
-  const auto length = static_cast<std::uint64_t>(json.size());
-  std::string header(sizeof length, '\0');
-  std::memcpy(header.data(), &length, sizeof length);
-  return header + json;
+  return render(pointers_to(in_order), metadata);
 }
 
 Bytes header_size(const std::vector<TensorSpec>& specs, const Metadata& metadata) {
-  return Bytes{static_cast<std::int64_t>(render_header(file_order(specs), metadata).size())};
+  std::vector<const TensorSpec*> in_order = pointers_to(specs);
+  std::sort(in_order.begin(), in_order.end(),
+            [](const TensorSpec* a, const TensorSpec* b) { return is_before(*a, *b); });
+  return Bytes{static_cast<std::int64_t>(render(in_order, metadata).size())};
 }
 
 Bytes file_size(const std::vector<TensorSpec>& specs, const Metadata& metadata) {
