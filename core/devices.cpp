@@ -47,4 +47,11 @@ Result<DeviceLayout> parse_devices(const std::string& text) {
   return layout;
 }
 
+std::string to_text(const DeviceLayout& layout) {
+  std::string text = layout.name;
+  if (layout.nodes > 1 || layout.per_node > 1) text = std::to_string(layout.per_node) + "x" + text;
+  if (layout.nodes > 1) text = std::to_string(layout.nodes) + "x" + text;
+  return text;
+}
+
 }  // namespace ftplan

@@ -35,7 +35,8 @@ struct Machine {
   Backend backend = Backend::kCpu;
   std::optional<Bytes>
       device_memory;                 ///< usable, after what other processes hold; empty: not known
-  std::optional<Bytes> host_memory;  ///< usable; on `cpu` device and host share it
+  std::optional<Bytes> host_memory;  ///< usable of a host; on `cpu` device and host share it
+  std::optional<Bytes> disk;         ///< that the run's files may take on each host
   std::int64_t threads = 1;
   std::string instruction_set;  ///< "avx2" or "avx512"; empty for GPUs
   std::string torch;            ///< version of LibTorch; empty where there is none
@@ -53,6 +54,7 @@ inline constexpr auto fields<Machine> = std::tuple{
     Field{"backend", &Machine::backend, "Which kernels run."},
     Field{"device_memory", &Machine::device_memory, "Usable bytes of the device."},
     Field{"host_memory", &Machine::host_memory, "Usable bytes of the host."},
+    Field{"disk", &Machine::disk, "Usable bytes of the host's disk."},
     Field{"threads", &Machine::threads, "threads", Range{1, 4096}, "Threads of one operation."},
     Field{"instruction_set", &Machine::instruction_set, "Vector instructions of the kernels."},
     Field{"torch", &Machine::torch, "Version of LibTorch."},

@@ -200,17 +200,65 @@ void predict_disk(const std::vector<Lowered>& all, const RunSpec& spec,
   }
 }
 
+RankPrediction predict(const std::vector<Lowered>& all, const RunSpec& spec, std::int64_t rank) {
+  RankPrediction prediction{.rank = rank};
+  predict_device(all, spec.machine, prediction);
+  predict_host(all, prediction);
+  predict_disk(all, spec, prediction);
+  set_basis(all, spec.machine, prediction);
+  return prediction;
+}
+
+bool same_bytes(const program::Storage& a, const program::Storage& b) {
+  return a.size == b.size && a.category == b.category && a.place == b.place &&
+         a.region == b.region && a.copies == b.copies;
+}
+
+// Whether the same storages live at the same instructions, whatever these do with them.
+bool same_bytes(const Lowered& a, const Lowered& b) {
+  const StepProgram& p = a.program;
+  const StepProgram& q = b.program;
+  return a.kind == b.kind && p.arena == q.arena && p.persistent == q.persistent &&
+         p.scratch == q.scratch && p.instructions.size() == q.instructions.size() &&
+         p.live.bits == q.live.bits && p.units.size() == q.units.size() &&
+         std::equal(p.storages.begin(), p.storages.end(), q.storages.begin(), q.storages.end(),
+                    [](const auto& left, const auto& right) { return same_bytes(left, right); });
+}
+
+// Programs of the first rank of a kind, and what they hold.
+struct RankKind {
+  std::vector<Lowered> programs;
+  RankPrediction prediction;
+};
+
 }  // namespace
 
 Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank) {
   auto all = lower_all(spec, rank);
   if (!all) return all.error();
-  RankPrediction prediction{.rank = rank};
-  predict_device(*all, spec.machine, prediction);
-  predict_host(*all, prediction);
-  predict_disk(*all, spec, prediction);
-  set_basis(*all, spec.machine, prediction);
-  return prediction;
+  return predict(*all, spec, rank);
+}
+
+Result<std::vector<RankPrediction>> predict_ranks(const RunSpec& spec,
+                                                  const std::vector<std::int64_t>& ranks) {
+  std::vector<RankKind> kinds;
+  std::vector<RankPrediction> predictions;
+  for (const std::int64_t rank : ranks) {
+    auto all = lower_all(spec, rank);
+    if (!all) return all.error();
+    const auto known = std::find_if(kinds.begin(), kinds.end(), [&](const RankKind& kind) {
+      return std::equal(all->begin(), all->end(), kind.programs.begin(), kind.programs.end(),
+                        [](const Lowered& a, const Lowered& b) { return same_bytes(a, b); });
+    });
+    if (known != kinds.end()) {
+      predictions.push_back(known->prediction);
+      predictions.back().rank = rank;
+      continue;
+    }
+    predictions.push_back(predict(*all, spec, rank));
+    kinds.push_back({*std::move(all), predictions.back()});
+  }
+  return predictions;
 }
 
 Result<std::vector<std::string>> operations_to_measure(const RunSpec& spec, std::int64_t rank) {
@@ -275,28 +323,35 @@ Timeline simulate(const program::StepProgram& program, std::int64_t rank) {
   return timeline;
 }
 
-Judgement judge(const RankPrediction& prediction, const Machine& machine,
-                std::int64_t ranks_on_host) {
+Judgement judge(const RankPrediction& prediction, const Machine& machine, HostShare share) {
   const bool cpu = machine.backend == Backend::kCpu;
   const Bytes peak = prediction.device.peak + (cpu ? prediction.host.peak : Bytes{});
   Judgement judgement{.need = cpu ? peak : peak + prediction.uncertainty,
                       .limit = machine.device_memory};
-  if (!judgement.limit) return judgement;
-  judgement.headroom = *judgement.limit - judgement.need;
-  if (judgement.need <= *judgement.limit) {
-    judgement.fits = Fits::kYes;
-  } else {
-    judgement.fits = peak - prediction.uncertainty <= *judgement.limit ? Fits::kTight : Fits::kNo;
+  if (judgement.limit) {
+    judgement.headroom = *judgement.limit - judgement.need;
+    const bool may_fit = peak - prediction.uncertainty <= *judgement.limit;
+    judgement.fits = judgement.headroom >= Bytes{} ? Fits::kYes
+                     : may_fit                     ? Fits::kTight
+                                                   : Fits::kNo;
   }
-  const Bytes host = ranks_on_host * prediction.host.peak;
-  const bool short_of_host = !cpu && machine.host_memory && host > *machine.host_memory;
-  if (short_of_host && judgement.fits != Fits::kNo) {
-    judgement = {.fits = Fits::kNo,
-                 .place = Place::kHost,
-                 .need = host,
-                 .limit = machine.host_memory,
-                 .headroom = *machine.host_memory - host};
-  }
+  // Of several places that are too small the first is named.
+  const auto hold = [&](Place place, Bytes need, const std::optional<Bytes>& limit) {
+    if (!limit) return Fits::kUnknown;
+    if (need <= *limit) return Fits::kYes;
+    if (judgement.fits != Fits::kNo) {
+      judgement.fits = Fits::kNo;
+      judgement.place = place;
+      judgement.need = need;
+      judgement.limit = limit;
+      judgement.headroom = *limit - need;
+    }
+    return Fits::kNo;
+  };
+  judgement.host =
+      cpu ? judgement.fits
+          : hold(Place::kHost, share.ranks * prediction.host.peak, machine.host_memory);
+  judgement.disk = hold(Place::kDisk, share.writers * prediction.disk.peak, machine.disk);
   return judgement;
 }
 

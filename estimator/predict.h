@@ -41,6 +41,11 @@ struct RunSpec {
 /// @error what lowering refuses
 Result<RankPrediction> predict_rank(const RunSpec& spec, std::int64_t rank);
 
+/// The same of each of `ranks`. Ranks whose programs hold the same storages at the same
+/// instructions hold the same bytes, so each kind is walked once.
+Result<std::vector<RankPrediction>> predict_ranks(const RunSpec& spec,
+                                                  const std::vector<std::int64_t>& ranks);
+
 /// Keys of the operations of a run whose scratch no formula knows exactly, sorted: what calibration
 /// measures and what a plan keeps of `Machine::scratch`. Empty on GPUs, where ftplan does not
 /// measure yet.
@@ -53,20 +58,27 @@ std::int64_t trainable_parameters(const Job& job);
 /// is what the device holds at most, the arena or the fullest instant.
 Timeline simulate(const program::StepProgram& program, std::int64_t rank);
 
-/// A prediction held against what a device has, or against the host where that alone lacks memory.
+/// A prediction held against what a device and its host have.
 struct Judgement {
-  Fits fits = Fits::kUnknown;
-  Place place = Place::kDevice;  ///< kHost: what it needs of the host is what does not fit
+  Fits fits = Fits::kUnknown;    ///< no where any place that is known is too small
+  Place place = Place::kDevice;  ///< kHost, kDisk: what it needs there is what does not fit
+  Fits host = Fits::kUnknown;    ///< host memory of all its ranks; on `cpu` shared with the device
+  Fits disk = Fits::kUnknown;    ///< files of all ranks of the host
   Bytes need;  ///< the upper end; on `cpu` the peak itself, because scratch is a bound there
   std::optional<Bytes> limit;  ///< empty: not known
   /// What is left at the upper end; negative when it does not fit, 0 when the limit is not known.
   Bytes headroom;
 };
 
+/// How many ranks of a host keep something there.
+struct HostShare {
+  std::int64_t ranks = 1;    ///< whose host bytes add up
+  std::int64_t writers = 1;  ///< whose files do: replicas write theirs once
+};
+
 /// On `cpu` device and host bytes share `Machine::device_memory`; on GPUs a known host memory must
-/// hold the host bytes of all `ranks_on_host`. `tight` on `cpu`: measuring the scratch may make it
-/// fit.
-Judgement judge(const RankPrediction& prediction, const Machine& machine,
-                std::int64_t ranks_on_host = 1);
+/// hold the host bytes of all ranks, and a known disk the files of all that write. `tight` on
+/// `cpu`: measuring the scratch may make it fit.
+Judgement judge(const RankPrediction& prediction, const Machine& machine, HostShare share = {});
 
 }  // namespace ftplan::estimator

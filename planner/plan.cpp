@@ -112,9 +112,15 @@ Result<std::string> smallest_change(const Setting& setting, const Evaluation& sm
     if (!fits) return fits.error();
     if (*fits) return change.flags;
   }
-  const bool on_host = smallest.judgement.place == Place::kHost;
-  return std::string("none of the flags is enough: take ") + (on_host ? "hosts" : "devices") +
-         " with " + format_bytes(smallest.judgement.need);
+  const Place place = smallest.judgement.place;
+  const char* what = place == Place::kHost ? "hosts" : place == Place::kDisk ? "disks" : "devices";
+  return std::string("none of the flags is enough: take ") + what + " with " +
+         format_bytes(smallest.judgement.need);
+}
+
+const PlaceBytes& bytes_of(const RankPrediction& prediction, Place place) {
+  if (place == Place::kHost) return prediction.host;
+  return place == Place::kDisk ? prediction.disk : prediction.device;
 }
 
 Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found) {
@@ -125,8 +131,7 @@ Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found)
                     best.prediction,
                     best.judgement.limit.value_or(Bytes{}),
                     Bytes{} - best.judgement.headroom,
-                    biggest_category(best.judgement.place == Place::kHost ? best.prediction.host
-                                                                          : best.prediction.device),
+                    biggest_category(bytes_of(best.prediction, best.judgement.place)),
                     *std::move(change)};
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -10,9 +11,12 @@
 #include "core/check.h"
 #include "core/data_options.h"
 #include "core/job.h"
+#include "core/machine.h"
+#include "core/plan.h"
 #include "core/result.h"
 #include "core/strategy.h"
 #include "core/units.h"
+#include "estimator/devices.h"
 #include "estimator/predict.h"
 
 namespace ftplan::planner {
@@ -74,14 +78,35 @@ class FamilySearch {
 
 }  // namespace
 
-Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy) {
+Result<Evaluation> evaluate_ranks(const Setting& setting, const Strategy& strategy,
+                                  const std::vector<std::int64_t>& ranks) {
   const estimator::RunSpec spec{setting.job, strategy, setting.machine, setting.facts,
                                 count_steps(setting.job, setting.facts)};
-  auto prediction = estimator::predict_rank(spec, 0);
-  if (!prediction) return prediction.error();
-  const estimator::Judgement judgement =
-      estimator::judge(*prediction, setting.machine, setting.job.devices.per_node);
-  return Evaluation{strategy, *std::move(prediction), judgement};
+  auto predictions = estimator::predict_ranks(spec, ranks);
+  if (!predictions) return predictions.error();
+  const std::int64_t on_host = setting.job.devices.per_node;
+  const estimator::HostShare share{.ranks = on_host,
+                                   .writers = strategy.zero == 0 ? 1 : on_host};
+  std::optional<Evaluation> worst;
+  for (RankPrediction& prediction : *predictions) {
+    Machine machine = setting.machine;
+    machine.device_memory =
+        estimator::memory_of_rank(setting.machine, setting.job.request.devices, prediction.rank);
+    const estimator::Judgement judgement = estimator::judge(prediction, machine, share);
+    const bool worse =
+        !worst || judgement.headroom < worst->judgement.headroom ||
+        (judgement.headroom == worst->judgement.headroom && judgement.need > worst->judgement.need);
+    if (worse) worst = Evaluation{strategy, std::move(prediction), judgement};
+  }
+  FTPLAN_CHECK(worst.has_value());
+  return *std::move(worst);
+}
+
+Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy) {
+  const bool differ = strategy.zero > 0 || setting.job.request.devices.memory.size() > 1;
+  std::vector<std::int64_t> ranks(static_cast<std::size_t>(differ ? setting.job.ranks() : 1));
+  std::iota(ranks.begin(), ranks.end(), std::int64_t{0});
+  return evaluate_ranks(setting, strategy, ranks);
 }
 
 Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t zero,

@@ -22,8 +22,7 @@ struct Setting {
   const std::optional<DataFacts>& facts;
 };
 
-/// A strategy with what it needs. Every rank of a layout needs the same bytes, so rank 0 stands for
-/// all.
+/// A strategy with what it needs: the prediction is that of the rank with the least room.
 struct Evaluation {
   Strategy strategy;
   RankPrediction prediction;
@@ -33,7 +32,12 @@ struct Evaluation {
   }
 };
 
+/// Of all ranks: `prediction.rank` is the worst.
 Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy);
+
+/// Of these ranks alone, which the caller knows to stand for all.
+Result<Evaluation> evaluate_ranks(const Setting& setting, const Strategy& strategy,
+                                  const std::vector<std::int64_t>& ranks);
 
 /// The strategy of a micro-batch of `job.micro_batch_choices`; the accumulation follows from the
 /// global batch.

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "core/machine.h"
+#include "core/result.h"
 #include "core/text.h"
 #include "core/units.h"
 #include "tools/version.h"
@@ -168,6 +170,28 @@ std::string instruction_set() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
 #endif
   return "";
+}
+
+Result<std::vector<std::string>> gpu_names(const std::string& root) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(root + "/proc/driver/nvidia/gpus", error)) {
+    const std::string text = read_file(entry.path().string() + "/information").value_or("");
+    for (const std::string& line : split(text, '\n')) {
+      constexpr std::string_view kModel = "Model:";
+      if (!line.starts_with(kModel)) continue;
+      const std::size_t begin = line.find_first_not_of(" \t", kModel.size());
+      if (begin != std::string::npos) names.push_back(line.substr(begin));
+    }
+  }
+  if (names.empty() && fs::exists(root + "/dev/nvidia0", error)) {
+    return bad_input("--gpus",
+                     "this machine has NVIDIA GPUs, but /proc/driver/nvidia does not tell which: "
+                     "name them, such as 8xT4");
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 // Whether products of 16-bit factors have units of their own.

@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/machine.h"
+#include "core/result.h"
 #include "core/units.h"
 
 /// What this host is and has, read from the system.
@@ -21,6 +23,11 @@ std::int64_t usable_cpus(const std::string& root = "");
 
 /// "avx512", "avx2", or empty: the best kernels that this processor runs.
 std::string instruction_set();
+
+/// Names of the NVIDIA GPUs that this process sees, as their driver spells them; empty where there
+/// are none.
+/// @error bad input: there are some, but the driver does not tell their names
+Result<std::vector<std::string>> gpu_names(const std::string& root = "");
 
 /// The `cpu` machine of this host without measured scratch. `host_memory` leaves out what a worker
 /// process holds beside its arena.

@@ -7,7 +7,6 @@
 #include "core/result.h"
 #include "core/text.h"
 #include "core/units.h"
-#include "estimator/hardware.h"
 #include "models/presets.h"
 #include "tools/commands.h"
 #include "tools/options.h"
@@ -56,41 +55,11 @@ class ListModels : public Command {
   bool json_ = false;
 };
 
-class ListHardware : public Command {
- public:
-  void declare(Options& options) override { options.toggle({"--json", "", "Prints JSON."}, json_); }
-
-  Result<int> run() override {
-    if (json_) {
-      print(render_json({{"format_version", 1}, {"hardware", to_json(estimator::hardware())}}));
-      return 0;
-    }
-    Table table{.head = {"device", "sold as", "usable GiB", "bf16 units", "context"}, .left = 2};
-    for (const estimator::Hardware& entry : estimator::hardware()) {
-      table.rows.push_back({entry.name, entry.sold_as, format_gib(entry.memory_bytes),
-                            entry.native_bf16 ? "yes" : "no",
-                            format_bytes(entry.runtime_bytes) + " +- " +
-                                format_fixed(100 * entry.runtime_interval, 0) + " %"});
-    }
-    print(render_table(table) +
-          "\nand cpu: this host (ftplan doctor). --json adds where each number is from.\n");
-    return 0;
-  }
-
- private:
-  bool json_ = false;
-};
-
 }  // namespace
 
 CommandRow models_command() {
   return {"models", "Models that ftplan knows without their files.", "ftplan models --json",
           [] { return std::make_unique<ListModels>(); }};
-}
-
-CommandRow hardware_command() {
-  return {"hardware", "Devices that ftplan knows.", "ftplan hardware --json",
-          [] { return std::make_unique<ListHardware>(); }};
 }
 
 }  // namespace ftplan::tools

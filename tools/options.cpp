@@ -128,6 +128,10 @@ void Options::argument(const FlagText& text, std::string& target) {
   app_of(app_).add_option(text.flag, target, text.help)->type_name(text.type)->required();
 }
 
+void Options::optional_argument(const FlagText& text, std::optional<std::string>& target) {
+  app_of(app_).add_option(text.flag, target, text.help)->type_name(text.type);
+}
+
 void print_error(const Error& error) {
   std::fputs(("ftplan: " + error.text() + "\n").c_str(), stderr);
 }

@@ -32,6 +32,8 @@ class Options {
   void toggle(const FlagText& text, bool& target);
   /// A required argument without a flag.
   void argument(const FlagText& text, std::string& target);
+  /// One that may be left out.
+  void optional_argument(const FlagText& text, std::optional<std::string>& target);
 
  private:
   void* app_;  ///< CLI::App

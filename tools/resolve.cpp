@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,8 @@
 #include "core/model_config.h"
 #include "core/plan.h"
 #include "core/result.h"
+#include "core/units.h"
+#include "estimator/devices.h"
 #include "estimator/hardware.h"
 #include "models/adapter_config.h"
 #include "models/files.h"
@@ -58,6 +61,21 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   return {};
 }
 
+Result<void> take_names(DeviceOptions& devices) {
+  if (devices.gpus == "this") {
+    auto here = devices_of_this(devices);
+    if (!here) return here.error();
+    devices = *std::move(here);
+  }
+  auto named = estimator::name_devices(devices);
+  if (!named) return named.error();
+  devices = std::move(named->options);
+  return {};
+}
+
+// Scores of one row in one layer, in 16 bits, were they written out.
+Bytes scores_of(const Job& job) { return {2 * job.model.heads * job.sequence * job.sequence}; }
+
 Result<Machine> find_machine(const JobRequest& request) {
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();
@@ -72,7 +90,36 @@ Result<Machine> find_machine(const JobRequest& request) {
 
 }  // namespace
 
+Result<DeviceOptions> devices_of_this(DeviceOptions asked, const std::string& root) {
+  auto names = gpu_names(root);
+  if (!names) return names.error();
+  asked.gpus = "cpu";
+  if (names->empty()) return asked;
+  const std::string& name = names->front();
+  const std::string count = std::to_string(names->size());
+  if (name != names->back()) {
+    return bad_input("--gpus", "this machine has GPUs of several kinds (" + name + ", " +
+                                   names->back() + "): name those to use, such as 1xT4");
+  }
+  constexpr std::string_view kMaker = "NVIDIA ";
+  const estimator::Hardware* device =
+      estimator::find_hardware(name.starts_with(kMaker) ? name.substr(kMaker.size()) : name);
+  if (device == nullptr) {
+    return bad_input("--gpus", "this machine has " + count + " x " + name +
+                                   ", which is not in the catalogue: name the nearest device and "
+                                   "its memory, such as --gpus " +
+                                   count + "xA6000 --memory 47");
+  }
+  asked.gpus = count + "x" + device->name;
+  const auto free = available_memory(root);
+  if (!asked.host_memory && free)
+    asked.host_memory = static_cast<double>(free->value) / static_cast<double>(kGiB.value);
+  return asked;
+}
+
 Result<Resolved> resolve(JobRequest request) {
+  const std::string gpus = request.devices.gpus;
+  if (auto named = take_names(request.devices); !named) return named.error();
   auto machine = find_machine(request);
   if (!machine) return machine.error();
   Precision& precision = request.method.precision;
@@ -91,11 +138,11 @@ Result<Resolved> resolve(JobRequest request) {
   auto job = validate(request, source->config, *facts);
   if (!job) return job.error();
   Resolved resolved{*std::move(job), *std::move(machine), *std::move(facts),
-                    std::move(source->notes)};
-  if (precision == Precision::kBf16 && default_precision(resolved.machine) != precision) {
-    resolved.notes.push_back(resolved.machine.name +
-                             " has no bf16 units: bf16 is emulated there, slowly; use "
-                             "--precision fp16");
+                    std::move(source->notes), gpus};
+  const bool gpu = resolved.machine.backend == Backend::kCuda;
+  if (const auto* device = gpu ? estimator::find_hardware(resolved.machine.name) : nullptr) {
+    for (std::string& note : estimator::device_notes(*device, precision, scores_of(resolved.job)))
+      resolved.notes.push_back(std::move(note));
   }
   return resolved;
 }

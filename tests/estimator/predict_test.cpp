@@ -280,8 +280,49 @@ TEST(Judge, OnAGpuAKnownHostMustHoldItsBytes) {
   EXPECT_EQ(judge(with_bytes(60, 40, 0), gpu).fits, Fits::kYes);
   EXPECT_EQ(judge(with_bytes(60, 41, 0), gpu).fits, Fits::kNo);
   EXPECT_EQ(judge(with_bytes(60, 41, 0), gpu).headroom, Bytes{-1});
-  EXPECT_EQ(judge(with_bytes(60, 20, 0), gpu, /*ranks_on_host=*/2).fits, Fits::kYes);
-  EXPECT_EQ(judge(with_bytes(60, 21, 0), gpu, /*ranks_on_host=*/2).fits, Fits::kNo);
+  EXPECT_EQ(judge(with_bytes(60, 20, 0), gpu, {.ranks = 2}).fits, Fits::kYes);
+  EXPECT_EQ(judge(with_bytes(60, 21, 0), gpu, {.ranks = 2}).fits, Fits::kNo);
+}
+
+TEST(Judge, AKnownDiskMustHoldTheFilesOfAllThatWrite) {
+  Machine gpu;
+  gpu.backend = Backend::kCuda;
+  gpu.device_memory = Bytes{100};
+  RankPrediction p = with_bytes(60, 40, 0);
+  p.disk.peak = {30};
+  EXPECT_EQ(judge(p, gpu).disk, Fits::kUnknown);
+  EXPECT_EQ(judge(p, gpu).host, Fits::kUnknown);
+  gpu.disk = Bytes{59};
+  EXPECT_EQ(judge(p, gpu, {.ranks = 2}).disk, Fits::kYes);
+  const Judgement two = judge(p, gpu, {.ranks = 2, .writers = 2});
+  EXPECT_EQ(two.disk, Fits::kNo);
+  EXPECT_EQ(two.fits, Fits::kNo);
+  EXPECT_EQ(two.place, Place::kDisk);
+  EXPECT_EQ(two.headroom, Bytes{-1});
+}
+
+// "16 bytes a parameter" of mixed precision, counted: weights and gradients in 16 bit, masters and
+// both moments in f32. Norms are f32 without a master: 4 + 4 + 8. With accumulation the gradients
+// are f32 too, as is the head's where its loss comes in chunks: here it comes in one.
+TEST(PredictRank, FullFineTuningHolds16BytesAParameterAnd18WithAccumulation) {
+  const ModelConfig& model = models::find_preset("llama2-70b")->config;
+  const std::int64_t parameters = 68'976'648'192;
+  const std::int64_t norms = std::int64_t{2 * 80 + 1} * 8192;
+  for (const std::int64_t accumulation : {1, 4}) {
+    JobRequest request;
+    request.method.method = Method::kFull;
+    request.training.micro_batch = 1;
+    request.training.accumulation = accumulation;
+    const RankPrediction p =
+        predict(job_of(request, model),
+                {.accumulation = accumulation, .checkpointing = {1}, .loss_chunk = 2048});
+    const std::int64_t states =
+        p.device.weights.value + p.device.gradients.value + p.device.optimizer.value;
+    const std::int64_t a_parameter =
+        /*weight=*/2 + /*gradient=*/(accumulation == 1 ? 2 : 4) + /*master=*/4 + /*moments=*/8;
+    EXPECT_EQ(a_parameter, accumulation == 1 ? 16 : 18);
+    EXPECT_EQ(states, a_parameter * (parameters - norms) + 16 * norms);
+  }
 }
 
 }  // namespace

@@ -98,6 +98,17 @@ TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
       std::string::npos);
 }
 
+TEST_F(Cli, HardwareShowsWhereANumberIsFrom) {
+  const std::string out = run("hardware T4").out;
+  EXPECT_NE(out.find("memory_bytes: 15633680957 bytes\n    14.56 GiB is the total that PyTorch"),
+            std::string::npos)
+      << out;
+  EXPECT_NE(out.find("    doubtful: "), std::string::npos) << out;
+  const std::string all = run("hardware").out;
+  for (const char* name : {"RTX4090", "Gaudi2", "g4dn.metal", "HLS-Gaudi3"})
+    EXPECT_NE(all.find(name), std::string::npos) << all;
+}
+
 TEST_F(Cli, PagedStatesAreShownOnTheHost) {
   const std::string command =
       "estimate --model llama2-7b --gpus 1xA100-80GB --method full --checkpointing full "
@@ -210,7 +221,11 @@ TEST_F(Cli, ExplainTurnsKnobs) {
 
 TEST_F(Cli, CataloguesAndDoctorSpeakJson) {
   EXPECT_EQ(json_of("models --json")["models"].size(), models::presets().size());
-  EXPECT_EQ(json_of("hardware --json")["hardware"].size(), 2U);
+  const Json hardware = json_of("hardware --json");
+  EXPECT_GE(hardware["hardware"].size(), 35U);
+  EXPECT_GE(hardware["nodes"].size(), 13U);
+  EXPECT_EQ(json_of("hardware 4090 --json")["device"]["name"], "RTX4090");
+  EXPECT_EQ(json_of("hardware g4dn.metal --json")["node"]["device"], "T4");
   const Json doctor = json_of("doctor --json");
   EXPECT_GE(doctor["machine"]["threads"], 1);
   EXPECT_EQ(doctor["machine_digest"].get<std::string>().size(), 32U);
@@ -270,7 +285,13 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"estimate --modle x", "ftplan: --modle: unknown flag; did you mean --model?"},
         Wrong{"estimate", "ftplan: --model: missing: name a preset"},
         Wrong{"estimate --model llama2-8b", "did you mean \"llama2-7b\"?"},
-        Wrong{"estimate --model model --gpus A100", "did you mean A100-80GB?"},
+        Wrong{"estimate --model model --gpus A100", "did you mean A100-40GB?"},
+        Wrong{"estimate --model model --gpus 2x2xg4dn.metal", "expected 2xg4dn.metal"},
+        Wrong{"estimate --model model --gpus 3xT4 --memory 14,14",
+              "--memory: got 2 numbers for 3 devices, expected one, or one for each"},
+        Wrong{"hardware T44",
+              "ftplan: hardware: got \"T44\", which is not in the catalogue; did "
+              "you mean T4?"},
         Wrong{"estimate --model model --gpus 0xT4", "ftplan: --gpus: got \"0xT4\""},
         Wrong{"plan --model model --micro-batch 0",
               "ftplan: --micro-batch: got 0, expected 1..65536 sequences"},

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "core/machine.h"
 #include "core/units.h"
 #include "tests/tools/run_ftplan.h"
+#include "tools/resolve.h"
 #include "tools/scratch_cache.h"
 #include "tools/table.h"
 
@@ -62,6 +64,52 @@ TEST(UsableCpus, AreLimitedByAQuotaRoundedUp) {
   root.write("sys/fs/cgroup/job/cpu.max", "50000 100000\n");
   EXPECT_EQ(usable_cpus(root.path()), 1);
   EXPECT_GE(usable_cpus(), 1);
+}
+
+constexpr const char* kT4 = "Model: \t\t Tesla T4\nIRQ:   \t\t 33\n";
+
+TEST(GpuNames, AreWhatTheDriverSays) {
+  const TemporaryFolder root;
+  EXPECT_TRUE(gpu_names(root.path())->empty());
+  root.write("proc/driver/nvidia/gpus/0000:00:1e.0/information", kT4);
+  root.write("proc/driver/nvidia/gpus/0000:00:1f.0/information", kT4);
+  EXPECT_EQ(*gpu_names(root.path()), (std::vector<std::string>{"Tesla T4", "Tesla T4"}));
+}
+
+TEST(GpuNames, ThatNobodyTellsAreAnError) {
+  const TemporaryFolder root;
+  root.write("dev/nvidia0", "");
+  const auto names = gpu_names(root.path());
+  ASSERT_FALSE(names.ok());
+  EXPECT_NE(names.error().text().find("--gpus: this machine has NVIDIA GPUs, but"),
+            std::string::npos);
+}
+
+TEST(This, IsTheCpuWhereThereIsNoGpu) {
+  EXPECT_EQ(devices_of_this({.gpus = "this"}, TemporaryFolder().path())->gpus, "cpu");
+}
+
+TEST(This, IsItsGpusAndTheMemoryOfTheirHost) {
+  const TemporaryFolder root;
+  root.write("proc/meminfo", kMemory);
+  root.write("proc/driver/nvidia/gpus/0000:00:1e.0/information", kT4);
+  root.write("proc/driver/nvidia/gpus/0000:00:1f.0/information", kT4);
+  const auto devices = devices_of_this({.gpus = "this"}, root.path());
+  ASSERT_TRUE(devices.ok()) << devices.error().text();
+  EXPECT_EQ(devices->gpus, "2xT4");
+  EXPECT_DOUBLE_EQ(*devices->host_memory, /*kB=*/1000.0 / (1 << 20));
+  EXPECT_EQ(devices_of_this({.gpus = "this", .host_memory = 3}, root.path())->host_memory, 3);
+}
+
+TEST(This, NamesThatAreNotKnownOrDifferAreRefused) {
+  const TemporaryFolder root;
+  root.write("proc/driver/nvidia/gpus/a/information", "Model: \t NVIDIA T400 4GB\n");
+  EXPECT_NE(
+      devices_of_this({}, root.path()).error().text().find("1 x NVIDIA T400 4GB, which is not"),
+      std::string::npos);
+  root.write("proc/driver/nvidia/gpus/b/information", kT4);
+  EXPECT_NE(devices_of_this({}, root.path()).error().text().find("GPUs of several kinds"),
+            std::string::npos);
 }
 
 TEST(ScratchCache, KeepsTheNewerOfTwoMeasurementsApartByMachine) {
