@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "core/category.h"
@@ -39,7 +40,7 @@ TEST_F(Cli, EstimateFillsTheFormOfItsJson) {
   EXPECT_EQ(json["format_version"], 1);
   EXPECT_EQ(json["model"]["parameters"], 68'976'648'192);
   EXPECT_EQ(json["devices"]["count"], 1);
-  ASSERT_EQ(json["rows"].size(), 8U);  // four methods, with and without checkpointing
+  ASSERT_EQ(json["rows"].size(), 4U);  // one for each method
   // Trained norms are f32; 4-bit linears take 0.515869 bytes a value and a line for their 7 means.
   const std::int64_t norms = (2 * 80 + 1) * 8192;
   const std::int64_t linears =
@@ -68,7 +69,7 @@ TEST_F(Cli, EstimateCountsWhatAMethodTrains) {
       "estimate --model llama2-70b --gpus 1xA100-80GB --method lora --rank 4 --targets "
       "q_proj,k_proj,v_proj,o_proj "
       "--json");
-  ASSERT_EQ(json["rows"].size(), 2U);
+  ASSERT_EQ(json["rows"].size(), 1U);
   EXPECT_EQ(json["rows"][0]["trainable_parameters"], 16'384'000);
   EXPECT_EQ(json["rows"][0]["device"]["adapters"], 4 * 16'384'000);
 }
@@ -89,13 +90,77 @@ TEST_F(Cli, EstimateTellsWhatFitsInFewerBitsAlone) {
 TEST_F(Cli, EstimateAnswersInASentenceAndNamesWhatIsNotBuilt) {
   const Finished done = run("estimate --model llama2-7b --gpus 1xA100-80GB");
   EXPECT_EQ(done.code, 0);
-  EXPECT_NE(done.out.find("Yes: LoRA with checkpointing none"), std::string::npos) << done.out;
+  EXPECT_NE(done.out.find("Yes: LoRA, "), std::string::npos) << done.out;
   EXPECT_NE(done.out.find("not built yet: ZeRO-2"), std::string::npos) << done.out;
   EXPECT_NE(done.out.find("bf16, adamw"), std::string::npos) << done.out;
   EXPECT_NE(run("estimate --model llama2-7b --gpus T4").out.find("fp16, adamw"), std::string::npos);
   EXPECT_NE(
       run("estimate --model llama2-7b --gpus T4 --precision bf16").out.find("has no bf16 units"),
       std::string::npos);
+}
+
+TEST_F(Cli, EstimateHasARowForEachMethodAndStageAndMoreWithAll) {
+  const std::string command = "estimate --model llama2-7b --gpus 8xT4";
+  const Json json = json_of(command + " --json");
+  std::map<std::string, std::set<std::int64_t>> stages;
+  for (const Json& row : json["rows"]) {
+    EXPECT_EQ(row["strategy"]["checkpointing"], "full");
+    EXPECT_TRUE(stages[row["method"]].insert(row["zero"].get<std::int64_t>()).second);
+    EXPECT_EQ(row["host_fits"], "unknown");
+    EXPECT_EQ(row["disk_fits"], "unknown");
+  }
+  ASSERT_EQ(stages.size(), 4U);
+  for (const auto& [method, of] : stages) EXPECT_EQ(of, stages["full"]) << method;
+  EXPECT_GE(stages["full"].size(), 2U);
+  EXPECT_EQ(json_of(command + " --all --json")["rows"].size(), 2 * json["rows"].size());
+  const std::string out = run(command).out;
+  EXPECT_NE(out.find("checkpointing full"), std::string::npos) << out;
+  EXPECT_NE(out.find("gathered"), std::string::npos) << out;
+  EXPECT_NE(out.find("> ZeRO-"), std::string::npos) << out;
+  EXPECT_EQ(out.find("Room left:"), std::string::npos) << out;
+  EXPECT_NE(run(command + " --method qlora").out.find("Room left:  micro-batch 8 ("),
+            std::string::npos);
+  EXPECT_NE(out.find("Smallest that fits:  1 x T4"), std::string::npos) << out;
+  EXPECT_NE(out.find("Adapter 152.5 MiB. Base model on disk: 12.55 GiB in 16 bit."),
+            std::string::npos)
+      << out;  // 39,976,960 values of 4 bytes
+  EXPECT_NE(out.find("try --gpus g4dn.metal"), std::string::npos) << out;
+  EXPECT_NE(out.find("no flash attention 2 (compute capability 7.5)"), std::string::npos) << out;
+  EXPECT_NE(run(command + " --all").out.find("interval"), std::string::npos);
+}
+
+TEST_F(Cli, OfANodeTheHostAndTheDiskAreJudged) {
+  const std::string command =
+      "estimate --model llama2-7b --method full --optimizer paged-adamw8bit --gpus ";
+  const Json json = json_of(command + "3xg4dn.metal --json");
+  EXPECT_EQ(json["devices"]["name"], "T4");
+  EXPECT_EQ(json["devices"]["count"], 24);
+  EXPECT_EQ(json["devices"]["host_memory_bytes"], std::int64_t{384} << 30);
+  for (const Json& row : json["rows"]) {
+    EXPECT_EQ(row["host_fits"], "yes");
+    EXPECT_EQ(row["disk_fits"], "yes");
+  }
+  const std::string out = run(command + "3xg4dn.metal").out;
+  EXPECT_NE(out.find("3 x g4dn.metal, each with host RAM 384.00 GiB"), std::string::npos) << out;
+  const Json small = json_of(command + "8xA100-80GB --host-memory 1024 --disk 1 --json");
+  EXPECT_EQ(small["rows"][0]["host_fits"], "yes");
+  EXPECT_EQ(small["rows"][0]["disk_fits"], "no");
+  EXPECT_EQ(small["rows"][0]["fits"], "no");
+  // Eight ranks hold theirs on one host.
+  const auto host = small["rows"][0]["host"]["peak"].get<std::int64_t>();
+  const std::string half = std::to_string(4 * host / (std::int64_t{1} << 30));
+  EXPECT_EQ(
+      json_of(command + "8xA100-80GB --host-memory " + half + " --json")["rows"][0]["host_fits"],
+      "no");
+}
+
+TEST_F(Cli, OfDevicesThatDifferTheSmallestDecides) {
+  const std::string command = "estimate --model llama2-7b --method lora --gpus 3xT4 ";
+  const Json json = json_of(command + "--memory 20,20,8 --json");
+  EXPECT_EQ(json["rows"][0]["fits"], "no");
+  EXPECT_EQ(json["rows"][0]["worst_rank"], 2);
+  EXPECT_EQ(json_of(command + "--memory 20,20,20 --json")["rows"][0]["fits"], "yes");
+  EXPECT_NE(run(command + "--memory 20,20,8").out.find("20, 20, 8 GiB usable"), std::string::npos);
 }
 
 TEST_F(Cli, HardwareShowsWhereANumberIsFrom) {
