@@ -1,5 +1,6 @@
 #include "planner/room.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -58,15 +59,24 @@ std::optional<Job> on_devices(const Setting& setting, std::int64_t devices) {
   return *std::move(job);
 }
 
+Result<Evaluation> sharded(const Setting& setting, const Strategy& like, std::int64_t zero) {
+  return evaluate_ranks(
+      setting,
+      strategy_of(setting.job, like.checkpointing, zero, setting.job.micro_batch_choices.back()),
+      {0});
+}
+
+// With the least sharding that fits; that with the most decides whether any does.
 Result<std::optional<Evaluation>> least_sharding(const Setting& setting, const Strategy& like) {
+  auto most = sharded(setting, like, setting.job.zero_choices.back());
+  if (!most) return most.error();
+  if (most->judgement.fits != Fits::kYes) return std::optional<Evaluation>{};
   for (const std::int64_t zero : setting.job.zero_choices) {
-    const Strategy strategy =
-        strategy_of(setting.job, like.checkpointing, zero, setting.job.micro_batch_choices.back());
-    auto tried = evaluate_ranks(setting, strategy, {0});
+    auto tried = sharded(setting, like, zero);
     if (!tried) return tried.error();
     if (tried->judgement.fits == Fits::kYes) return std::optional<Evaluation>{*std::move(tried)};
   }
-  return std::optional<Evaluation>{};
+  return std::optional<Evaluation>{*std::move(most)};
 }
 
 }  // namespace
@@ -94,16 +104,32 @@ Result<Room> room_left(const Setting& setting, const Evaluation& chosen) {
 Result<std::optional<FewestDevices>> fewest_devices(const Setting& setting, const Strategy& like,
                                                     std::int64_t first, std::int64_t last) {
   const std::int64_t per_node = setting.job.devices.per_node;
+  std::vector<std::int64_t> counts;
   for (std::int64_t devices = 1; devices <= last; devices *= 2) {
     const bool whole_nodes = devices < per_node || devices % per_node == 0;
-    if (devices < first || !whole_nodes) continue;
-    const std::optional<Job> job = on_devices(setting, devices);
-    if (!job) continue;
-    auto fits = least_sharding({*job, setting.machine, setting.facts}, like);
-    if (!fits) return fits.error();
-    if (*fits) return std::optional<FewestDevices>{FewestDevices{devices, **std::move(fits)}};
+    if (devices >= first && whole_nodes) counts.push_back(devices);
   }
-  return std::optional<FewestDevices>{};
+  const auto fits = [&](std::int64_t devices) -> Result<std::optional<Evaluation>> {
+    const std::optional<Job> job = on_devices(setting, devices);
+    if (!job) return std::optional<Evaluation>{};
+    return least_sharding({*job, setting.machine, setting.facts}, like);
+  };
+  // More devices never need more each: where the most do not fit none do.
+  std::optional<FewestDevices> fewest;
+  while (!counts.empty()) {
+    const std::size_t tried = fewest ? (counts.size() - 1) / 2 : counts.size() - 1;
+    const std::int64_t devices = counts[tried];
+    auto evaluation = fits(devices);
+    if (!evaluation) return evaluation.error();
+    const auto at = counts.begin() + static_cast<std::ptrdiff_t>(tried);
+    if (*evaluation) {
+      fewest = FewestDevices{devices, **std::move(evaluation)};
+      counts.erase(at, counts.end());
+    } else {
+      counts.erase(counts.begin(), at + 1);
+    }
+  }
+  return fewest;
 }
 
 }  // namespace ftplan::planner

@@ -35,6 +35,7 @@ struct FewestDevices {
 /// The smallest power of two of devices of this kind from `first` to `last`, on whole nodes, on
 /// which the job fits with the recomputation of `like` and the least sharding that does. Empty:
 /// there is none.
+/// @complexity the logarithm of the number of powers
 Result<std::optional<FewestDevices>> fewest_devices(const Setting& setting, const Strategy& like,
                                                     std::int64_t first, std::int64_t last);
 

@@ -1,7 +1,11 @@
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -26,6 +30,7 @@
 #include "tools/commands.h"
 #include "tools/environment.h"
 #include "tools/estimate_screen.h"
+#include "tools/host.h"
 #include "tools/import/imported_job.h"
 #include "tools/job_flags.h"
 #include "tools/options.h"
@@ -58,6 +63,19 @@ std::string not_built(const Resolved& resolved) {
   }
   missing.insert(missing.end(), {"offload", "pipelines", "seconds and cost"});
   return "not built yet: " + join(missing, ", ");
+}
+
+// Calls `work` with 0, 1, ... `count` - 1 on the processors of this machine.
+template <class Work>
+void in_parallel(std::size_t count, const Work& work) {
+  std::atomic<std::size_t> next = 0;
+  const auto run = [&] {
+    for (std::size_t i = next++; i < count; i = next++) work(i);
+  };
+  std::vector<std::jthread> helpers;
+  const auto threads = std::min(count, static_cast<std::size_t>(usable_cpus()));
+  while (helpers.size() + 1 < threads) helpers.emplace_back(run);
+  run();
 }
 
 class Estimate : public Command {
@@ -155,9 +173,15 @@ class Estimate : public Command {
     return {job.checkpointing_choices.back()};
   }
 
+  // A layout of a method, before it is evaluated.
+  struct Candidate {
+    Job job;
+    Strategy strategy;
+  };
+
   // Every method that is built with every layout that the request leaves open.
-  Result<std::vector<EstimateRow>> all_rows(const Resolved& resolved) const {
-    std::vector<EstimateRow> rows;
+  Result<std::vector<Candidate>> candidates(const Resolved& resolved) const {
+    std::vector<Candidate> all;
     for (const Method method : {Method::kFull, Method::kLora, Method::kInt8Lora, Method::kQlora}) {
       JobRequest request = resolved.job.request;
       if (is_quantized(method) && request.runtime != kOwnRuntime) continue;
@@ -169,13 +193,28 @@ class Estimate : public Command {
       if (!job) return job.error();
       for (const std::int64_t zero : job->zero_choices) {
         for (const Checkpointing checkpointing : assumed(*job)) {
-          const Strategy strategy =
-              planner::strategy_of(*job, checkpointing, zero, job->micro_batch_choices.back());
-          auto evaluation = planner::evaluate({*job, resolved.machine, resolved.facts}, strategy);
-          if (!evaluation) return evaluation.error();
-          rows.push_back({*job, *std::move(evaluation)});
+          const std::int64_t micro_batch = job->micro_batch_choices.back();
+          all.push_back({*job, planner::strategy_of(*job, checkpointing, zero, micro_batch)});
         }
       }
+    }
+    return all;
+  }
+
+  Result<std::vector<EstimateRow>> all_rows(const Resolved& resolved) const {
+    auto candidates = this->candidates(resolved);
+    if (!candidates) return candidates.error();
+    std::vector<std::optional<Result<planner::Evaluation>>> evaluations(candidates->size());
+    in_parallel(evaluations.size(), [&](std::size_t i) {
+      const Candidate& candidate = (*candidates)[i];
+      evaluations[i] =
+          planner::evaluate({candidate.job, resolved.machine, resolved.facts}, candidate.strategy);
+    });
+    std::vector<EstimateRow> rows;
+    for (std::size_t i = 0; i < evaluations.size(); ++i) {
+      Result<planner::Evaluation>& evaluation = *evaluations[i];
+      if (!evaluation) return evaluation.error();
+      rows.push_back({std::move((*candidates)[i].job), *std::move(evaluation)});
     }
     return rows;
   }
@@ -248,18 +287,22 @@ class Estimate : public Command {
     const EstimateRow* best = best_of(screen.rows);
     const EstimateRow& row = best == nullptr ? least_of(screen.rows) : *best;
     const planner::Setting setting{row.job, resolved.machine, resolved.facts};
-    if (best != nullptr && !resolved.facts) {
-      auto room = planner::room_left(setting, row.evaluation);
-      if (!room) return room.error();
-      screen.room = *room;
-    }
-    const bool judged = row.evaluation.judgement.limit.has_value();
-    if (resolved.machine.backend == Backend::kCpu || !judged) return {};
     const std::int64_t here = row.job.ranks();
-    auto fewest = best == nullptr
-                      ? planner::fewest_devices(setting, row.strategy(), here + 1, kMostDevices)
-                      : planner::fewest_devices(setting, row.strategy(), 1, here - 1);
+    const bool of_gpus =
+        resolved.machine.backend == Backend::kCuda && row.evaluation.judgement.limit.has_value();
+    Result<planner::Room> room = planner::Room{};
+    Result<std::optional<planner::FewestDevices>> fewest = std::optional<planner::FewestDevices>{};
+    in_parallel(2, [&](std::size_t question) {
+      if (question == 0 && best != nullptr && !resolved.facts) {
+        room = planner::room_left(setting, row.evaluation);
+      } else if (question == 1 && of_gpus) {
+        fewest = planner::fewest_devices(setting, row.strategy(), best == nullptr ? here + 1 : 1,
+                                         best == nullptr ? kMostDevices : here - 1);
+      }
+    });
+    if (!room) return room.error();
     if (!fewest) return fewest.error();
+    screen.room = *room;
     screen.fewest = *std::move(fewest);
     return {};
   }
