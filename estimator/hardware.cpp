@@ -15,7 +15,7 @@
 #include "core/json.h"
 #include "core/result.h"
 #include "core/text.h"
-#include "estimator/hardware_fields.h"
+#include "estimator/hardware_fields.h"  // IWYU pragma: keep: the JSON form
 #include "estimator/hardware_files.h"
 #include "estimator/node_files.h"
 

@@ -18,7 +18,6 @@
 #include "core/enums.h"
 #include "core/json.h"
 #include "core/result.h"
-#include "core/text.h"
 #include "core/units.h"
 #include "models/files.h"
 #include "models/safetensors_json.h"

@@ -1,11 +1,9 @@
 #include "estimator/hardware.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/enums.h"
@@ -14,7 +12,7 @@
 #include "core/result.h"
 #include "core/text.h"
 #include "core/units.h"
-#include "estimator/hardware_fields.h"
+#include "estimator/hardware_fields.h"  // IWYU pragma: keep: the JSON form
 #include "tools/commands.h"
 #include "tools/options.h"
 #include "tools/table.h"

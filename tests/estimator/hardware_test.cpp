@@ -10,7 +10,7 @@
 
 #include "core/json.h"
 #include "core/units.h"
-#include "estimator/hardware_fields.h"
+#include "estimator/hardware_fields.h"  // IWYU pragma: keep: the JSON form
 
 namespace ftplan::estimator {
 namespace {
