@@ -14,6 +14,7 @@
 #include "core/result.h"
 #include "estimator/hardware.h"
 #include "models/adapter_config.h"
+#include "models/adapter_names.h"
 #include "models/files.h"
 #include "models/load.h"
 #include "tools/environment.h"
@@ -58,6 +59,25 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   return {};
 }
 
+// Targets that are a regular expression, as PEFT has it, become the names of what they find.
+Result<void> find_targets(MethodOptions& method, const ModelConfig& model) {
+  if (method.targets.size() != 1 || !models::is_regex(method.targets.front())) return {};
+  const models::AdapterConfig config{.rank = method.rank,
+                                     .alpha = method.alpha,
+                                     .modules_to_save = method.modules_to_save,
+                                     .ensure_weight_tying = method.ensure_weight_tying,
+                                     .target_pattern = method.targets.front()};
+  const auto adapted = models::adapted_linears(config, model, "--targets");
+  if (!adapted) return adapted.error();
+  const auto same = models::same_in_all_layers(*adapted, model, "--targets");
+  if (!same) return same.error();
+  method.targets.clear();
+  for (const models::AdaptedLinear& linear : *same) {
+    method.targets.push_back(adapted_names(model.family)[static_cast<std::size_t>(linear.linear)]);
+  }
+  return {};
+}
+
 Result<Machine> find_machine(const JobRequest& request) {
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();
@@ -86,6 +106,7 @@ Result<Resolved> resolve(JobRequest request) {
   if (!request.adapter.empty()) {
     if (auto taken = take_adapter(request, source->config); !taken) return taken.error();
   }
+  if (auto found = find_targets(request.method, source->config); !found) return found.error();
   auto facts = read_facts(request, *source);
   if (!facts) return facts.error();
   auto job = validate(request, source->config, *facts);
