@@ -17,6 +17,7 @@
 #include "data/documents.h"
 #include "data/instruction.h"
 #include "data/mix.h"
+#include "data/pad_token.h"
 #include "data/permutation.h"
 #include "data/rows.h"
 #include "data/sampler.h"
@@ -218,7 +219,9 @@ Result<DataSet> load_data(const DataOptions& options, const DataContext& context
                  .dropped = training.dropped + validation.dropped},
       .sources = std::move(counts),
       .drawn = {},
-      .from_cache = read->from_cache};
+      .from_cache = read->from_cache,
+      .pad = find_pad_token(context.tokenizer, context.vocabulary)};
+  set.training.pad = set.validation.pad = set.pad.id;
   set.facts = facts_of(set.training, set.validation, options.pad_multiple);
   if (!options.weights.empty()) {
     set.drawn = std::move(drawn);
