@@ -192,6 +192,26 @@ Result<void> check_modules(const JobRequest& request) {
   return {};
 }
 
+// Rows of new tokens that stay as they begin say nothing.
+Result<void> check_new_rows(const Job& job) {
+  const ModelConfig& model = job.model;
+  const bool grown = model.stored_vocabulary > 0;
+  if (!grown && job.request.data.add_tokens.empty()) return {};
+  const std::vector<std::string> known = whole_module_names(model);
+  const bool embedding = job.trains(known.front() + ".weight");
+  const bool head = model.tied_embeddings ? embedding : job.trains(known.back() + ".weight");
+  if (embedding && head) return {};
+  const auto& names = adapted_names(model.family);
+  const bool adapted = job.embedding_adapter().rank > 0 && job.head_adapter().rank > 0;
+  if (!grown && adapted) return {};
+  const std::string modules = names[static_cast<std::size_t>(embedding_index(model.family))] +
+                              (model.tied_embeddings ? " --ensure-weight-tying" : ",lm_head");
+  return bad_input(job.request.data.add_tokens.empty() ? "--pad-vocabulary-to" : "--add-tokens",
+                   "the rows of new tokens in embedding and head must be trained: use --method "
+                   "full, or --modules-to-save " +
+                       modules);
+}
+
 // Adapters on the embedding and the head.
 Result<void> check_edges(const Job& job) {
   const auto& names = adapted_names(job.model.family);
@@ -448,6 +468,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   if (!modules) return modules.error();
   job.whole_modules = *std::move(modules);
   if (auto ok = check_edges(job); !ok) return ok.error();
+  if (auto ok = check_new_rows(job); !ok) return ok.error();
   auto sequence = resolve_sequence(request.data, model, facts);
   if (!sequence) return sequence.error();
   job.sequence = *sequence;

@@ -123,6 +123,33 @@ void quantize_scales(std::span<const float> absmax, float offset, std::span<std:
   }
 }
 
+// Rows of new tokens begin as the mean of the rows in the file.
+// @source transformers 5.23 modeling_utils.py, _init_added_embeddings_weights_with_mean, without
+// its noise of 3e-5 standard deviations
+void fill_new_rows(const View& to, std::int64_t stored_rows) {
+  constexpr std::int64_t kColumns = 64;
+  const std::int64_t width = to.width();
+#pragma omp parallel for schedule(static)
+  for (std::int64_t begin = 0; begin < width; begin += kColumns) {
+    const std::int64_t count = std::min(kColumns, width - begin);
+    const auto part_of_row = [&](std::int64_t row) {
+      return std::span(to.data + bytes_of(row * width + begin, to.dtype()),
+                       bytes_of(count, to.dtype()));
+    };
+    double sums[kColumns] = {};
+    float values[kColumns];
+    const std::span<float> piece(values, static_cast<std::size_t>(count));
+    for (std::int64_t row = 0; row < stored_rows; ++row) {
+      models::to_f32(part_of_row(row), to.dtype(), piece);
+      for (std::int64_t i = 0; i < count; ++i) sums[i] += values[i];
+    }
+    for (std::int64_t i = 0; i < count; ++i)
+      values[i] = static_cast<float>(sums[i] / static_cast<double>(stored_rows));
+    for (std::int64_t row = stored_rows; row < to.rows(); ++row)
+      models::from_f32(piece, to.dtype(), part_of_row(row));
+  }
+}
+
 // Values between the file's type and the arena's.
 void convert(const models::TensorView& from, DType type, const View& to) {
   if (type == to.dtype()) {
@@ -188,8 +215,7 @@ std::string list_of(const std::vector<std::string>& modules) {
 Result<Loader> Loader::open(const Job& job, const std::string& model, const std::string& adapter) {
   auto checkpoint = models::Checkpoint::open(model);
   if (!checkpoint) return checkpoint.error();
-  const models::Blueprint blueprint = models::make_blueprint(job.model);
-  if (auto ok = models::check_weights(*checkpoint, blueprint, job.model); !ok) return ok.error();
+  if (auto ok = models::check_weights(*checkpoint, job.model); !ok) return ok.error();
   std::optional<models::Adapter> opened;
   if (!adapter.empty()) {
     auto from = models::Adapter::open(adapter, job.model);
@@ -251,6 +277,9 @@ Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t lay
   if (!type) return type.error();
   convert(tensor, *type, to);
   tensor.release();
+  const std::int64_t stored = static_cast<std::int64_t>(tensor.bytes.size()) / size_of(*type).value;
+  // Only embedding and head can lack rows.
+  if (stored < to.elements()) fill_new_rows(to, stored / to.width());
   return {};
 }
 

@@ -24,7 +24,8 @@ class Loader {
   static Result<Loader> open(const Job& job, const std::string& model, const std::string& adapter);
 
   /// A weight of the checkpoint, or of the adapter where it was trained in full, converted to the
-  /// type of `to`. Its pages of the file are given back.
+  /// type of `to`; rows of new tokens, which the file lacks, are the mean of those it has. Its
+  /// pages of the file are given back.
   [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
                                   const View& to) const;
 

@@ -1,6 +1,7 @@
 #include "tools/resolve.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,8 +14,10 @@
 #include "core/plan.h"
 #include "core/result.h"
 #include "estimator/hardware.h"
+#include "models/adapter.h"
 #include "models/adapter_config.h"
 #include "models/adapter_names.h"
+#include "models/family.h"
 #include "models/files.h"
 #include "models/load.h"
 #include "tools/environment.h"
@@ -55,6 +58,24 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
     if (linear.rank != config->rank)
       request.method.rank_pattern.push_back({name, static_cast<double>(linear.rank)});
     if (linear.alpha != config->alpha) request.method.alpha_pattern.push_back({name, linear.alpha});
+  }
+  return {};
+}
+
+// Rows for new tokens, of the request or of the adapter.
+Result<void> grow(const JobRequest& request, models::ModelSource& source) {
+  const std::int64_t before = source.config.vocabulary;
+  if (!request.adapter.empty()) {
+    source.config = models::with_vocabulary(
+        source.config, models::adapted_vocabulary(request.adapter, source.config));
+  }
+  auto model = grown_model(request, source);
+  if (!model) return model.error();
+  source.config = *std::move(model);
+  const std::int64_t more = source.config.vocabulary - before;
+  if (more > 0) {
+    source.notes.push_back("embedding and head grow by " + std::to_string(more) + " rows to " +
+                           std::to_string(source.config.vocabulary) + " for new tokens");
   }
   return {};
 }
@@ -107,6 +128,7 @@ Result<Resolved> resolve(JobRequest request) {
     if (auto taken = take_adapter(request, source->config); !taken) return taken.error();
   }
   if (auto found = find_targets(request.method, source->config); !found) return found.error();
+  if (auto grown = grow(request, *source); !grown) return grown.error();
   auto facts = read_facts(request, *source);
   if (!facts) return facts.error();
   auto job = validate(request, source->config, *facts);

@@ -44,7 +44,7 @@ MODES = {
                                "--no-double-quantization"],
     "lora bf16, embedding and head, best": ["--rank", 4, "--precision", "bf16", "--modules-to-save", "embed_tokens,lm_head",
                                             "--ensure-weight-tying", "--validation", 0.2, "--save-every", 3,
-                                            "--load-best-model-at-end"],
+                                            "--pad-vocabulary-to", 7, "--load-best-model-at-end"],
     "qlora fp32, norms and head": ["--method", "qlora", "--rank", 4, "--modules-to-save", "norm,lm_head",
                                    "--ensure-weight-tying", "--save-every", 3, "--accumulation", 2],
     "lora bf16, on embedding and head": ["--rank", 4, "--precision", "bf16", "--targets", "q_proj,embed_tokens,lm_head",

@@ -27,7 +27,8 @@ MODES = {"full fp32": ["--method", "full"],
          "full fp16": ["--method", "full", "--precision", "fp16", "--loss-scale", 1e9],
          "lora fp16": ["--rank", 4, "--precision", "fp16", "--loss-scale", 1e9],
          "int8-lora bf16": ["--method", "int8-lora", "--rank", 4, "--precision", "bf16"],
-         "lora bf16, modules": ["--rank", 4, "--precision", "bf16", "--modules-to-save", "embed_tokens,lm_head,norm"],
+         "lora bf16, modules": ["--rank", 4, "--precision", "bf16", "--modules-to-save", "embed_tokens,lm_head,norm",
+                                "--pad-vocabulary-to", 7],
          "qlora fp32, edges": ["--method", "qlora", "--rank", 4, "--targets", "v_proj,embed_tokens,lm_head"],
          "qlora bf16": ["--method", "qlora", "--rank", 4, "--precision", "bf16"]}
 # What differs from the tiny model: matrices that are large enough for 8-bit states.

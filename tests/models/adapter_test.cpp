@@ -473,6 +473,23 @@ TEST(Adapter, HoldsWeightsTrainedInFull) {
   EXPECT_EQ(adapter->find_weight("lm_head.weight"), nullptr);
 }
 
+TEST(Adapter, BringsRowsOfNewTokens) {
+  const ModelConfig model = toy_model();
+  const ModelConfig grown = with_vocabulary(model, model.vocabulary + 3);
+  AdapterConfig config = toy_adapter({"q_proj"});
+  config.modules_to_save = {"embed_tokens", "lm_head"};
+  const TempFolder with_rows, without;
+  put_adapter(with_rows.path(), config, grown);
+  put_adapter(without.path(), toy_adapter({"q_proj"}), model);
+  EXPECT_EQ(adapted_vocabulary(with_rows.path(), model), model.vocabulary + 3);
+  EXPECT_EQ(adapted_vocabulary(without.path(), model), model.vocabulary);
+  EXPECT_EQ(adapted_vocabulary("nowhere", model), model.vocabulary);
+  EXPECT_EQ(error_text(Adapter::open(with_rows.path(), grown)), "ok");
+  EXPECT_NE(error_text(Adapter::open(with_rows.path(), model)), "ok");
+  EXPECT_EQ(as_stored(grown), model);
+  EXPECT_EQ(weight_table_digest(grown), weight_table_digest(model));
+}
+
 TEST(Adapter, HasPeftsNamesAndShapes) {
   const std::vector<TensorSpec> specs = adapter_specs(toy_adapter({"k_proj", "down_proj"}),
                                                       toy_model(), {DType::kBf16, DType::kBf16});

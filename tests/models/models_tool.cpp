@@ -285,7 +285,7 @@ Result<Json> check(const Arguments& arguments) {
   if (!source) return source.error();
   const auto checkpoint = Checkpoint::open(arguments.at(0));
   if (!checkpoint) return checkpoint.error();
-  const auto checked = check_weights(*checkpoint, make_blueprint(source->config), source->config);
+  const auto checked = check_weights(*checkpoint, source->config);
   if (!checked) return checked.error();
   return Json{{"tensors", checkpoint->tensors().size()}};
 }
