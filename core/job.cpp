@@ -236,6 +236,24 @@ Result<void> check_edges(const Job& job) {
   return {};
 }
 
+// Each layer once, in their order.
+Result<void> resolve_layers(Job& job) {
+  std::vector<std::int64_t>& layers = job.request.method.layers_to_transform;
+  if (layers.empty()) return {};
+  constexpr const char* kFlag = "--layers-to-transform";
+  if (!job.lora()) {
+    return bad_input(kFlag, "is for adapters, but --method full trains every layer: leave it out");
+  }
+  if (job.request.runtime != "ftplan") {
+    return bad_input(kFlag, not_built("it for --runtime " + job.request.runtime, "leave it out"));
+  }
+  std::sort(layers.begin(), layers.end());
+  layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
+  if (layers.back() < job.model.layers) return {};
+  return bad_input(kFlag, "got " + std::to_string(layers.back()) + ", but " + job.model.name +
+                              " has the layers 0 to " + std::to_string(job.model.layers - 1));
+}
+
 Result<std::int64_t> resolve_sequence(const DataOptions& data, const ModelConfig& model,
                                       const std::optional<DataFacts>& facts) {
   const std::int64_t limit = data.seq.value_or(std::min(kDefaultSequence, model.positions));
@@ -467,6 +485,7 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto modules = resolve_modules(request.method, model, "--modules-to-save");
   if (!modules) return modules.error();
   job.whole_modules = *std::move(modules);
+  if (auto ok = resolve_layers(job); !ok) return ok.error();
   if (auto ok = check_edges(job); !ok) return ok.error();
   if (auto ok = check_new_rows(job); !ok) return ok.error();
   auto sequence = resolve_sequence(request.data, model, facts);

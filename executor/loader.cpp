@@ -220,15 +220,22 @@ Result<Loader> Loader::open(const Job& job, const std::string& model, const std:
   if (!adapter.empty()) {
     auto from = models::Adapter::open(adapter, job.model);
     if (!from) return from.error();
+    const auto& chosen = job.request.method.layers_to_transform;
+    const std::size_t adapted_layers =
+        chosen.empty() ? static_cast<std::size_t>(job.model.layers) : chosen.size();
     std::size_t modules = 0;
     const auto linears = static_cast<std::size_t>(embedding_index(job.model.family));
     for (std::size_t i = 0; i < job.adapters.size(); ++i) {
-      const auto places = static_cast<std::size_t>(i < linears ? job.model.layers : 1);
-      modules += job.adapters[i].rank > 0 ? places : 0;
+      modules += job.adapters[i].rank > 0 ? (i < linears ? adapted_layers : 1) : 0;
     }
     for (const models::AdapterModule& module : from->modules()) {
       const LoraShape& wanted = job.adapter(module.linear.linear);
       const double scale = module.linear.scaling(from->config().rslora);
+      const bool edge = module.linear.linear >= embedding_index(job.model.family);
+      if (!edge && !job.adapts_layer(module.linear.layer)) {
+        return bad_input(adapter, "adapts layer " + std::to_string(module.linear.layer) +
+                                      ", the plan does not: plan again with --adapter");
+      }
       if (wanted.rank == module.linear.rank && std::abs(wanted.scale - scale) <= 1e-12) continue;
       const auto shape = [](std::int64_t rank, double of) {
         return "rank " + std::to_string(rank) + " and scaling " + format_number(of);
@@ -329,6 +336,11 @@ Result<void> Loader::init_adapter(const program::AdapterBinding& adapter, std::i
                                   const View& to) const {
   const auto values = std::span(to.as<float>(), static_cast<std::size_t>(to.elements()));
   FTPLAN_CHECK(to.dtype() == DType::kF32);
+  // Zeros times zeros have no gradient, so they stay.
+  if (adapter.per_layer && !layers_.empty() && !std::ranges::binary_search(layers_, layer)) {
+    std::ranges::fill(values, 0.0F);
+    return {};
+  }
   if (adapter_) {
     for (const models::AdapterModule& module : adapter_->modules()) {
       const bool here = !adapter.per_layer || module.linear.layer == layer;

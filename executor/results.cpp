@@ -82,6 +82,7 @@ Result<void> write_adapter(const RankRun& run, const std::string& folder) {
     const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
     const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
     for (std::int32_t layer = 0; layer < layers; ++layer) {
+      if (binding.per_layer && !job.adapts_layer(layer)) continue;
       const View values = run.adapter(binding, layer);
       std::span<const std::byte> bytes = bytes_of(values);
       std::vector<float> turned;

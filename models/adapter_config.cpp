@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -396,31 +397,37 @@ Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const Mod
   return saved;
 }
 
-Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
-                                                      const ModelConfig& model,
-                                                      const std::string& where) {
+Result<LayerAdapters> same_in_layers(const std::vector<AdaptedLinear>& adapted,
+                                     const ModelConfig& model, const std::string& where) {
   const std::vector<std::string>& linears = linear_names(model.family);
   constexpr const char* kNotBuilt =
-      " layers: training adapters that differ between layers is not built yet";
-  std::vector<AdaptedLinear> same;
+      " layers: adapters that differ between layers are not built yet";
+  const int edges = embedding_index(model.family);
+  std::set<std::int64_t> layers;
+  for (const AdaptedLinear& linear : adapted) {
+    if (linear.linear < edges) layers.insert(linear.layer);
+  }
+  LayerAdapters same;
   for (std::size_t linear = 0; linear < linears.size(); ++linear) {
-    std::vector<AdaptedLinear> layers;
-    std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(layers),
+    std::vector<AdaptedLinear> found;
+    std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(found),
                  [&](const AdaptedLinear& a) { return a.linear == static_cast<int>(linear); });
-    if (layers.empty()) continue;
-    const AdaptedLinear& first = layers.front();
-    const auto alike = std::count_if(layers.begin(), layers.end(), [&](const AdaptedLinear& a) {
+    if (found.empty()) continue;
+    const AdaptedLinear& first = found.front();
+    const auto alike = std::count_if(found.begin(), found.end(), [&](const AdaptedLinear& a) {
       return a.rank == first.rank && a.alpha == first.alpha;
     });
-    if (alike != model.layers) {
+    if (static_cast<std::size_t>(alike) != layers.size()) {
       return bad_input(json_detail::child(where, "target_modules"),
                        linears[linear] + " is adapted alike in " + std::to_string(alike) + " of " +
-                           std::to_string(model.layers) + kNotBuilt);
+                           std::to_string(layers.size()) + kNotBuilt);
     }
-    same.push_back(first);
+    same.linears.push_back(first);
   }
-  std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(same),
-               [&](const AdaptedLinear& a) { return a.linear >= embedding_index(model.family); });
+  std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(same.linears),
+               [&](const AdaptedLinear& a) { return a.linear >= edges; });
+  const bool all = layers.size() == static_cast<std::size_t>(model.layers);
+  if (!all) same.layers.assign(layers.begin(), layers.end());
   return same;
 }
 

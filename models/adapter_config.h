@@ -78,10 +78,15 @@ Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const Mod
 Result<std::vector<std::string>> saved_modules(const AdapterConfig& config,
                                                const ModelConfig& model, const std::string& where);
 
-/// The adapted linears of a layer, when they are those of every layer, and the adapted edges.
+/// What one layer has that is adapted, then the edges.
+struct LayerAdapters {
+  std::vector<AdaptedLinear> linears;
+  std::vector<std::int64_t> layers;  ///< that have them, ascending; empty: all
+};
+
+/// The adapted linears, when all layers that have any have the same ones.
 /// @error layers that differ from each other
-Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
-                                                      const ModelConfig& model,
-                                                      const std::string& where);
+Result<LayerAdapters> same_in_layers(const std::vector<AdaptedLinear>& adapted,
+                                     const ModelConfig& model, const std::string& where);
 
 }  // namespace ftplan::models

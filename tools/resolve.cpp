@@ -37,7 +37,7 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   if (!config) return config.error();
   const auto linears = models::adapted_linears(*config, model, path);
   if (!linears) return linears.error();
-  const auto adapted = models::same_in_all_layers(*linears, model, path);
+  const auto adapted = models::same_in_layers(*linears, model, path);
   if (!adapted) return adapted.error();
   if (request.method.method == Method::kFull) {
     return bad_input(
@@ -49,10 +49,11 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   request.method.rslora = config->rslora;
   request.method.modules_to_save = config->modules_to_save;
   request.method.ensure_weight_tying = config->ensure_weight_tying;
+  request.method.layers_to_transform = adapted->layers;
   request.method.targets.clear();
   request.method.rank_pattern.clear();
   request.method.alpha_pattern.clear();
-  for (const models::AdaptedLinear& linear : *adapted) {
+  for (const models::AdaptedLinear& linear : adapted->linears) {
     const std::string& name = adapted_names(model.family)[static_cast<std::size_t>(linear.linear)];
     request.method.targets.push_back(name);
     if (linear.rank != config->rank)
@@ -90,10 +91,16 @@ Result<void> find_targets(MethodOptions& method, const ModelConfig& model) {
                                      .target_pattern = method.targets.front()};
   const auto adapted = models::adapted_linears(config, model, "--targets");
   if (!adapted) return adapted.error();
-  const auto same = models::same_in_all_layers(*adapted, model, "--targets");
+  if (!method.layers_to_transform.empty()) {
+    return bad_input("--layers-to-transform", "got layers beside the regular expression " +
+                                                  method.targets.front() +
+                                                  " in --targets: it names the layers itself");
+  }
+  const auto same = models::same_in_layers(*adapted, model, "--targets");
   if (!same) return same.error();
   method.targets.clear();
-  for (const models::AdaptedLinear& linear : *same) {
+  method.layers_to_transform = same->layers;
+  for (const models::AdaptedLinear& linear : same->linears) {
     method.targets.push_back(adapted_names(model.family)[static_cast<std::size_t>(linear.linear)]);
   }
   return {};

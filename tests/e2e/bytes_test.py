@@ -36,7 +36,7 @@ MODES = {
     "qlora fp16": ["--method", "qlora", "--precision", "fp16", "--rank", 4],
     "int8-lora": ["--method", "int8-lora", "--rank", 4, "--checkpointing", "full"],
     "int8-lora bf16": ["--method", "int8-lora", "--rank", 4, "--precision", "bf16", "--accumulation", 2],
-    "lora bf16": ["--rank", 4, "--precision", "bf16"],
+    "lora bf16": ["--rank", 4, "--precision", "bf16", "--layers-to-transform", 1],
     "lora bf16, isolated, every-2, validation": ["--rank", 4, "--precision", "bf16", "--packing", "isolated",
                                                  "--checkpointing", "every-2", "--validation", 0.2],
     "qlora fp32, validation, checkpoints": ["--method", "qlora", "--validation", 0.2, "--save-every", 3],

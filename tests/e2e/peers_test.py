@@ -218,6 +218,25 @@ class Peers(PeerCase):
         # Whose file holds the table and the head, too.
         self.check_adapter_of_peft(peer.Setting(rank=4, targets=["q_proj", "embed_tokens", "lm_head"]))
 
+    def test_adapters_of_some_layers_are_as_in_peft(self):
+        adapted = peer.add_adapter(peer.Setting(rank=4, targets=["q_proj", "up_proj"]), load(self.folder / "model"),
+                                   self.folder / "peft", layers_to_transform=[0, 2]).eval()
+        self.assert_close(self.eval_loss("--model", "model", "--adapter", "peft", "--precision", "fp32"),
+                          loss_of(adapted, self.rows))
+        run = self.train("--adapter", "peft", "--weight-decay", 0.1)
+        config = json.loads((run / "adapter/adapter_config.json").read_text())
+        self.assertEqual(config["layers_to_transform"], [0, 2])
+        adapted = PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter")).eval()
+        self.assert_close(self.eval_loss("--model", "model", "--adapter", run / "adapter", "--precision", "fp32"),
+                          loss_of(adapted, self.rows))
+        _, error = self.plan("--layers-to-transform", 3, code=2)
+        self.assertIn("has the layers 0 to 2", error)
+        # The layers that a regular expression names, from the start.
+        run = self.train("--targets", r".*\.[12]\.(self_attn\.v|mlp\.down)_proj", output="named")
+        written = read_tensors(run / "adapter/adapter_model.safetensors")
+        self.assertEqual({name.split(".")[4] for name in written}, {"1", "2"})
+        PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter"))
+
     def check_adapter_of_peft(self, setting):
         adapted = peer.add_adapter(setting, load(self.folder / "model"), self.folder / "peft").eval()
         self.assert_close(self.eval_loss("--model", "model", "--adapter", "peft", "--precision", "fp32"),

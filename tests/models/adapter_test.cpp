@@ -79,9 +79,9 @@ TEST(AdapterConfig, TheFirstPatternThatFitsHolds) {
   ASSERT_EQ(error_text(linears), "ok");
   EXPECT_EQ(*linears,
             (std::vector<AdaptedLinear>{{0, 0, 3, 8}, {0, 2, 4, 5}, {1, 0, 2, 8}, {1, 2, 4, 5}}));
-  EXPECT_EQ(error_text(same_in_all_layers(*linears, toy_model(), "a.json")),
-            "a.json#/target_modules: q_proj is adapted alike in 1 of 2 layers: training adapters "
-            "that differ between layers is not built yet");
+  EXPECT_EQ(error_text(same_in_layers(*linears, toy_model(), "a.json")),
+            "a.json#/target_modules: q_proj is adapted alike in 1 of 2 layers: adapters that "
+            "differ between layers are not built yet");
 }
 
 TEST(AdapterConfig, SurvivesTheWayThroughItsFile) {
@@ -215,7 +215,7 @@ TEST(AdaptedLinears, EmbeddingAndHeadStandBehindTheLayers) {
   const AdaptedLinear head{0, 8, 2, 6};
   EXPECT_EQ(*adapted,
             (std::vector<AdaptedLinear>{linear_at(0, 2), linear_at(1, 2), embedding, head}));
-  EXPECT_EQ(*same_in_all_layers(*adapted, model, "a.json"),
+  EXPECT_EQ(same_in_layers(*adapted, model, "a.json")->linears,
             (std::vector<AdaptedLinear>{linear_at(0, 2), embedding, head}));
   const std::vector<TensorSpec> specs = adapter_specs(config, model, {});
   ASSERT_EQ(specs.size(), 2U * 4U);
@@ -267,16 +267,18 @@ TEST(AdaptedLinears, ExpertsAreRefusedAndNoLinears) {
   EXPECT_EQ(adapted_linears(toy_adapter({"all-linear"}), model, "a.json")->size(), 32U * 4U);
 }
 
-TEST(AdaptedLinears, OneSetForAllLayersIsWhatTrainingNeeds) {
+TEST(AdaptedLinears, OneSetForAdaptedLayersIsWhatTrainingNeeds) {
   const ModelConfig model = toy_model();
   const AdaptedLinear q{0, 0, 2, 4}, down{0, 6, 3, 4}, q_again{1, 0, 2, 4}, down_again{1, 6, 3, 4};
-  EXPECT_EQ(*same_in_all_layers({q, down, q_again, down_again}, model, "a.json"),
-            (std::vector<AdaptedLinear>{q, down}));
-  EXPECT_EQ(
-      error_text(same_in_all_layers({{1, 5}}, model, "a.json")),
-      "a.json#/target_modules: up_proj is adapted alike in 1 of 2 layers: training adapters that "
-      "differ between "
-      "layers is not built yet");
+  const auto all = same_in_layers({q, down, q_again, down_again}, model, "a.json");
+  EXPECT_EQ(all->linears, (std::vector<AdaptedLinear>{q, down}));
+  EXPECT_TRUE(all->layers.empty());
+  const auto one = same_in_layers({q_again, down_again}, model, "a.json");
+  EXPECT_EQ(one->linears, (std::vector<AdaptedLinear>{q_again, down_again}));
+  EXPECT_EQ(one->layers, std::vector<std::int64_t>{1});
+  EXPECT_EQ(error_text(same_in_layers({q, q_again, down_again}, model, "a.json")),
+            "a.json#/target_modules: down_proj is adapted alike in 1 of 2 layers: adapters that "
+            "differ between layers are not built yet");
 }
 
 // The linears that `config` finds in the toy model, such as `0.q_proj`, or the error.
