@@ -37,6 +37,8 @@ struct DataOptions {
   double validation = 0;
   bool train_on_prompt = false;
   bool shuffle = true;
+  std::vector<std::string> add_tokens;
+  std::optional<std::int64_t> pad_vocabulary_to;
 
   friend bool operator==(const DataOptions&, const DataOptions&) = default;
 };
@@ -61,7 +63,13 @@ inline constexpr auto fields<DataOptions> = std::tuple{
           "Share of the documents that is held out and evaluated."},
     Field{"train_on_prompt", &DataOptions::train_on_prompt,
           "Learn the prompt's tokens too, not only the answer's."},
-    Field{"shuffle", &DataOptions::shuffle, "Draw rows in random order; off: in file order."}};
+    Field{"shuffle", &DataOptions::shuffle, "Draw rows in random order; off: in file order."},
+    Field{"add_tokens", &DataOptions::add_tokens,
+          "Tokens that the tokenizer gets, or a file with one in each line; embedding and head get "
+          "rows for them, which must be trained."},
+    Field{"pad_vocabulary_to", &DataOptions::pad_vocabulary_to, "tokens", Range{1, 1 << 16},
+          "Embedding and head get a row for every id of the tokenizer, and more up to a multiple "
+          "of this."}};
 
 /// How many rows are padded to a length when they are the longest of their batch.
 struct LengthCount {

@@ -192,6 +192,26 @@ Result<void> check_modules(const JobRequest& request) {
   return {};
 }
 
+// Rows of new tokens that stay as they begin say nothing.
+Result<void> check_new_rows(const Job& job) {
+  const ModelConfig& model = job.model;
+  const bool grown = model.stored_vocabulary > 0;
+  if (!grown && job.request.data.add_tokens.empty()) return {};
+  const std::vector<std::string> known = whole_module_names(model);
+  const bool embedding = job.trains(known.front() + ".weight");
+  const bool head = model.tied_embeddings ? embedding : job.trains(known.back() + ".weight");
+  if (embedding && head) return {};
+  const auto& names = adapted_names(model.family);
+  const bool adapted = job.embedding_adapter().rank > 0 && job.head_adapter().rank > 0;
+  if (!grown && adapted) return {};
+  const std::string modules = names[static_cast<std::size_t>(embedding_index(model.family))] +
+                              (model.tied_embeddings ? " --ensure-weight-tying" : ",lm_head");
+  return bad_input(job.request.data.add_tokens.empty() ? "--pad-vocabulary-to" : "--add-tokens",
+                   "the rows of new tokens in embedding and head must be trained: use --method "
+                   "full, or --modules-to-save " +
+                       modules);
+}
+
 // Adapters on the embedding and the head.
 Result<void> check_edges(const Job& job) {
   const auto& names = adapted_names(job.model.family);
@@ -214,6 +234,24 @@ Result<void> check_edges(const Job& job) {
     }
   }
   return {};
+}
+
+// Each layer once, in their order.
+Result<void> resolve_layers(Job& job) {
+  std::vector<std::int64_t>& layers = job.request.method.layers_to_transform;
+  if (layers.empty()) return {};
+  constexpr const char* kFlag = "--layers-to-transform";
+  if (!job.lora()) {
+    return bad_input(kFlag, "is for adapters, but --method full trains every layer: leave it out");
+  }
+  if (job.request.runtime != "ftplan") {
+    return bad_input(kFlag, not_built("it for --runtime " + job.request.runtime, "leave it out"));
+  }
+  std::sort(layers.begin(), layers.end());
+  layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
+  if (layers.back() < job.model.layers) return {};
+  return bad_input(kFlag, "got " + std::to_string(layers.back()) + ", but " + job.model.name +
+                              " has the layers 0 to " + std::to_string(job.model.layers - 1));
 }
 
 Result<std::int64_t> resolve_sequence(const DataOptions& data, const ModelConfig& model,
@@ -447,7 +485,9 @@ Result<Job> validate(const JobRequest& request, const ModelConfig& model,
   auto modules = resolve_modules(request.method, model, "--modules-to-save");
   if (!modules) return modules.error();
   job.whole_modules = *std::move(modules);
+  if (auto ok = resolve_layers(job); !ok) return ok.error();
   if (auto ok = check_edges(job); !ok) return ok.error();
+  if (auto ok = check_new_rows(job); !ok) return ok.error();
   auto sequence = resolve_sequence(request.data, model, facts);
   if (!sequence) return sequence.error();
   job.sequence = *sequence;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -123,6 +124,11 @@ struct Job {
   [[nodiscard]] const LoraShape& head_adapter() const { return adapter(head_index(model.family)); }
   [[nodiscard]] const LoraShape& adapter(int linear) const {
     return adapters[static_cast<std::size_t>(linear)];
+  }
+  /// Whether the linears of a layer have adapters; in others a pair of zeros stands for one.
+  [[nodiscard]] bool adapts_layer(std::int64_t layer) const {
+    const auto& layers = request.method.layers_to_transform;
+    return layers.empty() || std::find(layers.begin(), layers.end(), layer) != layers.end();
   }
   /// Whether a weight takes steps itself. @param weight its name, in a layer without the layer's
   [[nodiscard]] bool trains(const std::string& weight) const {

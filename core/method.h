@@ -91,6 +91,7 @@ struct MethodOptions {
   bool rslora = false;
   std::vector<std::string> targets = {"all-linear"};
   std::vector<LinearValue> rank_pattern, alpha_pattern;  ///< for linears that differ
+  std::vector<std::int64_t> layers_to_transform;         ///< adapted ones; empty: all
   std::vector<std::string> modules_to_save;              ///< trained in full beside the adapters
   bool ensure_weight_tying = false;
   bool double_quantization = true;
@@ -117,6 +118,8 @@ inline constexpr auto fields<MethodOptions> = std::tuple{
           "Ranks of linears that differ, such as q_proj=8."},
     Field{"alpha_pattern", &MethodOptions::alpha_pattern,
           "Alphas of linears that differ, such as q_proj=16."},
+    Field{"layers_to_transform", &MethodOptions::layers_to_transform, "", Range{0, 1 << 20},
+          "Layers that are adapted, counted from 0; all when left out."},
     Field{"modules_to_save", &MethodOptions::modules_to_save,
           "Modules trained in full beside adapters: embed_tokens, lm_head, norms."},
     Field{"ensure_weight_tying", &MethodOptions::ensure_weight_tying,

@@ -51,6 +51,7 @@ struct ModelConfig {
   std::string name;
   Family family = Family::kLlama;
   std::int64_t vocabulary = 32000;
+  std::int64_t stored_vocabulary = 0;  ///< rows in the files where new tokens made it grow; else 0
   std::int64_t hidden = 4096;
   std::int64_t intermediate = 11008;
   std::int64_t layers = 32;
@@ -116,6 +117,8 @@ inline constexpr auto fields<ModelConfig> = std::tuple{
     Field{"family", &ModelConfig::family, "Architecture family."},
     Field{"vocabulary", &ModelConfig::vocabulary, "tokens", Range{1, 1 << 24},
           "Rows of the embedding."},
+    Field{"stored_vocabulary", &ModelConfig::stored_vocabulary, "tokens", Range{0, 1 << 24},
+          "Rows of it in the files, where new tokens made it grow; 0: as many."},
     Field{"hidden", &ModelConfig::hidden, "values", Range{1, 1 << 20},
           "Width of the residual stream."},
     Field{"intermediate", &ModelConfig::intermediate, "values", Range{1, 1 << 22},

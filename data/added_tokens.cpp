@@ -10,8 +10,8 @@
 
 #include "core/check.h"
 #include "core/json.h"
+#include "core/regex.h"
 #include "core/result.h"
-#include "data/regex.h"
 #include "data/utf8.h"
 
 namespace ftplan::data {

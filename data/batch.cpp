@@ -21,11 +21,11 @@ Span row_of(Span array, std::int64_t index, std::int64_t length) {
   return array.subspan(static_cast<std::size_t>(index * length), static_cast<std::size_t>(length));
 }
 
-void fill_padding(const BatchSpans& row, std::int64_t from) {
+void fill_padding(const BatchSpans& row, std::int64_t from, std::int32_t pad) {
   const auto fill = [&](Span array, std::int32_t value) {
     if (!array.empty()) std::ranges::fill(array.subspan(static_cast<std::size_t>(from)), value);
   };
-  fill(row.ids, 0);
+  fill(row.ids, pad);
   fill(row.targets, kNoLabel);
   fill(row.positions, 0);
   for (auto t = static_cast<std::size_t>(from); t < row.document_start.size(); ++t) {
@@ -95,7 +95,7 @@ std::int64_t make_batch(const RowSet& rows, std::span<const std::int64_t> chosen
         targets += fill_document(row, labels, begin, end);
       });
     }
-    fill_padding(row, length);
+    fill_padding(row, length, rows.pad);
   }
   for (std::size_t b = 0; b < spans.row_ids.size(); ++b) {
     spans.row_ids[b] = static_cast<std::int32_t>(shape.first_slot + static_cast<std::int64_t>(b));

@@ -12,13 +12,13 @@
 #include <vector>
 
 #include "core/digest.h"
+#include "core/regex.h"
 #include "core/result.h"
 #include "data/added_tokens.h"
 #include "data/bpe.h"
 #include "data/byte_alphabet.h"
 #include "data/mix.h"
 #include "data/piece_cache.h"
-#include "data/regex.h"
 #include "data/token_table.h"
 #include "data/tokenizer.h"
 #include "data/tokenizer_json.h"

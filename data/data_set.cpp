@@ -17,6 +17,7 @@
 #include "data/documents.h"
 #include "data/instruction.h"
 #include "data/mix.h"
+#include "data/pad_token.h"
 #include "data/permutation.h"
 #include "data/rows.h"
 #include "data/sampler.h"
@@ -96,8 +97,10 @@ Result<Read> read_all(std::span<const SourceFile> sources, const DataOptions& op
 }
 
 Result<void> check_ids(const Documents& documents, std::span<const SourceFile> sources,
-                       std::int64_t vocabulary) {
+                       const DataContext& context) {
+  const std::int64_t vocabulary = context.vocabulary;
   if (vocabulary == 0) return {};
+  const bool tokenized_here = sources.front().format != DataFormat::kTokens;
   const auto outside = [&](std::int32_t id) { return id >= vocabulary; };
   for (const auto* values : {&documents.ids, &documents.labels}) {
     const auto found = std::ranges::find_if(*values, outside);
@@ -108,7 +111,9 @@ Result<void> check_ids(const Documents& documents, std::span<const SourceFile> s
         document_place(documents, sources, document),
         "token " + std::to_string(found - values->begin() - documents.begin(document)) +
             " has the id " + std::to_string(*found) + ", but the model has " +
-            std::to_string(vocabulary) + " ids: the data was tokenized for another model");
+            std::to_string(vocabulary) +
+            (tokenized_here ? " ids: --pad-vocabulary-to 1 gives it a row for each of the tokenizer"
+                            : " ids: the data was tokenized for another model"));
   }
   return {};
 }
@@ -167,7 +172,7 @@ Result<DataSet> load_data(const DataOptions& options, const DataContext& context
   if (!read) return read.error();
   const Documents& documents = read->documents;
   if (documents.count() == 0) return bad_input(sources->front().path, "holds no records");
-  if (auto checked = check_ids(documents, *sources, context.vocabulary); !checked) {
+  if (auto checked = check_ids(documents, *sources, context); !checked) {
     return checked.error();
   }
 
@@ -218,7 +223,9 @@ Result<DataSet> load_data(const DataOptions& options, const DataContext& context
                  .dropped = training.dropped + validation.dropped},
       .sources = std::move(counts),
       .drawn = {},
-      .from_cache = read->from_cache};
+      .from_cache = read->from_cache,
+      .pad = find_pad_token(context.tokenizer, context.vocabulary)};
+  set.training.pad = set.validation.pad = set.pad.id;
   set.facts = facts_of(set.training, set.validation, options.pad_multiple);
   if (!options.weights.empty()) {
     set.drawn = std::move(drawn);

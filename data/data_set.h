@@ -6,6 +6,7 @@
 
 #include "core/data_options.h"
 #include "core/result.h"
+#include "data/pad_token.h"
 #include "data/rows.h"
 #include "data/sampler.h"
 #include "data/tokenizer.h"
@@ -58,6 +59,7 @@ struct DataSet {
   std::vector<SourceCounts> sources;
   std::vector<DrawnRows> drawn;  ///< for the sampler; empty without weights: each row once
   bool from_cache = false;       ///< tokens were found in the cache folder
+  PadToken pad;                  ///< of both row sets
 };
 
 /// `options.seq`, or its default for a model of that many positions (0: unlimited).

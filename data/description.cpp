@@ -95,6 +95,28 @@ void add_line(std::ostream& out, const char* label, const std::string& text) {
   out << std::left << std::setw(kLabelWidth) << label << text << '\n';
 }
 
+std::string padding_text(const DataDescription& description) {
+  const std::string id = std::to_string(description.pad.id);
+  const std::string token = description.pad_text.empty()
+                                ? "id " + id
+                                : "\"" + description.pad_text + "\" (id " + id + ")";
+  switch (description.pad.reason) {
+    case PadReason::kNamed:
+      return token + ", the tokenizer's pad token; learned by nothing, seen by nothing";
+    case PadReason::kNoneNamed:
+      return token +
+             ", the end of a text, as the tokenizer names no pad token; ends of texts are "
+             "learned all the same";
+    case PadReason::kOutside:
+      return token +
+             ", the end of a text, as the model has no row for the pad token; ends of "
+             "texts are learned all the same";
+    case PadReason::kNoTokenizer:
+      break;
+  }
+  return token + ", as there is no pad token; learned by nothing, seen by nothing";
+}
+
 void add_lengths(std::ostream& out, const std::vector<LengthCount>& lengths) {
   std::int64_t most = 1;
   for (const LengthCount& length : lengths) most = std::max(most, length.rows);
@@ -156,6 +178,8 @@ DataDescription describe(const DataSet& set, Packing packing, const Tokenizer* t
                               .documents_per_row = ratio(documents, set.facts.rows),
                               .efficiency = ratio(set.facts.tokens, positions),
                               .from_cache = set.from_cache,
+                              .pad = set.pad,
+                              .pad_text = tokenizer == nullptr ? "" : tokenizer->piece(set.pad.id),
                               .facts = set.facts,
                               .sources = set.sources,
                               .samples = {}};
@@ -187,6 +211,7 @@ std::string render(const DataDescription& description) {
            std::to_string(description.truncated) + " documents, " +
                std::to_string(description.truncated_tokens) + " tokens lost");
   add_line(out, "dropped", std::to_string(description.dropped) + " with nothing to learn in them");
+  add_line(out, "padding", padding_text(description));
   if (description.sources.size() > 1 || facts.drawn_rows) add_sources(out, description);
   add_lengths(out, facts.lengths);
   for (const Sample& sample : description.samples) add_sample(out, sample);

@@ -8,6 +8,7 @@
 #include "core/data_options.h"
 #include "core/fields.h"
 #include "data/data_set.h"
+#include "data/pad_token.h"
 #include "data/tokenizer.h"
 
 /// What the data has become, for people and as JSON.
@@ -41,6 +42,8 @@ struct DataDescription {
   double documents_per_row = 0;
   double efficiency = 0;  ///< training tokens / positions when each row is padded for itself
   bool from_cache = false;
+  PadToken pad;
+  std::string pad_text;  ///< the token as the vocabulary spells it; empty without a tokenizer
   DataFacts facts;
   std::vector<SourceCounts> sources;
   std::vector<Sample> samples;
@@ -93,6 +96,8 @@ inline constexpr auto fields<data::DataDescription> = std::tuple{
     Field{"efficiency", &data::DataDescription::efficiency,
           "Tokens over positions when each row is padded for itself."},
     Field{"from_cache", &data::DataDescription::from_cache, "Tokens were found in the cache."},
+    Field{"pad", &data::DataDescription::pad, "What fills batches behind shorter rows."},
+    Field{"pad_text", &data::DataDescription::pad_text, "The same as text."},
     Field{"facts", &data::DataDescription::facts, "What a plan knows of the data."},
     Field{"sources", &data::DataDescription::sources, "The files one by one."},
     Field{"samples", &data::DataDescription::samples, "The first training rows."}};

@@ -20,6 +20,7 @@ struct RowSet {
   std::vector<std::int32_t> document_starts;  ///< in its row, of each document of each row
   std::vector<std::int64_t> document_ends;  ///< offset in document_starts after each row's last one
   std::vector<std::int32_t> targets;        ///< of each row: positions with a target
+  std::int32_t pad = 0;                     ///< what fills a batch behind a row, see `PadToken`
 
   [[nodiscard]] std::int64_t rows() const { return static_cast<std::int64_t>(ends.size()); }
   [[nodiscard]] std::int64_t tokens() const { return static_cast<std::int64_t>(ids.size()); }

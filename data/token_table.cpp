@@ -93,6 +93,9 @@ SpecialIds add_named_tokens(const TokenizerSettings& settings, TokenTable& table
   special.unk = named(settings.unk, std::nullopt);
   special.pad = named(settings.pad, settings.pad_id);
   for (const std::string& token : settings.extra_special) add_special(token);
+  for (const std::string& token : settings.more) {
+    if (!table.id_of(token)) table.add_token({.content = token, .normalized = false});
+  }
   special.stop = eos_ids;
   if (special.eos && std::ranges::find(eos_ids, *special.eos) == eos_ids.end()) {
     special.stop.insert(special.stop.begin(), *special.eos);

@@ -32,8 +32,15 @@ Result<std::vector<std::int32_t>> Tokenizer::encode(std::string_view text,
 }
 
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& folder) {
-  auto settings = read_tokenizer_settings(folder);
+  return load_tokenizer(TokenizerSource{.folder = folder, .model_folder = {}, .added = {}});
+}
+
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const TokenizerSource& source) {
+  const std::string& folder = source.folder;
+  auto settings =
+      read_tokenizer_settings(folder, source.model_folder.empty() ? folder : source.model_folder);
   if (!settings) return settings.error();
+  settings->more = source.added;
   std::error_code ignored;
   const std::string json = folder + "/tokenizer.json";
   const std::string model = folder + "/tokenizer.model";

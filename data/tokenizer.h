@@ -98,11 +98,21 @@ class Tokenizer {
   std::string digest_;
 };
 
+/// Where a tokenizer lies, and what is added to it.
+struct TokenizerSource {
+  std::string folder;
+  /// Whose generation_config.json and config.json tell ids where no token is named; empty: `folder`
+  std::string model_folder;
+  /// Get the next free ids, in this order; those that it has already keep theirs.
+  std::vector<std::string> added;
+};
+
 /// Reads the tokenizer of a model folder: `tokenizer.json` (byte-level BPE as GPT-2, Llama 3, Qwen2
 /// and Falcon have it, or BPE with U+2581 for spaces as Llama 2, Phi-3 and Gemma), else
 /// `tokenizer.model` (SentencePiece), which also serves where the tokenizer.json beside it is of a
 /// kind that is not supported.
 /// @error bad input that names the file, and the component that is not supported
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const TokenizerSource& source);
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& folder);
 
 /// Decodes ids that come one by one: a character is given out when its last byte is there.

@@ -10,12 +10,12 @@
 
 #include "core/digest.h"
 #include "core/json.h"
+#include "core/regex.h"
 #include "core/result.h"
 #include "data/added_tokens.h"
 #include "data/bpe.h"
 #include "data/json_scan.h"
 #include "data/mapped_file.h"
-#include "data/regex.h"
 #include "data/utf8.h"
 
 namespace ftplan::data {

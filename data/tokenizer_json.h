@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "core/json.h"
+#include "core/regex.h"
 #include "core/result.h"
 #include "data/added_tokens.h"
 #include "data/bpe.h"
-#include "data/regex.h"
 
 /// The parts of a Hugging Face `tokenizer.json`.
 /// @source huggingface/tokenizers, `tokenizer/serialization.rs` and the `Deserialize` of each

@@ -130,10 +130,12 @@ std::string TokenizerSettings::digest() const {
                    token.normalized, token.special});
   }
   all.push_back({extra_special, add_bos, add_eos, legacy, bos_id.value_or(-1), eos_ids});
+  if (!more.empty()) all.push_back(more);
   return ftplan::digest(all.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-Result<TokenizerSettings> read_tokenizer_settings(const std::string& folder) {
+Result<TokenizerSettings> read_tokenizer_settings(const std::string& folder,
+                                                  const std::string& model_folder) {
   TokenizerSettings settings;
   const std::string config_path = folder + "/tokenizer_config.json";
   const std::string map_path = folder + "/special_tokens_map.json";
@@ -154,7 +156,7 @@ Result<TokenizerSettings> read_tokenizer_settings(const std::string& folder) {
     *flag = *read;
   }
   for (const char* name : {"/generation_config.json", "/config.json"}) {
-    const auto json = read_if_there(folder + name);
+    const auto json = read_if_there(model_folder + name);
     if (!json) return json.error();
     read_model_ids(*json, settings);
   }

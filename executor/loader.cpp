@@ -123,6 +123,33 @@ void quantize_scales(std::span<const float> absmax, float offset, std::span<std:
   }
 }
 
+// Rows of new tokens begin as the mean of the rows in the file.
+// @source transformers 5.23 modeling_utils.py, _init_added_embeddings_weights_with_mean, without
+// its noise of 3e-5 standard deviations
+void fill_new_rows(const View& to, std::int64_t stored_rows) {
+  constexpr std::int64_t kColumns = 64;
+  const std::int64_t width = to.width();
+#pragma omp parallel for schedule(static)
+  for (std::int64_t begin = 0; begin < width; begin += kColumns) {
+    const std::int64_t count = std::min(kColumns, width - begin);
+    const auto part_of_row = [&](std::int64_t row) {
+      return std::span(to.data + bytes_of(row * width + begin, to.dtype()),
+                       bytes_of(count, to.dtype()));
+    };
+    double sums[kColumns] = {};
+    float values[kColumns];
+    const std::span<float> piece(values, static_cast<std::size_t>(count));
+    for (std::int64_t row = 0; row < stored_rows; ++row) {
+      models::to_f32(part_of_row(row), to.dtype(), piece);
+      for (std::int64_t i = 0; i < count; ++i) sums[i] += values[i];
+    }
+    for (std::int64_t i = 0; i < count; ++i)
+      values[i] = static_cast<float>(sums[i] / static_cast<double>(stored_rows));
+    for (std::int64_t row = stored_rows; row < to.rows(); ++row)
+      models::from_f32(piece, to.dtype(), part_of_row(row));
+  }
+}
+
 // Values between the file's type and the arena's.
 void convert(const models::TensorView& from, DType type, const View& to) {
   if (type == to.dtype()) {
@@ -188,21 +215,27 @@ std::string list_of(const std::vector<std::string>& modules) {
 Result<Loader> Loader::open(const Job& job, const std::string& model, const std::string& adapter) {
   auto checkpoint = models::Checkpoint::open(model);
   if (!checkpoint) return checkpoint.error();
-  const models::Blueprint blueprint = models::make_blueprint(job.model);
-  if (auto ok = models::check_weights(*checkpoint, blueprint, job.model); !ok) return ok.error();
+  if (auto ok = models::check_weights(*checkpoint, job.model); !ok) return ok.error();
   std::optional<models::Adapter> opened;
   if (!adapter.empty()) {
     auto from = models::Adapter::open(adapter, job.model);
     if (!from) return from.error();
+    const auto& chosen = job.request.method.layers_to_transform;
+    const std::size_t adapted_layers =
+        chosen.empty() ? static_cast<std::size_t>(job.model.layers) : chosen.size();
     std::size_t modules = 0;
     const auto linears = static_cast<std::size_t>(embedding_index(job.model.family));
     for (std::size_t i = 0; i < job.adapters.size(); ++i) {
-      const auto places = static_cast<std::size_t>(i < linears ? job.model.layers : 1);
-      modules += job.adapters[i].rank > 0 ? places : 0;
+      modules += job.adapters[i].rank > 0 ? (i < linears ? adapted_layers : 1) : 0;
     }
     for (const models::AdapterModule& module : from->modules()) {
       const LoraShape& wanted = job.adapter(module.linear.linear);
       const double scale = module.linear.scaling(from->config().rslora);
+      const bool edge = module.linear.linear >= embedding_index(job.model.family);
+      if (!edge && !job.adapts_layer(module.linear.layer)) {
+        return bad_input(adapter, "adapts layer " + std::to_string(module.linear.layer) +
+                                      ", the plan does not: plan again with --adapter");
+      }
       if (wanted.rank == module.linear.rank && std::abs(wanted.scale - scale) <= 1e-12) continue;
       const auto shape = [](std::int64_t rank, double of) {
         return "rank " + std::to_string(rank) + " and scaling " + format_number(of);
@@ -251,6 +284,9 @@ Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t lay
   if (!type) return type.error();
   convert(tensor, *type, to);
   tensor.release();
+  const std::int64_t stored = static_cast<std::int64_t>(tensor.bytes.size()) / size_of(*type).value;
+  // Only embedding and head can lack rows.
+  if (stored < to.elements()) fill_new_rows(to, stored / to.width());
   return {};
 }
 
@@ -300,6 +336,11 @@ Result<void> Loader::init_adapter(const program::AdapterBinding& adapter, std::i
                                   const View& to) const {
   const auto values = std::span(to.as<float>(), static_cast<std::size_t>(to.elements()));
   FTPLAN_CHECK(to.dtype() == DType::kF32);
+  // Zeros times zeros have no gradient, so they stay.
+  if (adapter.per_layer && !layers_.empty() && !std::ranges::binary_search(layers_, layer)) {
+    std::ranges::fill(values, 0.0F);
+    return {};
+  }
   if (adapter_) {
     for (const models::AdapterModule& module : adapter_->modules()) {
       const bool here = !adapter.per_layer || module.linear.layer == layer;

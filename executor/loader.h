@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/job.h"
 #include "core/result.h"
@@ -24,7 +25,8 @@ class Loader {
   static Result<Loader> open(const Job& job, const std::string& model, const std::string& adapter);
 
   /// A weight of the checkpoint, or of the adapter where it was trained in full, converted to the
-  /// type of `to`. Its pages of the file are given back.
+  /// type of `to`; rows of new tokens, which the file lacks, are the mean of those it has. Its
+  /// pages of the file are given back.
   [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
                                   const View& to) const;
 
@@ -39,7 +41,8 @@ class Loader {
                                        const Call& call) const;
 
   /// Half of a LoRA pair: from the adapter's file, or its first values: A uniform in
-  /// +-1/sqrt(inputs), B zero; of an embedding A zero, B standard normal.
+  /// +-1/sqrt(inputs), B zero; of an embedding A zero, B standard normal. Both are zero in layers
+  /// that the job does not adapt.
   /// @source PEFT 0.21.2 tuners/lora/layer.py, reset_lora_parameters
   [[nodiscard]] Result<void> init_adapter(const program::AdapterBinding& adapter,
                                           std::int32_t layer, const View& to) const;
@@ -50,6 +53,7 @@ class Loader {
         checkpoint_(std::move(checkpoint)),
         adapter_(std::move(adapter)),
         embedding_(embedding_index(job.model.family)),
+        layers_(job.request.method.layers_to_transform),
         seed_(static_cast<std::uint64_t>(job.request.training.seed)) {}
 
   [[nodiscard]] models::Weight weight_of(const program::WeightBinding& weight,
@@ -60,7 +64,8 @@ class Loader {
   models::Blueprint blueprint_;
   models::Checkpoint checkpoint_;
   std::optional<models::Adapter> adapter_;
-  int embedding_;  // in `adapted_names`
+  int embedding_;                     // in `adapted_names`
+  std::vector<std::int64_t> layers_;  // that are adapted, ascending; empty: all
   std::uint64_t seed_;
 };
 

@@ -11,8 +11,11 @@
 #include "core/category.h"
 #include "core/dtype.h"
 #include "core/job.h"
+#include "core/model_config.h"
 #include "core/result.h"
 #include "core/units.h"
+#include "data/saved_tokenizer.h"
+#include "data/tokenizer.h"
 #include "executor/call.h"
 #include "executor/rank_run.h"
 #include "models/adapter.h"
@@ -20,6 +23,7 @@
 #include "models/convert.h"
 #include "models/family.h"
 #include "models/files.h"
+#include "models/folder_text.h"
 #include "models/safetensors.h"
 #include "models/shards.h"
 #include "program/run_files.h"
@@ -78,6 +82,7 @@ Result<void> write_adapter(const RankRun& run, const std::string& folder) {
     const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
     const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
     for (std::int32_t layer = 0; layer < layers; ++layer) {
+      if (binding.per_layer && !job.adapts_layer(layer)) continue;
       const View values = run.adapter(binding, layer);
       std::span<const std::byte> bytes = bytes_of(values);
       std::vector<float> turned;
@@ -123,6 +128,24 @@ Result<void> copy_companions(const std::string& from, const std::string& to) {
   return {};
 }
 
+// The configuration of a model that has rows for new tokens.
+Result<void> write_grown_config(const std::string& from, const std::string& to, std::int64_t rows) {
+  const std::string path = models::join_path(from, "config.json");
+  const auto text = models::read_text_file(path);
+  if (!text) return text.error();
+  const auto grown = models::config_with_vocabulary(*text, path, rows);
+  if (!grown) return grown.error();
+  return models::write_text_file(models::join_path(to, "config.json"), *grown);
+}
+
+Result<void> write_tokenizer(const data::TokenizerSource& source, const std::string& to) {
+  // Data of tokens may do without.
+  if (!data::has_tokenizer(source.folder)) return {};
+  const auto tokenizer = data::load_tokenizer(source);
+  if (!tokenizer) return tokenizer.error();
+  return data::save_tokenizer(source, **tokenizer, to);
+}
+
 std::string folder_of(const RankRun& run, const std::string& output) {
   return output + (run.setup().job.lora() ? "/adapter" : "/model");
 }
@@ -130,7 +153,8 @@ std::string folder_of(const RankRun& run, const std::string& output) {
 }  // namespace
 
 Result<std::string> write_result(const RankRun& run, const std::string& output,
-                                 const std::string& model_folder) {
+                                 const std::string& model_folder,
+                                 const data::TokenizerSource& tokenizer) {
   const std::string folder = folder_of(run, output);
   std::error_code error;
   fs::create_directories(folder, error);
@@ -140,6 +164,16 @@ Result<std::string> write_result(const RankRun& run, const std::string& output,
     return ok.error();
   if (!adapter) {
     if (auto ok = copy_companions(model_folder, folder); !ok) return ok.error();
+  }
+  const ModelConfig& model = run.setup().job.model;
+  const bool grown = model.stored_vocabulary > 0;
+  if (grown && !adapter) {
+    if (auto ok = write_grown_config(model_folder, folder, model.vocabulary); !ok)
+      return ok.error();
+  }
+  const bool brought = !adapter ? false : tokenizer.folder != model_folder;
+  if (grown || brought || !tokenizer.added.empty()) {
+    if (auto ok = write_tokenizer(tokenizer, folder); !ok) return ok.error();
   }
   return folder;
 }

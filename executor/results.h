@@ -4,15 +4,18 @@
 
 #include "core/category.h"
 #include "core/result.h"
+#include "data/tokenizer.h"
 #include "executor/rank_run.h"
 
 /// What a run leaves behind: `adapter/` that PEFT loads, or `model/` that transformers loads.
 namespace ftplan::executor {
 
-/// @param model_folder whose configuration and tokenizer go into `model/`
+/// @param model_folder whose configuration goes into `model/`
+/// @param tokenizer goes into `model/`, and into `adapter/` where it has new tokens or rows
 /// @return the folder
 Result<std::string> write_result(const RankRun& run, const std::string& output,
-                                 const std::string& model_folder);
+                                 const std::string& model_folder,
+                                 const data::TokenizerSource& tokenizer);
 
 /// Bytes of a result's weights and adapter configuration, read from its files.
 PlaceBytes result_disk_bytes(const RankRun& run, const std::string& output);

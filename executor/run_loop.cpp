@@ -403,7 +403,7 @@ class RunLoop {
       result_step = evaluations_.best().step;
       if (auto ok = checkpoints_.restore_best(*run_, result_step); !ok) return ok.error();
     }
-    auto folder = write_result(*run_, options_.output, options_.model);
+    auto folder = write_result(*run_, options_.output, options_.model, options_.tokenizer);
     if (!folder) return folder.error();
     keep_larger(kept_bytes() + result_disk_bytes(*run_, options_.output));
     // Once: the process may have grown by a page when it is asked again.

@@ -10,6 +10,7 @@
 #include "core/result.h"
 #include "core/run_result.h"
 #include "data/data_set.h"
+#include "data/tokenizer.h"
 
 namespace ftplan::executor {
 
@@ -25,9 +26,10 @@ struct Progress {
 };
 
 struct RunOptions {
-  std::string model;        ///< folder with the weights
-  std::string output;       ///< run folder
-  std::string adapter;      ///< to continue from; may be empty
+  std::string model;                ///< folder with the weights
+  std::string output;               ///< run folder
+  std::string adapter;              ///< to continue from; may be empty
+  data::TokenizerSource tokenizer;  ///< for the result
   std::string plan_digest;  ///< 16 hexadecimal digits: checkpoints of another plan are refused
   const std::atomic<bool>* stop =
       nullptr;  ///< set by a signal: the step is finished, the state saved

@@ -178,6 +178,17 @@ Bytes adapter_disk_bytes(const AdapterConfig& config, const ModelConfig& model,
   return file_size(adapter_specs(config, model, types)) + Bytes{text};
 }
 
+std::int64_t adapted_vocabulary(const std::string& folder, const ModelConfig& model) {
+  const auto file = SafetensorsFile::open(join_path(folder, kAdapterWeightsFile));
+  // What is wrong with it is said where it is opened.
+  if (!file) return model.vocabulary;
+  const TensorView* table = file->find(adapter_weight_name(make_blueprint(model).embedding.name));
+  const auto shape = table == nullptr ? Result<Shape>(Shape{}) : table->shape();
+  const bool grown =
+      shape && shape->rank() == 2 && (*shape)[1] == model.hidden && (*shape)[0] > model.vocabulary;
+  return grown ? (*shape)[0] : model.vocabulary;
+}
+
 Result<Adapter> Adapter::open(const std::string& folder, const ModelConfig& model) {
   const std::string path = join_path(folder, kAdapterConfigFile);
   if (!is_file(path)) return bad_input(folder, "is no PEFT adapter: it has no adapter_config.json");

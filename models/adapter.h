@@ -66,6 +66,10 @@ struct AdapterWeight {
   const TensorView* values = nullptr;
 };
 
+/// Rows of embedding and head with an adapter: those that it trained in full, where new tokens made
+/// them more than the model's, else the model's.
+std::int64_t adapted_vocabulary(const std::string& folder, const ModelConfig& model);
+
 class Adapter {
  public:
   /// Opens an adapter for `model`: all matrices are there, have the shapes that the model needs,

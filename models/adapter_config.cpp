@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "core/model_config.h"
 #include "core/result.h"
 #include "core/text.h"
+#include "models/adapter_names.h"
 #include "models/config_field.h"
 #include "models/family.h"
 #include "models/files.h"
@@ -31,12 +33,11 @@ constexpr const char* kModulesToSave = "modules_to_save";
 // Keys that change nothing about what a stored adapter computes, whatever their value.
 constexpr std::array kWithoutEffect = {
     "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
-    "layers_pattern", "eva_config", "loftq_config", "qalora_group_size", "megatron_core",
-    "runtime_config",
+    "eva_config", "loftq_config", "qalora_group_size", "megatron_core", "runtime_config",
     // Read elsewhere in this file.
     "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "bias",
     "init_lora_weights", "target_modules", "rank_pattern", "alpha_pattern", "modules_to_save",
-    "ensure_weight_tying"};
+    "ensure_weight_tying", "exclude_modules", "layers_to_transform", "layers_pattern"};
 
 // Reasons for what users meet; every other key must be off.
 struct Refusal {
@@ -46,9 +47,6 @@ struct Refusal {
 constexpr std::array kRefusals = {
     Refusal{"use_dora", "DoRA's magnitudes are not built yet"},
     Refusal{"lora_bias", "biases on LoRA matrices are not built yet"},
-    Refusal{"layers_to_transform",
-            "use full module names in target_modules to adapt some layers only"},
-    Refusal{"exclude_modules", "list in target_modules what is adapted instead"},
     Refusal{"fan_in_fan_out", "Llama's linears are stored as [out, in]"},
     Refusal{"target_parameters", "LoRA on parameters of experts is not built yet"},
     Refusal{"trainable_token_indices", "trained tokens are not built yet"},
@@ -112,25 +110,86 @@ std::string lower(std::string text) {
   return text;
 }
 
-Result<std::vector<std::string>> read_targets(const Json& json, const std::string& where) {
+// Names as a list, or one text.
+struct NamesOrText {
+  std::vector<std::string> names;
+  std::string text;
+};
+
+Result<NamesOrText> read_names_or_text(const Json& json, const std::string& where,
+                                       const char* key) {
+  NamesOrText read;
+  if (!is_set(json, key)) return read;
+  if (json.at(key).is_string()) {
+    read.text = json.at(key).get<std::string>();
+    return read;
+  }
+  auto list = read_value<std::vector<std::string>>(json.at(key), json_detail::child(where, key),
+                                                   Missing::kKeepDefault);
+  if (!list) return list.error();
+  read.names = *std::move(list);
+  return read;
+}
+
+Result<void> read_targets(const Json& json, const std::string& where, AdapterConfig& config) {
   constexpr const char* kKey = "target_modules";
   const std::string place = json_detail::child(where, kKey);
   if (!is_set(json, kKey)) {
-    return bad_input(place, "missing: expected a list of module names, or \"all-linear\"");
+    return bad_input(place,
+                     "missing: expected a list of module names, a regular expression, or "
+                     "\"all-linear\"");
   }
-  if (!json.at(kKey).is_string()) {
-    auto list = read_value<std::vector<std::string>>(json.at(kKey), place, Missing::kKeepDefault);
-    if (list && list->empty()) return bad_input(place, "got an empty list, expected module names");
-    return list;
+  auto read = read_names_or_text(json, where, kKey);
+  if (!read) return read.error();
+  config.targets = std::move(read->names);
+  if (lower(read->text) == kAllLinear) {
+    config.targets = {kAllLinear};
+  } else {
+    config.target_pattern = std::move(read->text);
   }
-  const auto text = json.at(kKey).get<std::string>();
-  if (lower(text) == kAllLinear) return std::vector<std::string>{kAllLinear};
-  return bad_input(place,
-                   "got the regular expression " + in_quotes(text) +
-                       ": not built yet, expected a list of module names, or \"all-linear\"");
+  if (config.targets.empty() && config.target_pattern.empty())
+    return bad_input(place, "got an empty list, expected module names");
+  return {};
 }
 
-// PEFT reads the keys as regular expressions; here they are names, whose dots stand for themselves.
+Result<void> read_excluded(const Json& json, const std::string& where, AdapterConfig& config) {
+  auto read = read_names_or_text(json, where, "exclude_modules");
+  if (!read) return read.error();
+  config.excluded = std::move(read->names);
+  config.exclude_pattern = std::move(read->text);
+  return {};
+}
+
+// One number or several.
+Result<void> read_layers(const Json& json, const std::string& where, AdapterConfig& config) {
+  constexpr const char* kKey = "layers_to_transform";
+  constexpr const char* kPatternKey = "layers_pattern";
+  const std::string place = json_detail::child(where, kKey);
+  if (is_set(json, kKey)) {
+    const Json& value = json.at(kKey);
+    auto layers =
+        read_value<std::vector<std::int64_t>>(value.is_array() ? value : Json::array({value}),
+                                              place, Missing::kKeepDefault, {0, 1 << 20});
+    if (!layers) return layers.error();
+    config.layers = *std::move(layers);
+    if (!config.layers.empty() && json.at("target_modules").is_string()) {
+      return bad_input(place, "got " + json_detail::got(value) +
+                                  " with a text in target_modules, expected a list of names there");
+    }
+  }
+  auto pattern = read_names_or_text(json, where, kPatternKey);
+  if (!pattern) return pattern.error();
+  config.layers_pattern = std::move(pattern->names);
+  if (!pattern->text.empty()) config.layers_pattern.push_back(pattern->text);
+  for (const std::string& name : config.layers_pattern) {
+    if (!is_regex(name)) continue;
+    return bad_input(
+        json_detail::child(where, kPatternKey),
+        "got " + in_quotes(name) + ": regular expressions are not built yet here, expected names");
+  }
+  return {};
+}
+
 template <class Value>
 Result<std::vector<std::pair<std::string, Value>>> read_pattern(const Json& json,
                                                                 const std::string& where,
@@ -140,15 +199,10 @@ Result<std::vector<std::pair<std::string, Value>>> read_pattern(const Json& json
   const std::string place = json_detail::child(where, key);
   if (!json.at(key).is_object()) return json_detail::wrong(place, json.at(key), "an object");
   for (const auto& entry : json.at(key).items()) {
-    const std::string& name = entry.key();
-    if (name.find_first_of("\\^$*+?()[]{}|") != std::string::npos) {
-      return bad_input(place, "got the regular expression " + in_quotes(name) +
-                                  ": not built yet, expected ends of module names");
-    }
-    const auto value = read_value<Value>(entry.value(), json_detail::child(place, name),
+    const auto value = read_value<Value>(entry.value(), json_detail::child(place, entry.key()),
                                          Missing::kKeepDefault, range);
     if (!value) return value.error();
-    pattern.emplace_back(name, *value);
+    pattern.emplace_back(entry.key(), *value);
   }
   return pattern;
 }
@@ -184,19 +238,6 @@ std::string without_layer(const Blueprint& blueprint, const std::string& name) {
   return name.substr(name.find('.', blueprint.layer_prefix.size()) + 1);
 }
 
-// As PEFT: the whole name, or its end after a dot.
-bool names(const std::string& target, const std::string& module) {
-  return module == target || module.ends_with("." + target);
-}
-
-template <class Value>
-Value value_for(const std::string& module, Value value,
-                const std::vector<std::pair<std::string, Value>>& pattern) {
-  const auto found = std::find_if(pattern.begin(), pattern.end(),
-                                  [&](const auto& entry) { return names(entry.first, module); });
-  return found == pattern.end() ? value : found->second;
-}
-
 }  // namespace
 
 double AdaptedLinear::scaling(bool rslora) const {
@@ -223,8 +264,6 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
   if (!rslora) return rslora.error();
   const auto base = read_or<std::string>(*json, where, "base_model_name_or_path", "");
   if (!base) return base.error();
-  auto targets = read_targets(*json, where);
-  if (!targets) return targets.error();
   auto ranks = read_pattern<std::int64_t>(*json, where, "rank_pattern", {1, 1 << 14});
   if (!ranks) return ranks.error();
   auto alphas = read_pattern<double>(*json, where, "alpha_pattern", {0, 1e6});
@@ -233,16 +272,19 @@ Result<AdapterConfig> read_adapter_config(std::string_view json_text, const std:
   if (!modules) return modules.error();
   const auto tied = read_or<bool>(*json, where, "ensure_weight_tying", false);
   if (!tied) return tied.error();
-  return AdapterConfig{*base,
-                       *rank,
-                       *alpha,
-                       *dropout,
-                       *rslora,
-                       *std::move(targets),
-                       *std::move(ranks),
-                       *std::move(alphas),
-                       *std::move(modules),
-                       *tied};
+  config.base_model = *base;
+  config.rank = *rank;
+  config.alpha = *alpha;
+  config.dropout = *dropout;
+  config.rslora = *rslora;
+  config.rank_pattern = *std::move(ranks);
+  config.alpha_pattern = *std::move(alphas);
+  config.modules_to_save = *std::move(modules);
+  config.ensure_weight_tying = *tied;
+  for (const auto& read : {read_targets, read_excluded, read_layers}) {
+    if (auto ok = read(*json, where, config); !ok) return ok.error();
+  }
+  return config;
 }
 
 std::string render_adapter_config(const AdapterConfig& config, Family family) {
@@ -251,9 +293,13 @@ std::string render_adapter_config(const AdapterConfig& config, Family family) {
   json["base_model_name_or_path"] = config.base_model;
   json["bias"] = "none";
   if (config.ensure_weight_tying) json["ensure_weight_tying"] = true;
+  if (!config.excluded.empty()) json["exclude_modules"] = config.excluded;
+  if (!config.exclude_pattern.empty()) json["exclude_modules"] = config.exclude_pattern;
   json["fan_in_fan_out"] = false;
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
+  if (!config.layers_pattern.empty()) json["layers_pattern"] = config.layers_pattern;
+  if (!config.layers.empty()) json["layers_to_transform"] = config.layers;
   // Old versions of PEFT declare it as an integer.
   if (config.alpha == std::floor(config.alpha)) {
     json["lora_alpha"] = static_cast<std::int64_t>(config.alpha);
@@ -269,6 +315,7 @@ std::string render_adapter_config(const AdapterConfig& config, Family family) {
   // The linears by name, since old versions of PEFT do not know `all-linear`.
   const bool all = config.targets == std::vector<std::string>{kAllLinear};
   json["target_modules"] = all ? linear_names(family) : config.targets;
+  if (!config.target_pattern.empty()) json["target_modules"] = config.target_pattern;
   json["task_type"] = "CAUSAL_LM";
   if (config.rslora) json["use_rslora"] = true;
   return render_json(json);
@@ -279,28 +326,32 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const std::string& where) {
   const std::string place = json_detail::child(where, "target_modules");
   const Blueprint blueprint = make_blueprint(model);
-  const auto is_named = [&](const std::string& module) {
-    return std::any_of(config.targets.begin(), config.targets.end(),
-                       [&](const std::string& target) { return names(target, module); });
-  };
-  const auto with_shape = [&](const std::string& module, std::int64_t layer, int linear) {
-    return AdaptedLinear{layer, linear, value_for(module, config.rank, config.rank_pattern),
-                         value_for(module, config.alpha, config.alpha_pattern)};
+  auto names = AdapterNames::read(config, blueprint.layer_prefix, where);
+  if (!names) return names.error();
+  std::vector<AdaptedLinear> adapted;
+  const auto add = [&](const std::string& module, std::int64_t layer, int linear) -> Result<void> {
+    const auto rank = names->rank(module);
+    if (!rank) return rank.error();
+    const auto alpha = names->alpha(module);
+    if (!alpha) return alpha.error();
+    adapted.push_back({layer, linear, *rank, *alpha});
+    return {};
   };
   const bool all = config.targets == std::vector<std::string>{kAllLinear};
-  std::vector<AdaptedLinear> adapted;
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
     for (const Weight& weight : blueprint.layer) {
-      if (weight.kind != WeightKind::kMatrix && weight.kind != WeightKind::kExpert) continue;
+      const bool expert = weight.kind == WeightKind::kExpert;
+      if (weight.kind != WeightKind::kMatrix && (!expert || all)) continue;
       const std::string module =
           layer_weight_name(blueprint, Weight{module_name(weight), {}}, layer);
-      const bool named = is_named(module);
-      if (named && weight.kind == WeightKind::kExpert) {
+      const auto named = names->targets({module, layer});
+      if (!named) return named.error();
+      if (!*named) continue;
+      if (expert) {
         return bad_input(place,
                          "names " + module + ": adapters on routers and experts are not built yet");
       }
-      if (weight.kind != WeightKind::kMatrix || (!all && !named)) continue;
-      adapted.push_back(with_shape(module, layer, weight.linear));
+      if (auto ok = add(module, layer, weight.linear); !ok) return ok.error();
     }
   }
   // As in PEFT, what is trained in full is not adapted, too.
@@ -311,14 +362,16 @@ Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
        {std::pair{blueprint.embedding, first_edge},
         std::pair{Weight{kUntiedHead, {}}, head_index(model.family)}}) {
     const std::string module = module_name(weight);
-    if (!is_named(module) || is_of(*saved, weight.name)) continue;
+    const auto named = names->targets({module});
+    if (!named) return named.error();
+    if (!*named || is_of(*saved, weight.name)) continue;
     if (model.tied_embeddings && config.ensure_weight_tying) {
       return bad_input(place,
                        "names " + module +
                            ": one adapter of a tied embedding and head (ensure_weight_tying) "
                            "is not built yet");
     }
-    adapted.push_back(with_shape(module, 0, index));
+    if (auto ok = add(module, 0, index); !ok) return ok.error();
   }
   if (!adapted.empty()) return adapted;
   return bad_input(
@@ -344,31 +397,37 @@ Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const Mod
   return saved;
 }
 
-Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
-                                                      const ModelConfig& model,
-                                                      const std::string& where) {
+Result<LayerAdapters> same_in_layers(const std::vector<AdaptedLinear>& adapted,
+                                     const ModelConfig& model, const std::string& where) {
   const std::vector<std::string>& linears = linear_names(model.family);
   constexpr const char* kNotBuilt =
-      " layers: training adapters that differ between layers is not built yet";
-  std::vector<AdaptedLinear> same;
+      " layers: adapters that differ between layers are not built yet";
+  const int edges = embedding_index(model.family);
+  std::set<std::int64_t> layers;
+  for (const AdaptedLinear& linear : adapted) {
+    if (linear.linear < edges) layers.insert(linear.layer);
+  }
+  LayerAdapters same;
   for (std::size_t linear = 0; linear < linears.size(); ++linear) {
-    std::vector<AdaptedLinear> layers;
-    std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(layers),
+    std::vector<AdaptedLinear> found;
+    std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(found),
                  [&](const AdaptedLinear& a) { return a.linear == static_cast<int>(linear); });
-    if (layers.empty()) continue;
-    const AdaptedLinear& first = layers.front();
-    const auto alike = std::count_if(layers.begin(), layers.end(), [&](const AdaptedLinear& a) {
+    if (found.empty()) continue;
+    const AdaptedLinear& first = found.front();
+    const auto alike = std::count_if(found.begin(), found.end(), [&](const AdaptedLinear& a) {
       return a.rank == first.rank && a.alpha == first.alpha;
     });
-    if (alike != model.layers) {
+    if (static_cast<std::size_t>(alike) != layers.size()) {
       return bad_input(json_detail::child(where, "target_modules"),
                        linears[linear] + " is adapted alike in " + std::to_string(alike) + " of " +
-                           std::to_string(model.layers) + kNotBuilt);
+                           std::to_string(layers.size()) + kNotBuilt);
     }
-    same.push_back(first);
+    same.linears.push_back(first);
   }
-  std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(same),
-               [&](const AdaptedLinear& a) { return a.linear >= embedding_index(model.family); });
+  std::copy_if(adapted.begin(), adapted.end(), std::back_inserter(same.linears),
+               [&](const AdaptedLinear& a) { return a.linear >= edges; });
+  const bool all = layers.size() == static_cast<std::size_t>(model.layers);
+  if (!all) same.layers.assign(layers.begin(), layers.end());
   return same;
 }
 

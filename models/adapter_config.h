@@ -25,11 +25,18 @@ struct AdapterConfig {
   double dropout = 0;
   bool rslora = false;
   std::vector<std::string> targets;  ///< ends of module names, whole ones, or only `all-linear`
-  /// Ranks and alphas of modules that differ, by ends of module names; the first that fits holds.
+  /// Ranks and alphas of modules that differ, by ends of module names or regular expressions for
+  /// them; the first that fits holds.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::vector<std::string> modules_to_save;  ///< ends of names of modules trained in full
   bool ensure_weight_tying = false;          ///< a tied head stays its embedding among them
+  /// In place of `targets`: a regular expression, in Python's syntax, of whole module names.
+  std::string target_pattern;
+  std::vector<std::string> excluded;  ///< ends of module names that are no targets
+  std::string exclude_pattern;        ///< in place of `excluded`, as `target_pattern`
+  std::vector<std::int64_t> layers;   ///< what ends of names find is only there; empty: everywhere
+  std::vector<std::string> layers_pattern;  ///< how the list of these layers is called; empty: any
 
   friend bool operator==(const AdapterConfig&, const AdapterConfig&) = default;
 };
@@ -55,7 +62,8 @@ struct AdaptedLinear {
 };
 
 /// What the targets name: linears layer by layer, then the embedding and the head.
-/// @error a target that names a router or an expert, or targets that name nothing
+/// @error a target that names a router or an expert, or targets that name nothing; a pattern that
+/// is no regular expression
 Result<std::vector<AdaptedLinear>> adapted_linears(const AdapterConfig& config,
                                                    const ModelConfig& model,
                                                    const std::string& where);
@@ -70,10 +78,15 @@ Result<std::vector<Weight>> saved_weights(const AdapterConfig& config, const Mod
 Result<std::vector<std::string>> saved_modules(const AdapterConfig& config,
                                                const ModelConfig& model, const std::string& where);
 
-/// The adapted linears of a layer, when they are those of every layer, and the adapted edges.
+/// What one layer has that is adapted, then the edges.
+struct LayerAdapters {
+  std::vector<AdaptedLinear> linears;
+  std::vector<std::int64_t> layers;  ///< that have them, ascending; empty: all
+};
+
+/// The adapted linears, when all layers that have any have the same ones.
 /// @error layers that differ from each other
-Result<std::vector<AdaptedLinear>> same_in_all_layers(const std::vector<AdaptedLinear>& adapted,
-                                                      const ModelConfig& model,
-                                                      const std::string& where);
+Result<LayerAdapters> same_in_layers(const std::vector<AdaptedLinear>& adapted,
+                                     const ModelConfig& model, const std::string& where);
 
 }  // namespace ftplan::models

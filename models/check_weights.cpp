@@ -85,8 +85,9 @@ Result<void> check_tied_head(const Checkpoint& checkpoint, const Blueprint& blue
 
 }  // namespace
 
-Result<void> check_weights(const Checkpoint& checkpoint, const Blueprint& blueprint,
-                           const ModelConfig& config) {
+Result<void> check_weights(const Checkpoint& checkpoint, const ModelConfig& model) {
+  const ModelConfig config = as_stored(model);
+  const Blueprint blueprint = make_blueprint(config);
   Findings findings;
   std::unordered_set<std::string> expected;
   const bool plain = config.stored_linears == StoredLinears::kPlain;

@@ -47,12 +47,11 @@ class Checkpoint {
   std::unordered_map<std::string, const TensorView*> tensors_;
 };
 
-/// Whether the checkpoint holds exactly the weights of the model. Accepted beyond them:
-/// `rotary_emb.inv_freq`, which old checkpoints carry, and a head that equals the embedding where
-/// the two are tied.
+/// Whether the checkpoint holds exactly the weights of the model, of new tokens no rows. Accepted
+/// beyond them: `rotary_emb.inv_freq`, which old checkpoints carry, and a head that equals the
+/// embedding where the two are tied.
 /// @error bad input that names the first tensors of each kind: wrong (with both shapes), missing,
 /// unexpected
-Result<void> check_weights(const Checkpoint& checkpoint, const Blueprint& blueprint,
-                           const ModelConfig& config);
+Result<void> check_weights(const Checkpoint& checkpoint, const ModelConfig& model);
 
 }  // namespace ftplan::models

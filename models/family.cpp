@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/check.h"
 #include "core/digest.h"
 #include "core/enums.h"
 #include "core/model_config.h"
@@ -79,7 +80,22 @@ std::int64_t count_parameters(const ModelConfig& config) {
          blueprint.final_norm.shape.elements() + (bias ? bias->shape.elements() : 0) + head;
 }
 
-std::string weight_table_digest(const ModelConfig& config) {
+ModelConfig with_vocabulary(ModelConfig config, std::int64_t rows) {
+  FTPLAN_CHECK(rows >= config.vocabulary);
+  const ModelConfig stored = as_stored(config);
+  config.stored_vocabulary = rows > stored.vocabulary ? stored.vocabulary : 0;
+  config.vocabulary = rows;
+  return config;
+}
+
+ModelConfig as_stored(ModelConfig config) {
+  if (config.stored_vocabulary > 0) config.vocabulary = config.stored_vocabulary;
+  config.stored_vocabulary = 0;
+  return config;
+}
+
+std::string weight_table_digest(const ModelConfig& grown) {
+  const ModelConfig config = as_stored(grown);
   Digester digester;
   digester.add(to_text(config.stored));
   if (config.stored_linears != StoredLinears::kPlain) digester.add(to_text(config.stored_linears));

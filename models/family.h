@@ -102,7 +102,14 @@ std::vector<Weight> all_weights(const Blueprint& blueprint, const ModelConfig& c
 /// Parameters of all tensors, a tied head counted once.
 std::int64_t count_parameters(const ModelConfig& config);
 
-/// Digest of names and shapes of all tensors and of how they are stored.
+/// The model with `rows` in embedding and head, of which its files hold those that it has now.
+/// @pre `rows` is at least `config.vocabulary`
+ModelConfig with_vocabulary(ModelConfig config, std::int64_t rows);
+
+/// The model as its files hold it, without the rows of new tokens.
+ModelConfig as_stored(ModelConfig config);
+
+/// Digest of names and shapes of all tensors in the files and of how they are stored.
 std::string weight_table_digest(const ModelConfig& config);
 
 }  // namespace ftplan::models

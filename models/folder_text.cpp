@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -12,6 +14,8 @@
 #include "core/dtype.h"
 #include "core/json.h"
 #include "core/model_config.h"
+#include "core/result.h"
+#include "core/tokenizer_files.h"
 #include "models/adapter_config.h"
 #include "models/config_quantization.h"
 #include "models/config_reader.h"
@@ -61,6 +65,23 @@ std::vector<std::string> companions(const std::string& folder) {
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+std::set<std::string> tokenizer_files(const std::string& folder) {
+  std::set<std::string> names;
+  for (const char* name : kTokenizerFiles) {
+    if (is_file(join_path(folder, name))) names.insert(name);
+  }
+  return names;
+}
+
+Result<std::string> config_with_vocabulary(const std::string& text, const std::string& where,
+                                           std::int64_t rows) {
+  auto config = parse_json(text, where);
+  if (!config) return config.error();
+  if (!config->is_object()) return json_detail::wrong(where, *config, "an object");
+  (*config)["vocab_size"] = rows;
+  return config->dump(2) + "\n";
 }
 
 std::string render_config(Json config, StoredLinears stored, std::optional<DType> dtype,

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -160,6 +161,10 @@ class Merger {
                                              "merge it with PEFT");
     }
     step.replaced = replaced->second;
+    // With more rows where new tokens were trained.
+    const auto shape = step.replaced->shape();
+    if (!shape) return shape.error();
+    step.specs[0].shape = *shape;
     return {};
   }
 
@@ -246,9 +251,18 @@ class Merger {
   // The configuration comes last.
   Result<void> plan_texts() {
     std::vector<std::string> copied = companions(base_.folder());
+    // A tokenizer with new tokens lies beside the adapter that was trained on them.
+    std::set<std::string> brought;
+    if (adapter_) brought = tokenizer_files(request_.adapter);
     if (base_.sharded() && same_tensors_) copied.emplace_back(kIndexFile);
     for (const std::string& name : copied) {
+      if (brought.contains(name)) continue;
       auto text = read_text_file(join_path(base_.folder(), name));
+      if (!text) return text.error();
+      texts_.push_back({name, *std::move(text)});
+    }
+    for (const std::string& name : brought) {
+      auto text = read_text_file(join_path(request_.adapter, name));
       if (!text) return text.error();
       texts_.push_back({name, *std::move(text)});
     }
@@ -425,7 +439,15 @@ Result<MergeSummary> merge_adapter(const MergeRequest& request,
   }
   auto base = Checkpoint::open(request.base);
   if (!base) return base.error();
-  if (auto fits = check_weights(*base, make_blueprint(*model), *model); !fits) return fits.error();
+  if (auto fits = check_weights(*base, *model); !fits) return fits.error();
+  if (!request.adapter.empty()) {
+    const ModelConfig grown = with_vocabulary(*model, adapted_vocabulary(request.adapter, *model));
+    if (grown.vocabulary > model->vocabulary) {
+      text = config_with_vocabulary(*text, config_path, grown.vocabulary);
+      if (!text) return text.error();
+    }
+    *model = grown;
+  }
   std::optional<Adapter> adapter;
   if (!request.adapter.empty()) {
     auto opened = Adapter::open(request.adapter, *model);

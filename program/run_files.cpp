@@ -203,6 +203,13 @@ models::AdapterConfig adapter_config_of(const Job& job) {
   for (std::size_t linear = 0; linear < linears.size(); ++linear) {
     if (job.adapters[linear].rank > 0) config.targets.push_back(linears[linear]);
   }
+  config.layers = method.layers_to_transform;
+  // Beside the layers only whole names are found then.
+  if (!config.layers.empty() && job.embedding_adapter().rank > 0) {
+    std::replace(config.targets.begin(), config.targets.end(),
+                 linears[static_cast<std::size_t>(embedding_index(job.model.family))],
+                 whole_module_names(job.model).front());
+  }
   for (const LinearValue& entry : method.rank_pattern)
     config.rank_pattern.emplace_back(entry.linear, static_cast<std::int64_t>(entry.value));
   for (const LinearValue& entry : method.alpha_pattern)

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "core/json.h"
 #include "core/result.h"
@@ -36,8 +37,11 @@ class ShowData : public Command {
     if (request->data.data.empty()) return bad_input("--data", "missing: name the files to read");
     const auto samples = sample_count();
     if (!samples) return samples.error();
-    const auto source = models::load_model_config(request->model, hub_environment());
+    auto source = models::load_model_config(request->model, hub_environment());
     if (!source) return source.error();
+    auto grown = grown_model(*request, *source);
+    if (!grown) return grown.error();
+    source->config = *std::move(grown);
     const auto loaded = load_request_data(*request, *source);
     if (!loaded) return loaded.error();
     if (out_) {

@@ -80,6 +80,26 @@ std::string default_text(const Value& value) {
   return json.is_string() ? json.get<std::string>() : json.dump();
 }
 
+// Files among them stand for their lines.
+Result<std::vector<std::string>> read_tokens(const std::vector<std::string>& given) {
+  std::vector<std::string> tokens;
+  for (const std::string& item : given) {
+    if (!models::is_file(item)) {
+      tokens.push_back(item);
+      continue;
+    }
+    const auto text = models::read_text_file(item);
+    if (!text) return text.error();
+    for (std::string& line : split(*text, '\n')) {
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (!line.empty()) tokens.push_back(std::move(line));
+    }
+  }
+  if (std::find(tokens.begin(), tokens.end(), "") != tokens.end())
+    return bad_input("--add-tokens", "got an empty token");
+  return tokens;
+}
+
 }  // namespace
 
 template <class Value, class Access>
@@ -219,6 +239,9 @@ Result<JobRequest> JobFlags::with_flags(JobRequest request) const {
     if (!flag->given()) continue;
     if (auto ok = flag->set(request, *flag); !ok) return ok.error();
   }
+  auto tokens = read_tokens(request.data.add_tokens);
+  if (!tokens) return tokens.error();
+  request.data.add_tokens = *std::move(tokens);
   if (request.model.empty()) {
     return bad_input("--model",
                      "missing: name a preset (ftplan models lists them) or a model folder");

@@ -1,6 +1,7 @@
 #include "tools/resolve.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,7 +17,10 @@
 #include "core/units.h"
 #include "estimator/devices.h"
 #include "estimator/hardware.h"
+#include "models/adapter.h"
 #include "models/adapter_config.h"
+#include "models/adapter_names.h"
+#include "models/family.h"
 #include "models/files.h"
 #include "models/load.h"
 #include "tools/environment.h"
@@ -36,7 +40,7 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   if (!config) return config.error();
   const auto linears = models::adapted_linears(*config, model, path);
   if (!linears) return linears.error();
-  const auto adapted = models::same_in_all_layers(*linears, model, path);
+  const auto adapted = models::same_in_layers(*linears, model, path);
   if (!adapted) return adapted.error();
   if (request.method.method == Method::kFull) {
     return bad_input(
@@ -48,10 +52,11 @@ Result<void> take_adapter(JobRequest& request, const ModelConfig& model) {
   request.method.rslora = config->rslora;
   request.method.modules_to_save = config->modules_to_save;
   request.method.ensure_weight_tying = config->ensure_weight_tying;
+  request.method.layers_to_transform = adapted->layers;
   request.method.targets.clear();
   request.method.rank_pattern.clear();
   request.method.alpha_pattern.clear();
-  for (const models::AdaptedLinear& linear : *adapted) {
+  for (const models::AdaptedLinear& linear : adapted->linears) {
     const std::string& name = adapted_names(model.family)[static_cast<std::size_t>(linear.linear)];
     request.method.targets.push_back(name);
     if (linear.rank != config->rank)
@@ -75,6 +80,49 @@ Result<void> take_names(DeviceOptions& devices) {
 
 // Scores of one row in one layer, in 16 bits, were they written out.
 Bytes scores_of(const Job& job) { return {2 * job.model.heads * job.sequence * job.sequence}; }
+
+// Rows for new tokens, of the request or of the adapter.
+Result<void> grow(const JobRequest& request, models::ModelSource& source) {
+  const std::int64_t before = source.config.vocabulary;
+  if (!request.adapter.empty()) {
+    source.config = models::with_vocabulary(
+        source.config, models::adapted_vocabulary(request.adapter, source.config));
+  }
+  auto model = grown_model(request, source);
+  if (!model) return model.error();
+  source.config = *std::move(model);
+  const std::int64_t more = source.config.vocabulary - before;
+  if (more > 0) {
+    source.notes.push_back("embedding and head grow by " + std::to_string(more) + " rows to " +
+                           std::to_string(source.config.vocabulary) + " for new tokens");
+  }
+  return {};
+}
+
+// Targets that are a regular expression, as PEFT has it, become the names of what they find.
+Result<void> find_targets(MethodOptions& method, const ModelConfig& model) {
+  if (method.targets.size() != 1 || !models::is_regex(method.targets.front())) return {};
+  const models::AdapterConfig config{.rank = method.rank,
+                                     .alpha = method.alpha,
+                                     .modules_to_save = method.modules_to_save,
+                                     .ensure_weight_tying = method.ensure_weight_tying,
+                                     .target_pattern = method.targets.front()};
+  const auto adapted = models::adapted_linears(config, model, "--targets");
+  if (!adapted) return adapted.error();
+  if (!method.layers_to_transform.empty()) {
+    return bad_input("--layers-to-transform", "got layers beside the regular expression " +
+                                                  method.targets.front() +
+                                                  " in --targets: it names the layers itself");
+  }
+  const auto same = models::same_in_layers(*adapted, model, "--targets");
+  if (!same) return same.error();
+  method.targets.clear();
+  method.layers_to_transform = same->layers;
+  for (const models::AdaptedLinear& linear : same->linears) {
+    method.targets.push_back(adapted_names(model.family)[static_cast<std::size_t>(linear.linear)]);
+  }
+  return {};
+}
 
 Result<Machine> find_machine(const JobRequest& request) {
   auto devices = parse_devices(request.devices.gpus);
@@ -133,6 +181,8 @@ Result<Resolved> resolve(JobRequest request) {
   if (!request.adapter.empty()) {
     if (auto taken = take_adapter(request, source->config); !taken) return taken.error();
   }
+  if (auto found = find_targets(request.method, source->config); !found) return found.error();
+  if (auto grown = grow(request, *source); !grown) return grown.error();
   auto facts = read_facts(request, *source);
   if (!facts) return facts.error();
   auto job = validate(request, source->config, *facts);

@@ -62,6 +62,21 @@ TEST(MakeBatch, ByHand) {
             (Ints{4, 5, 6, 11, 12, 13, 14, 15, 16, 17, 7, 8, 0, 1, 2, 3, 9, 10}));
 }
 
+// Padding with the id that ends texts takes no end of a text away from what is learned.
+TEST(MakeBatch, PadsWithAnIdThatStaysATarget) {
+  Documents documents = documents_of_lengths({3});
+  constexpr std::int32_t kEnd = 9;
+  documents.ids.back() = documents.labels.back() = kEnd;
+  RowSet rows = pack(documents, all(1), {.seq = 5}).rows;
+  rows.pad = kEnd;
+  const BatchShape shape{.micro_batch = 1, .length = 5};
+  Arrays arrays(shape);
+  EXPECT_EQ(make_batch(rows, all(1), shape, arrays.spans()), 2);
+  EXPECT_EQ(arrays.ids, (Ints{0, 1, kEnd, kEnd, kEnd}));
+  EXPECT_EQ(arrays.targets, (Ints{1, kEnd, kNoLabel, kNoLabel, kNoLabel}));
+  EXPECT_EQ(arrays.document_start, (Ints{0, 0, 0, 3, 4}));
+}
+
 TEST(MakeBatch, FillsOnlyWhatIsAskedFor) {
   const RowSet rows = pack(documents_of_lengths({3}), all(1), {.seq = 5}).rows;
   Ints positions(4, -7);

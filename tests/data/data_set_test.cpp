@@ -19,6 +19,7 @@
 #include "core/result.h"
 #include "data/description.h"
 #include "data/document_cache.h"
+#include "data/pad_token.h"
 #include "data/rows.h"
 #include "support.h"
 
@@ -270,6 +271,31 @@ TEST_F(LoadData, IsDescribedWithItsLabels) {
   const std::string page = render(description);
   EXPECT_NE(page.find("  > hi</s>\n"), std::string::npos) << page;
   EXPECT_NE(page.find("2 (alpaca), 0 held out"), std::string::npos) << page;
+}
+
+TEST_F(LoadData, PadsAsTheTokenizerSays) {
+  const std::string path = folder_.write("1.jsonl", text_lines(3));
+  const auto padding = [&](const Tokenizer* tokenizer, std::int64_t vocabulary) {
+    context_.tokenizer = tokenizer;
+    context_.vocabulary = vocabulary;
+    const auto set = load({.data = {path}});
+    EXPECT_TRUE(set) << error_of(set);
+    EXPECT_EQ(set->training.pad, set->pad.id);
+    EXPECT_EQ(set->validation.pad, set->pad.id);
+    const std::string page = render(describe(*set, Packing::kNone, tokenizer, 0));
+    const std::size_t begin = page.find("padding     ") + 12;
+    return page.substr(begin, page.find(';', begin) - begin);
+  };
+  const ByteTokenizer named("bytes", /*has_eos=*/true, /*pad=*/'p');
+  EXPECT_EQ(padding(&named, 300), "\"p\" (id 112), the tokenizer's pad token");
+  EXPECT_EQ(padding(&tokenizer_, 300),
+            "\"</s>\" (id 257), the end of a text, as the tokenizer names no pad token");
+  const ByteTokenizer outside("bytes", /*has_eos=*/true, /*pad=*/300);
+  EXPECT_EQ(padding(&outside, 300),
+            "\"</s>\" (id 257), the end of a text, as the model has no row for the pad token");
+  const ByteTokenizer endless("bytes", /*has_eos=*/false);
+  EXPECT_EQ(find_pad_token(&endless, 300), PadToken{});
+  EXPECT_EQ(find_pad_token(nullptr, 300), PadToken{});
 }
 
 TEST_F(LoadData, CountsAndWeighsEachFile) {

@@ -47,11 +47,12 @@ class ByteEncoder : public Encoder {
   std::vector<std::size_t> ends_;
 };
 
-SpecialIds special_ids(bool has_eos) {
+SpecialIds special_ids(bool has_eos, std::optional<std::int32_t> pad) {
   SpecialIds special;
   special.bos = ByteTokenizer::kBos;
   special.before = {ByteTokenizer::kBos};
   if (has_eos) special.eos = ByteTokenizer::kEos;
+  special.pad = pad;
   return special;
 }
 
@@ -74,8 +75,8 @@ std::string TestFolder::write(const std::string& name, std::string_view content)
   return file;
 }
 
-ByteTokenizer::ByteTokenizer(std::string digest, bool has_eos)
-    : Tokenizer(special_ids(has_eos), std::move(digest)) {}
+ByteTokenizer::ByteTokenizer(std::string digest, bool has_eos, std::optional<std::int32_t> pad)
+    : Tokenizer(special_ids(has_eos, pad), std::move(digest)) {}
 
 std::unique_ptr<Encoder> ByteTokenizer::encoder() const { return std::make_unique<ByteEncoder>(); }
 

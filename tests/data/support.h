@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,7 +40,8 @@ class ByteTokenizer : public Tokenizer {
   static constexpr std::int32_t kBos = 256;
   static constexpr std::int32_t kEos = 257;
 
-  explicit ByteTokenizer(std::string digest = "bytes", bool has_eos = true);
+  explicit ByteTokenizer(std::string digest = "bytes", bool has_eos = true,
+                         std::optional<std::int32_t> pad = {});
   [[nodiscard]] std::unique_ptr<Encoder> encoder() const override;
   [[nodiscard]] std::string decode(std::span<const std::int32_t> ids,
                                    SpecialText special) const override;

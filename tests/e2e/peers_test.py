@@ -1,5 +1,6 @@
 """What ftplan writes and says is what transformers and PEFT read and say."""
 
+import contextlib
 import json
 
 import support
@@ -8,7 +9,7 @@ from support import read_tensors
 
 import peer
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoTokenizer
 
 
@@ -89,13 +90,103 @@ class Families(PeerCase):
         self.assertEqual(self.answers(*flags, "--batch", len(PROMPTS)), self.answers(*flags))
 
 
+class NewTokens(PeerCase):
+    """Tokens that the model has no rows for, as tokenizer.add_tokens and resize_token_embeddings make them."""
+
+    TOKENS = ["<tool>", "</tool>", "<result>"]
+
+    def check(self, *flags, tied=False, rows=2051):
+        make_model("llama", self.folder / "model", {"tie_word_embeddings": tied})
+        texts = [f"Say <tool>{word}</tool> to the {word}<result>" for word in ("dog", "river", "robin", "sun")] * 3
+        (self.folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        (self.folder / "tokens.txt").write_text("\n".join(self.TOKENS))
+        run = self.train("--add-tokens", "tokens.txt", *flags, data="texts.jsonl")
+        result = run / ("model" if "full" in flags else "adapter")
+        tokenizer = AutoTokenizer.from_pretrained(result)
+        self.assertEqual([tokenizer.encode(token, add_special_tokens=False) for token in self.TOKENS],
+                         [[2048], [2049], [2050]])
+        # The rows of the data are those of their tokenizer.
+        self.ftplan("data", "--model", "model", "--data", "texts.jsonl", "--seq", 128, "--add-tokens", "tokens.txt",
+                    "--out", "rows.json")
+        self.rows = json.loads((self.folder / "rows.json").read_text())
+        for text, ids in zip(texts, self.rows["input_ids"], strict=True):
+            self.assertEqual(tokenizer.encode(text, add_special_tokens=False), ids[1:-1])
+        return run, result, tokenizer, rows
+
+    def check_adapter(self, *flags, **options):
+        run, result, tokenizer, rows = self.check("--method", "lora", "--rank", 4, *flags, **options)
+        base = load(self.folder / "model")
+        base.resize_token_embeddings(rows)
+        adapted = PeftModel.from_pretrained(base, str(result)).eval()
+        theirs = loss_of(adapted, self.rows)
+        used = ["--model", "model", "--adapter", result, "--precision", "fp32"]
+        self.assert_close(self.eval_loss(*used), theirs)
+        out, _ = self.ftplan("eval", "--data", "texts.jsonl", "--seq", 128, "--json", *used)
+        self.assert_close(json.loads(out)["loss"], theirs)
+        if rows == len(tokenizer):
+            with contextlib.chdir(self.folder):
+                found = AutoPeftModelForCausalLM.from_pretrained(result, dtype=torch.float32).eval()
+            self.assert_close(loss_of(found, self.rows), theirs)
+        prompt = "Say <tool>dog</tool> to"
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        made = adapted.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=9,
+                                pad_token_id=1)[0, ids.shape[1]:].tolist()
+        self.assertEqual(self.answers("--max-new-tokens", 9, "--adapter", result, "--prompt", prompt),
+                         [tokenizer.decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False)])
+        self.ftplan("merge", "--model", "model", "--adapter", result, "-o", "merged")
+        merged = load(self.folder / "merged")
+        self.assertEqual(merged.config.vocab_size, rows)
+        self.assert_close(loss_of(merged, self.rows), theirs)
+        self.assertEqual(len(AutoTokenizer.from_pretrained(self.folder / "merged")), 2051)
+        # Training goes on with the tokens of the adapter, and takes them along.
+        further = self.train("--adapter", result, data="texts.jsonl", output="further")
+        self.assertLess(self.eval_loss("--model", "model", "--adapter", further / "adapter", "--precision", "fp32"), theirs)
+
+    def test_with_an_adapter(self):
+        self.check_adapter("--modules-to-save", "embed_tokens,lm_head")
+
+    def test_with_a_tied_pair_and_rows_to_spare(self):
+        self.check_adapter("--modules-to-save", "embed_tokens", "--ensure-weight-tying", "--pad-vocabulary-to", 64,
+                           tied=True, rows=2112)
+
+    def test_with_the_whole_model(self):
+        _, result, _, rows = self.check("--method", "full")
+        model = load(result)
+        self.assertEqual(model.config.vocab_size, rows)
+        self.assert_close(self.eval_loss("--model", result, "--precision", "fp32"), loss_of(model, self.rows))
+
+    def test_new_rows_begin_as_the_mean(self):
+        make_model("llama", self.folder / "model")
+        self.plan("--add-tokens", "<tool>,<result>", "--method", "full", "--global-batch", 4, "--micro-batch", 2,
+                  "--steps", 1, "--learning-rate", 1e-9)
+        self.ftplan("run", "plan.json", "-o", "run")
+        before, after = load(self.folder / "model"), load(self.folder / "run/model")
+        for part in ("get_input_embeddings", "get_output_embeddings"):
+            old, new = getattr(before, part)().weight.detach(), getattr(after, part)().weight.detach()
+            torch.testing.assert_close(new[:2048], old, rtol=0, atol=1e-7)
+            torch.testing.assert_close(new[2048:], old.mean(0).expand(2, -1), rtol=0, atol=1e-6)
+
+    def test_rows_that_nothing_trains_are_refused(self):
+        make_model("llama", self.folder / "model")
+        _, error = self.plan("--add-tokens", "<tool>", "--method", "lora", code=2)
+        self.assertIn("--modules-to-save embed_tokens,lm_head", error)
+
+    def test_a_tokenizer_with_more_ids_than_the_model(self):
+        make_model("llama", self.folder / "model", {"vocab_size": 2040})
+        text = json.dumps({"text": "the dog</s> ran to the river"})
+        (self.folder / "texts.jsonl").write_text(text + "\n")
+        flags = ["--method", "full", "--pad-vocabulary-to", 1]
+        run = self.train(*flags, data="texts.jsonl")
+        self.assertEqual(load(run / "model").config.vocab_size, 2048)
+
+
 class Peers(PeerCase):
     def setUp(self):
         super().setUp()
         make_model("llama", self.folder / "model")
 
     def test_peft_loads_the_adapter_and_finds_the_same_loss(self):
-        for flags in ([], ["--rslora", "--rank", 4, "--targets", "q_proj,down_proj"]):
+        for flags in ([], ["--rslora", "--rank", 4, "--targets", r".*\.(q|down)_proj"]):
             with self.subTest(flags=flags):
                 run = self.train(*flags, output=f"run-{len(flags)}")
                 base = load(self.folder / "model")
@@ -126,6 +217,25 @@ class Peers(PeerCase):
     def test_adapters_on_embedding_and_head_are_as_in_peft(self):
         # Whose file holds the table and the head, too.
         self.check_adapter_of_peft(peer.Setting(rank=4, targets=["q_proj", "embed_tokens", "lm_head"]))
+
+    def test_adapters_of_some_layers_are_as_in_peft(self):
+        adapted = peer.add_adapter(peer.Setting(rank=4, targets=["q_proj", "up_proj"]), load(self.folder / "model"),
+                                   self.folder / "peft", layers_to_transform=[0, 2]).eval()
+        self.assert_close(self.eval_loss("--model", "model", "--adapter", "peft", "--precision", "fp32"),
+                          loss_of(adapted, self.rows))
+        run = self.train("--adapter", "peft", "--weight-decay", 0.1)
+        config = json.loads((run / "adapter/adapter_config.json").read_text())
+        self.assertEqual(config["layers_to_transform"], [0, 2])
+        adapted = PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter")).eval()
+        self.assert_close(self.eval_loss("--model", "model", "--adapter", run / "adapter", "--precision", "fp32"),
+                          loss_of(adapted, self.rows))
+        _, error = self.plan("--layers-to-transform", 3, code=2)
+        self.assertIn("has the layers 0 to 2", error)
+        # The layers that a regular expression names, from the start.
+        run = self.train("--targets", r".*\.[12]\.(self_attn\.v|mlp\.down)_proj", output="named")
+        written = read_tensors(run / "adapter/adapter_model.safetensors")
+        self.assertEqual({name.split(".")[4] for name in written}, {"1", "2"})
+        PeftModel.from_pretrained(load(self.folder / "model"), str(run / "adapter"))
 
     def check_adapter_of_peft(self, setting):
         adapted = peer.add_adapter(setting, load(self.folder / "model"), self.folder / "peft").eval()

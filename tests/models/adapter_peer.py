@@ -2,12 +2,15 @@
 
 import json
 import os
+import random
 from pathlib import Path
 
 from peers import ToolError, check, equal, folder, run, tool
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -40,6 +43,10 @@ def adapters_of_peft_are_read_and_written_again():
              {"target_modules": ["model.layers.1.mlp.up_proj", "self_attn.o_proj"]},
              {"rank_pattern": {"q_proj": 2, "mlp.up_proj": 9}, "alpha_pattern": {"layers.1.self_attn.q_proj": 3},
               "use_rslora": True},
+             {"target_modules": r".*\.(?:q|up)_proj", "rank_pattern": {r"\d\.mlp\..*": 2}, "exclude_modules": r".*\.1\..*"},
+             {"target_modules": ["v_proj", "lm_head"], "layers_to_transform": 2, "layers_pattern": "layers",
+              "save_embedding_layers": False},
+             {"target_modules": "all-linear", "exclude_modules": ["k_proj", "layers.0.mlp.up_proj"]},
              {"target_modules": ["embed_tokens", "lm_head", "q_proj"], "rank_pattern": {"embed_tokens": 3},
               "save_embedding_layers": False},
              {"modules_to_save": ["lm_head", "embed_tokens"]}, {"modules_to_save": ["norm"], "target_modules": ["q_proj"]},
@@ -61,6 +68,69 @@ def adapters_of_peft_are_read_and_written_again():
                 size = sum(os.path.getsize(f"{path}/ours/{name}") for name in os.listdir(f"{path}/ours"))
                 equal(answer["predicted"], size, f"{what}: predicted bytes on disk")
                 compare_loaded(path, set(answer["scalings"]), what)
+
+
+HEADS = ["", ".*", "model.", r"model\.", r"(?:model\.)?", "(?!.*mlp).*", r".*layers\."]
+LAYERS = ["", ".*", r"layers\.[02]\.", r"layers\.\d+\.", "[[a-z.]*[^1].", r".{,7}\d\."]
+BLOCKS = ["", ".*", r"(self_attn|mlp)\.", r"mlp\.", r"\w{4,9}."]
+NAMES_OF = ["q_proj", ".*_proj", "[kqv]_proj", "(?:gate|up|down)_proj", r"\w+", ".+[^v]_proj", "lm_head|.*o_proj"]
+ENDS = ["q_proj", "mlp.up_proj", "layers.1.self_attn.v_proj", "model.layers.0.mlp.down_proj", "proj", "lm_head", "self_attn"]
+
+
+def random_options(draw):
+    """Options of LoraConfig that say which modules are adapted, and how."""
+    def pattern():
+        return "".join(draw.choice(part) for part in (HEADS, LAYERS, BLOCKS, NAMES_OF))
+
+    def names():
+        return draw.sample(ENDS, draw.randint(1, 3))
+
+    options = {"target_modules": draw.choice([pattern, names])()}
+    if draw.random() < 0.4:
+        options["exclude_modules"] = draw.choice([pattern, names])()
+    if isinstance(options["target_modules"], list) and draw.random() < 0.5:
+        options["layers_to_transform"] = draw.choice([0, 2, [1], [0, 2]])
+        options["layers_pattern"] = draw.choice([None, "layers", ["h"], ["h", "layers"]])
+    for key in ("rank_pattern", "alpha_pattern"):
+        if draw.random() < 0.5:
+            options[key] = {draw.choice([pattern(), *names()]): draw.randint(1, 9) for _ in range(2)}
+    return options
+
+
+def modules_are_chosen_as_peft_chooses_them():
+    """On random options; PEFT is asked about each linear, as it refuses others that a pattern may fit."""
+    draw = random.Random(7)
+    configs = [LoraConfig(task_type="CAUSAL_LM", r=6, lora_alpha=4, **random_options(draw)) for _ in range(400)]
+    with folder() as path:
+        save_base(f"{path}/base")
+        model = AutoModelForCausalLM.from_pretrained(f"{path}/base")
+        keys = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+        written = [{key: value for key, value in config.to_dict().items() if not isinstance(value, set)}
+                   | {"target_modules": listed(config.target_modules), "exclude_modules": listed(config.exclude_modules)}
+                   for config in configs]
+        Path(f"{path}/configs.json").write_text(json.dumps(written), encoding="utf-8")
+        answers = tool("adapted", f"{path}/base", f"{path}/configs.json")
+    chosen = 0
+    for config, answer in zip(configs, answers, strict=True):
+        theirs = {}
+        for key in keys:
+            if check_target_module_exists(config, key):
+                rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern, key), config.r)
+                alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, key), config.lora_alpha)
+                theirs[f"base_model.model.{key}.lora_A.weight"] = [rank, alpha]
+        if not theirs:
+            check("names no linear of this model" in answer, f"{config}: {answer}")
+            continue
+        # The embedding is no linear, but can be adapted.
+        ours = {name: values for name, values in answer.items() if "embed_tokens" not in name}
+        equal(ours, theirs, f"{config}")
+        chosen += 1
+    check(chosen > 150, f"only {chosen} options name anything")
+    print(f"    {chosen} of {len(configs)} name something")
+
+
+def listed(names):
+    return sorted(names) if isinstance(names, set) else names
 
 
 def compare_loaded(path, scalings, what):
@@ -154,9 +224,7 @@ def merging_rounds_once_in_16_bit():
 
 def options_that_change_an_adapter_are_refused():
     cases = {"use_dora": {"use_dora": True}, "bias": {"bias": "all"}, "modules_to_save": {"modules_to_save": ["v_proj"], "target_modules": ["q_proj"]},
-             "rank_pattern": {"rank_pattern": {"^model.*q_proj": 2}}, "alpha_pattern": {"alpha_pattern": {"[qk]_proj": 2}},
-             "layers_to_transform": {"layers_to_transform": [1]}, "target_modules": {"target_modules": r".*\.q_proj"},
-             "exclude_modules": {"exclude_modules": ["q_proj"]}, "lora_bias": {"lora_bias": True},
+             "lora_bias": {"lora_bias": True},
              "trainable_token_indices": {"trainable_token_indices": [1, 2]}}
     with folder() as path:
         save_base(f"{path}/base", attention_bias=True, mlp_bias=True)
@@ -196,6 +264,6 @@ def configurations_of_peft_have_no_unknown_option():
             tool("adapter", f"{path}/base", f"{path}/adapter", f"{path}/out", "F32")
 
 
-run([adapters_of_peft_are_read_and_written_again, merging_equals_peft_in_f32, merging_rounds_once_in_16_bit,
+run([adapters_of_peft_are_read_and_written_again, modules_are_chosen_as_peft_chooses_them, merging_equals_peft_in_f32, merging_rounds_once_in_16_bit,
      options_that_change_an_adapter_are_refused, an_adapter_of_another_model_is_refused,
      configurations_of_peft_have_no_unknown_option])

@@ -79,9 +79,9 @@ TEST(AdapterConfig, TheFirstPatternThatFitsHolds) {
   ASSERT_EQ(error_text(linears), "ok");
   EXPECT_EQ(*linears,
             (std::vector<AdaptedLinear>{{0, 0, 3, 8}, {0, 2, 4, 5}, {1, 0, 2, 8}, {1, 2, 4, 5}}));
-  EXPECT_EQ(error_text(same_in_all_layers(*linears, toy_model(), "a.json")),
-            "a.json#/target_modules: q_proj is adapted alike in 1 of 2 layers: training adapters "
-            "that differ between layers is not built yet");
+  EXPECT_EQ(error_text(same_in_layers(*linears, toy_model(), "a.json")),
+            "a.json#/target_modules: q_proj is adapted alike in 1 of 2 layers: adapters that "
+            "differ between layers are not built yet");
 }
 
 TEST(AdapterConfig, SurvivesTheWayThroughItsFile) {
@@ -91,7 +91,12 @@ TEST(AdapterConfig, SurvivesTheWayThroughItsFile) {
         AdapterConfig{"", 8, 16, 0, false, {"q_proj"}, {{"q_proj", 2}}, {{"q_proj", 0.5}}},
         AdapterConfig{.targets = {"q_proj"},
                       .modules_to_save = {"embed_tokens", "norm"},
-                      .ensure_weight_tying = true}}) {
+                      .ensure_weight_tying = true},
+        AdapterConfig{.target_pattern = ".*_proj", .exclude_pattern = R"(.*\.0\..*)"},
+        AdapterConfig{.targets = {"q_proj"},
+                      .excluded = {"layers.1.self_attn.q_proj"},
+                      .layers = {0, 1},
+                      .layers_pattern = {"layers"}}}) {
     const auto back = read_adapter_config(render_adapter_config(config, Family::kLlama), "a.json");
     ASSERT_EQ(error_text(back), "ok");
     EXPECT_EQ(*back, config);
@@ -152,21 +157,13 @@ INSTANTIATE_TEST_SUITE_P(
                 "use_dora: got true, expected it off: DoRA's magnitudes are not built yet"},
         Refused{"modules_to_save", "\"lm_head\"",
                 "modules_to_save: got \"lm_head\", expected a list"},
-        Refused{
-            "rank_pattern", "{\"^q_proj\": 2}",
-            "rank_pattern: got the regular expression \"^q_proj\": not built yet, expected ends "
-            "of module names"},
         Refused{"rank_pattern", "{\"q_proj\": 2.5}",
                 "rank_pattern/q_proj: got 2.5, expected 1..16384"},
         Refused{"alpha_pattern", "[2]", "alpha_pattern: got a list, expected an object"},
-        Refused{"layers_to_transform", "[1]",
-                "layers_to_transform: got a list, expected it off: use full module names in "
-                "target_modules to adapt "
-                "some layers only"},
-        Refused{"layers_to_transform", "3",
-                "layers_to_transform: got 3, expected it off: use full module names in "
-                "target_modules to adapt some "
-                "layers only"},
+        Refused{"layers_to_transform", "-1", "layers_to_transform/0: got -1, expected 0..1048576"},
+        Refused{"layers_pattern", "\"layer.?\"",
+                "layers_pattern: got \"layer.?\": regular expressions are not built yet here, "
+                "expected names"},
         Refused{
             "an_option_to_come", "true",
             "an_option_to_come: got true, expected it off: this option of PEFT is not built yet"},
@@ -177,12 +174,18 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"r", "0", "r: got 0, expected 1..16384"},
         Refused{"lora_alpha", "\"8\"", "lora_alpha: got \"8\", expected 0..1e+06"},
         Refused{"target_modules", "null",
-                "target_modules: missing: expected a list of module names, or \"all-linear\""},
-        Refused{"target_modules", "[]", "target_modules: got an empty list, expected module names"},
-        Refused{"target_modules", "\".*q_proj\"",
-                "target_modules: got the regular expression \".*q_proj\": not built yet, expected "
-                "a list of module "
-                "names, or \"all-linear\""}));
+                "target_modules: missing: expected a list of module names, a regular expression, "
+                "or \"all-linear\""},
+        Refused{"target_modules", "[]",
+                "target_modules: got an empty list, expected module names"}));
+
+TEST(AdapterConfig, LayersAndARegularExpressionAreNotBoth) {
+  EXPECT_EQ(error_text(read_adapter_config(
+                R"({"peft_type": "LORA", "target_modules": ".*", "layers_to_transform": [1]})",
+                "a.json")),
+            "a.json#/layers_to_transform: got a list with a text in target_modules, expected a "
+            "list of names there");
+}
 
 TEST(AdaptedLinears, AreFoundByNameByEndAndAllAtOnce) {
   const ModelConfig model = toy_model();
@@ -212,7 +215,7 @@ TEST(AdaptedLinears, EmbeddingAndHeadStandBehindTheLayers) {
   const AdaptedLinear head{0, 8, 2, 6};
   EXPECT_EQ(*adapted,
             (std::vector<AdaptedLinear>{linear_at(0, 2), linear_at(1, 2), embedding, head}));
-  EXPECT_EQ(*same_in_all_layers(*adapted, model, "a.json"),
+  EXPECT_EQ(same_in_layers(*adapted, model, "a.json")->linears,
             (std::vector<AdaptedLinear>{linear_at(0, 2), embedding, head}));
   const std::vector<TensorSpec> specs = adapter_specs(config, model, {});
   ASSERT_EQ(specs.size(), 2U * 4U);
@@ -264,16 +267,88 @@ TEST(AdaptedLinears, ExpertsAreRefusedAndNoLinears) {
   EXPECT_EQ(adapted_linears(toy_adapter({"all-linear"}), model, "a.json")->size(), 32U * 4U);
 }
 
-TEST(AdaptedLinears, OneSetForAllLayersIsWhatTrainingNeeds) {
+TEST(AdaptedLinears, OneSetForAdaptedLayersIsWhatTrainingNeeds) {
   const ModelConfig model = toy_model();
   const AdaptedLinear q{0, 0, 2, 4}, down{0, 6, 3, 4}, q_again{1, 0, 2, 4}, down_again{1, 6, 3, 4};
-  EXPECT_EQ(*same_in_all_layers({q, down, q_again, down_again}, model, "a.json"),
-            (std::vector<AdaptedLinear>{q, down}));
-  EXPECT_EQ(
-      error_text(same_in_all_layers({{1, 5}}, model, "a.json")),
-      "a.json#/target_modules: up_proj is adapted alike in 1 of 2 layers: training adapters that "
-      "differ between "
-      "layers is not built yet");
+  const auto all = same_in_layers({q, down, q_again, down_again}, model, "a.json");
+  EXPECT_EQ(all->linears, (std::vector<AdaptedLinear>{q, down}));
+  EXPECT_TRUE(all->layers.empty());
+  const auto one = same_in_layers({q_again, down_again}, model, "a.json");
+  EXPECT_EQ(one->linears, (std::vector<AdaptedLinear>{q_again, down_again}));
+  EXPECT_EQ(one->layers, std::vector<std::int64_t>{1});
+  EXPECT_EQ(error_text(same_in_layers({q, q_again, down_again}, model, "a.json")),
+            "a.json#/target_modules: down_proj is adapted alike in 1 of 2 layers: adapters that "
+            "differ between layers are not built yet");
+}
+
+// The linears that `config` finds in the toy model, such as `0.q_proj`, or the error.
+std::string found_by(const AdapterConfig& config) {
+  const auto adapted = adapted_linears(config, toy_model(), "a.json");
+  if (!adapted) return adapted.error().text();
+  std::vector<std::string> names;
+  for (const AdaptedLinear& linear : *adapted) {
+    names.push_back(std::to_string(linear.layer) + "." +
+                    adapted_names(Family::kLlama)[static_cast<std::size_t>(linear.linear)]);
+  }
+  return join(names, " ");
+}
+
+AdapterConfig with_pattern(std::string pattern) {
+  AdapterConfig config = toy_adapter({});
+  config.target_pattern = std::move(pattern);
+  return config;
+}
+
+TEST(AdaptedLinears, ARegularExpressionNamesWholeModules) {
+  EXPECT_EQ(found_by(with_pattern(R"(model\.layers\.\d+\.self_attn\.[qv]_proj)")),
+            "0.q_proj 0.v_proj 1.q_proj 1.v_proj");
+  EXPECT_EQ(found_by(with_pattern(R"(.*\.1\.(?!self_attn).*(up|down)_proj)")),
+            "1.up_proj 1.down_proj");
+  EXPECT_EQ(found_by(with_pattern("lm_head|.*k_proj")), "0.k_proj 1.k_proj 0.lm_head");
+  // What Python reads otherwise than PCRE2.
+  EXPECT_EQ(found_by(with_pattern(".{,26}k_proj")), "0.k_proj 1.k_proj");
+  EXPECT_EQ(found_by(with_pattern(R"(.*[[:k]_proj)")), "0.k_proj 1.k_proj");
+  EXPECT_EQ(found_by(with_pattern("q_proj")),
+            "a.json#/target_modules: names no linear of this model, which has q_proj, k_proj, "
+            "v_proj, o_proj, gate_proj, up_proj, down_proj");
+  EXPECT_EQ(found_by(with_pattern("(q_proj")),
+            "a.json#/target_modules: the pattern (q_proj is not understood: missing closing "
+            "parenthesis");
+  EXPECT_TRUE(
+      found_by(with_pattern("(.|..)+[!?]"))
+          .starts_with("a.json#/target_modules: the pattern takes too many steps on this text"));
+}
+
+TEST(AdaptedLinears, ExcludedModulesAreNoTargets) {
+  AdapterConfig config = toy_adapter({"q_proj", "v_proj", "mlp.up_proj"});
+  config.excluded = {"v_proj", "model.layers.1.mlp.up_proj"};
+  EXPECT_EQ(found_by(config), "0.q_proj 0.up_proj 1.q_proj");
+  config.excluded.clear();
+  config.exclude_pattern = R"(.*\.0\..*|.*mlp.*)";
+  EXPECT_EQ(found_by(config), "1.q_proj 1.v_proj");
+  config.targets = {"all-linear"};
+  EXPECT_EQ(found_by(config), "1.q_proj 1.k_proj 1.v_proj 1.o_proj");
+}
+
+TEST(AdaptedLinears, EndsOfNamesAreLookedForInTheLayersToTransform) {
+  AdapterConfig config =
+      toy_adapter({"q_proj", "lm_head", "embed_tokens", "model.layers.0.mlp.up_proj"});
+  config.layers = {1};
+  EXPECT_EQ(found_by(config), "0.up_proj 1.q_proj 0.lm_head");
+  config.layers_pattern = {"h", "layers"};
+  EXPECT_EQ(found_by(config), "0.up_proj 1.q_proj 0.lm_head");
+  config.layers_pattern = {"h"};
+  EXPECT_EQ(found_by(config), "0.up_proj 0.lm_head");
+}
+
+TEST(AdaptedLinears, RegularExpressionsHaveRanksAndAlphas) {
+  AdapterConfig config = toy_adapter({"q_proj", "up_proj"});
+  config.rank_pattern = {{R"(1\.self_attn\..*)", 5}, {"[qk]_proj", 7}};
+  config.alpha_pattern = {{"proj", 1}, {"up_.*", 2}};
+  const auto adapted = adapted_linears(config, toy_model(), "a.json");
+  ASSERT_EQ(error_text(adapted), "ok");
+  EXPECT_EQ(*adapted,
+            (std::vector<AdaptedLinear>{{0, 0, 7, 6}, {0, 5, 3, 2}, {1, 0, 5, 6}, {1, 5, 3, 2}}));
 }
 
 std::vector<std::string> names_of(const std::vector<Weight>& weights) {
@@ -398,6 +473,23 @@ TEST(Adapter, HoldsWeightsTrainedInFull) {
   ASSERT_NE(adapter->find_weight("model.embed_tokens.weight"), nullptr);
   EXPECT_EQ(values_of(*adapter->find_weight("model.embed_tokens.weight")), toy_values(specs[4]));
   EXPECT_EQ(adapter->find_weight("lm_head.weight"), nullptr);
+}
+
+TEST(Adapter, BringsRowsOfNewTokens) {
+  const ModelConfig model = toy_model();
+  const ModelConfig grown = with_vocabulary(model, model.vocabulary + 3);
+  AdapterConfig config = toy_adapter({"q_proj"});
+  config.modules_to_save = {"embed_tokens", "lm_head"};
+  const TempFolder with_rows, without;
+  put_adapter(with_rows.path(), config, grown);
+  put_adapter(without.path(), toy_adapter({"q_proj"}), model);
+  EXPECT_EQ(adapted_vocabulary(with_rows.path(), model), model.vocabulary + 3);
+  EXPECT_EQ(adapted_vocabulary(without.path(), model), model.vocabulary);
+  EXPECT_EQ(adapted_vocabulary("nowhere", model), model.vocabulary);
+  EXPECT_EQ(error_text(Adapter::open(with_rows.path(), grown)), "ok");
+  EXPECT_NE(error_text(Adapter::open(with_rows.path(), model)), "ok");
+  EXPECT_EQ(as_stored(grown), model);
+  EXPECT_EQ(weight_table_digest(grown), weight_table_digest(model));
 }
 
 TEST(Adapter, HasPeftsNamesAndShapes) {

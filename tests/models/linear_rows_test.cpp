@@ -103,7 +103,7 @@ TEST(ConvertedModel, IsReadAsTheCodesThatWereWritten) {
     EXPECT_EQ(config->stored_linears, into);
     const auto checkpoint = Checkpoint::open(folder);
     ASSERT_EQ(error_text(checkpoint), "ok");
-    EXPECT_EQ(error_text(check_weights(*checkpoint, make_blueprint(*config), *config)), "ok");
+    EXPECT_EQ(error_text(check_weights(*checkpoint, *config)), "ok");
 
     // Floats of the codes are those of the same rounding at once.
     ASSERT_EQ(error_text(merge_adapter({.base = folder, .output = folder + "-values"})), "ok");

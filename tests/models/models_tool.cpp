@@ -17,6 +17,7 @@
 #include "core/shape.h"
 #include "core/units.h"
 #include "models/adapter.h"
+#include "models/adapter_config.h"
 #include "models/checkpoint.h"
 #include "models/config_reader.h"
 #include "models/convert.h"
@@ -284,7 +285,7 @@ Result<Json> check(const Arguments& arguments) {
   if (!source) return source.error();
   const auto checkpoint = Checkpoint::open(arguments.at(0));
   if (!checkpoint) return checkpoint.error();
-  const auto checked = check_weights(*checkpoint, make_blueprint(source->config), source->config);
+  const auto checked = check_weights(*checkpoint, source->config);
   if (!checked) return checked.error();
   return Json{{"tensors", checkpoint->tensors().size()}};
 }
@@ -323,6 +324,32 @@ Result<Json> copy_adapter(const Arguments& arguments) {
   return Json{{"scalings", scalings},
               {"modules", adapter->modules().size()},
               {"predicted", adapter_disk_bytes(adapter->config(), source->config, types).value}};
+}
+
+// adapted MODEL CONFIGS: what each configuration of a list adapts, with rank and alpha, or why it
+// is refused
+Result<Json> show_adapted(const Arguments& arguments) {
+  const auto source = load_model_config(arguments.at(0), {});
+  if (!source) return source.error();
+  const auto text = read_text_file(arguments.at(1));
+  if (!text) return text.error();
+  Json all = Json::array();
+  for (const Json& one : Json::parse(*text)) {
+    const auto config = read_adapter_config(one.dump(), "config");
+    const auto adapted =
+        config ? adapted_linears(*config, source->config, "config") : config.error();
+    if (!adapted) {
+      all.push_back(adapted.error().text());
+      continue;
+    }
+    Json modules = Json::object();
+    for (const AdaptedLinear& linear : *adapted) {
+      const std::string name = adapter_tensor_name(linear, LoraMatrix::kA, source->config);
+      modules[name] = {linear.rank, linear.alpha};
+    }
+    all.push_back(modules);
+  }
+  return all;
 }
 
 // merge BASE ADAPTER TO
@@ -364,6 +391,7 @@ Result<Json> run(const std::string& command, const Arguments& arguments) {
   if (command == "reshard") return reshard(arguments);
   if (command == "check") return check(arguments);
   if (command == "adapter") return copy_adapter(arguments);
+  if (command == "adapted") return show_adapted(arguments);
   if (command == "merge") return merge(arguments);
   if (command == "convert") return convert(arguments);
   if (command == "nf4") return quantize(arguments);

@@ -167,10 +167,10 @@ def ties_modules(s):
     return s.tied and s.modules is not None
 
 
-def add_adapter(s, model, folder):
+def add_adapter(s, model, folder, **options):
     config = LoraConfig(r=s.rank, lora_alpha=s.alpha, lora_dropout=s.dropout, target_modules=s.targets,
                         use_rslora=s.rslora, rank_pattern=s.rank_pattern, alpha_pattern=s.alpha_pattern,
-                        modules_to_save=s.modules, ensure_weight_tying=ties_modules(s), task_type="CAUSAL_LM")
+                        modules_to_save=s.modules, ensure_weight_tying=ties_modules(s), task_type="CAUSAL_LM", **options)
     adapted = get_peft_model(model, config)
     torch.manual_seed(s.seed + 1)
     with torch.no_grad():

@@ -102,6 +102,13 @@ TEST(Import, AnAdapterHasPeftsDefaults) {
   EXPECT_TRUE(request.method.modules_to_save.empty());
 }
 
+TEST(Import, ARegularExpressionIsATarget) {
+  const JobRequest request = request_from(
+      R"({"peft_type": "LORA", "base_model_name_or_path": "m", "target_modules": ".*_proj"})",
+      "c.json");
+  EXPECT_EQ(request.method.targets, std::vector<std::string>{".*_proj"});
+}
+
 TEST(Import, ModulesTrainedInFullAreTaken) {
   const std::vector<std::string> both = {"embed_tokens", "lm_head"};
   const JobRequest peft = request_from(

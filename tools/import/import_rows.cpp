@@ -70,9 +70,10 @@ Found int8(const Json& value) { return when_on(value, "int8-lora"); }
 Found packed(const Json& value) { return when_on(value, "isolated"); }
 Found all_linear(const Json& value) { return when_on(value, Json::array({"all-linear"})); }
 
+// A text is all-linear, or a regular expression.
 Found targets(const Json& value) {
   if (value.is_array()) return value;
-  return value == "all-linear" ? Found(Json::array({"all-linear"})) : std::nullopt;
+  return value.is_string() ? Found(Json::array({value})) : std::nullopt;
 }
 
 // Of names; what is more is left out, as its ranks cannot be told.

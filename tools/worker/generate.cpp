@@ -20,6 +20,7 @@
 #include "data/tokenizer.h"
 #include "executor/inference.h"
 #include "executor/rank_run.h"
+#include "tools/facts.h"
 #include "tools/job_flags.h"
 #include "tools/options.h"
 #include "tools/worker/commands.h"
@@ -106,7 +107,7 @@ class Generate : public Command {
     if (!generation) return generation.error();
     auto model = open_model(*request);
     if (!model) return model.error();
-    const auto tokenizer = data::load_tokenizer(model->source.folder);
+    const auto tokenizer = data::load_tokenizer(tokenizer_source(*request, model->source));
     if (!tokenizer) return tokenizer.error();
     generation->stops = (*tokenizer)->special().stop;
     std::vector<std::vector<std::int32_t>> prompts;

@@ -39,6 +39,8 @@ Result<ModelInUse> open_model(const JobRequest& given) {
   if (!machine) return machine.error();
   auto loader = executor::Loader::open(resolved->job, source->folder, request.adapter);
   if (!loader) return loader.error();
+  // With the rows of new tokens that the adapter brings.
+  source->config = resolved->job.model;
   return ModelInUse{std::move(resolved->job), *std::move(machine), *std::move(source),
                     *std::move(loader)};
 }

@@ -126,12 +126,13 @@ class RunPlan : public Command {
     if (!plan) return plan.error();
     const auto job = job_of(*plan);
     if (!job) return job.error();
-    const auto model = find_model(*plan);
+    auto model = find_model(*plan);
     if (!model) return model.error();
+    model->config = plan->model;
     const auto loaded = load_data(*plan, *model);
     if (!loaded) return loaded.error();
     if (auto ok = check_memory(*plan); !ok) return ok.error();
-    return fine_tune(*plan, *job, model->folder, loaded->set);
+    return fine_tune(*plan, *job, *model, loaded->set);
   }
 
  private:
@@ -156,9 +157,16 @@ class RunPlan : public Command {
     return source;
   }
 
+  // With the adapter where it lies now.
+  [[nodiscard]] JobRequest bound_request(const Plan& plan) const {
+    JobRequest request = plan.job;
+    request.adapter = adapter_ ? *adapter_ : bind_path(plan_file_, plan.job.adapter);
+    return request;
+  }
+
   [[nodiscard]] Result<LoadedData> load_data(const Plan& plan,
                                              const models::ModelSource& model) const {
-    JobRequest request = plan.job;
+    JobRequest request = bound_request(plan);
     if (!plan.data) {
       return bad_input(plan_file_,
                        "was made without data: plan again with ftplan plan --data FILE");
@@ -170,15 +178,15 @@ class RunPlan : public Command {
     return load_request_data(request, model);
   }
 
-  Result<int> fine_tune(const Plan& plan, const Job& job, const std::string& model,
+  Result<int> fine_tune(const Plan& plan, const Job& job, const models::ModelSource& model,
                         const data::DataSet& data) {
     ProgressLine line;
-    executor::RunOptions options{
-        .model = model,
-        .output = output_ ? *output_ : default_output(),
-        .adapter = adapter_ ? *adapter_ : bind_path(plan_file_, plan.job.adapter),
-        .plan_digest = digest(render_plan(plan)).substr(0, 16),
-        .stop = &stop_asked};
+    executor::RunOptions options{.model = model.folder,
+                                 .output = output_ ? *output_ : default_output(),
+                                 .adapter = bound_request(plan).adapter,
+                                 .tokenizer = tokenizer_source(bound_request(plan), model),
+                                 .plan_digest = digest(render_plan(plan)).substr(0, 16),
+                                 .stop = &stop_asked};
     options.progress = [&](const executor::Progress& p) { line.show(p); };
     options.note = [&](const std::string& text) { line.note(text); };
     listen_for_stop();

@@ -1,4 +1,4 @@
-#include "data/regex.h"
+#include "core/regex.h"
 
 #include <algorithm>
 
@@ -16,7 +16,13 @@
 
 #include "core/result.h"
 
-// Note [Two engines]
+// Note [Other engines]
+//
+// PCRE2 matches in place of two engines whose syntax is nearly its own.
+//
+// Python's `re` reads `{,n}` as `{0,n}`, which PCRE2 10.42 takes for text, and `[` within a class
+// as a member, which may begin a POSIX class in PCRE2. Both are spelled out. Texts are module
+// names, which are ASCII, so what \w or \d say of other characters does not matter.
 //
 // The `tokenizers` package matches with Oniguruma, Unicode 16. Debian's PCRE2 10.42 knows Unicode
 // 14, and its \s also takes U+180E, which is no white space. So:
@@ -26,7 +32,7 @@
 // characters newer than Unicode 14 may fall on another side of them. The two tables are the
 // difference of the two engines over all code points; the peer test of the tokenizers compares
 // every code point.
-namespace ftplan::data {
+namespace ftplan {
 namespace {
 
 constexpr std::string_view kNewLetters =
@@ -79,12 +85,12 @@ std::string respell_escape(std::string_view escape, bool in_class) {
 // Backtracking steps before a pattern is given up; single-character repeats, as in the usual
 // patterns, need few.
 constexpr std::uint32_t kMatchLimit = 1'000'000'000;
+// Module names are short: what takes longer comes to no end.
+constexpr std::uint32_t kNameMatchLimit = 1'000'000;
 constexpr std::size_t kFirstJitStack = std::size_t{32} << 10U;
 constexpr std::size_t kMostJitStack = std::size_t{8} << 20U;
 
-}  // namespace
-
-std::string pattern_for_pcre2(std::string_view pattern) {
+std::string respell_oniguruma(std::string_view pattern) {
   std::string out;
   bool in_class = false;
   std::size_t at = 0;
@@ -110,14 +116,49 @@ std::string pattern_for_pcre2(std::string_view pattern) {
   return out;
 }
 
-Result<Regex> Regex::compile(std::string_view pattern, const std::string& where) {
-  const std::string respelled = pattern_for_pcre2(pattern);
+std::string respell_python(std::string_view pattern) {
+  std::string out;
+  bool in_class = false;
+  std::size_t at = 0;
+  while (at < pattern.size()) {
+    const std::string_view rest = pattern.substr(at);
+    std::size_t size = 1;
+    if (rest.front() == '\\') {
+      size = std::min<std::size_t>(2, rest.size());
+      out += rest.substr(0, size);
+    } else if (rest.front() == '[' && !in_class) {
+      in_class = true;
+      size = rest.starts_with("[^") ? 2 : 1;
+      // A bracket that closes at once is a member and not the end.
+      if (rest.substr(size).starts_with("]")) ++size;
+      out += rest.substr(0, size);
+    } else if (rest.front() == '[') {
+      out += "\\[";
+    } else if (rest.starts_with("{,") && !in_class) {
+      size = 2;
+      out += "{0,";
+    } else {
+      in_class = in_class && rest.front() != ']';
+      out += rest.front();
+    }
+    at += size;
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Regex> Regex::compile(std::string_view pattern, const std::string& where,
+                             RegexDialect dialect, RegexExtent extent) {
+  const bool python = dialect == RegexDialect::kPython;
+  const std::string respelled = python ? respell_python(pattern) : respell_oniguruma(pattern);
+  // In Ruby's syntax, which Oniguruma uses, ^ and $ match at lines.
+  std::uint32_t options = python ? 0 : PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE;
+  if (extent == RegexExtent::kWhole) options |= PCRE2_ANCHORED | PCRE2_ENDANCHORED;
   int error = 0;
   PCRE2_SIZE offset = 0;
-  // In Ruby's syntax, which Oniguruma uses, ^ and $ match at lines.
-  pcre2_code* code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(respelled.data()), respelled.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, nullptr);
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(respelled.data()), respelled.size(),
+                                   options, &error, &offset, nullptr);
   if (code == nullptr) {
     std::array<PCRE2_UCHAR, 256> message{};
     pcre2_get_error_message(error, message.data(), message.size());
@@ -128,13 +169,13 @@ Result<Regex> Regex::compile(std::string_view pattern, const std::string& where)
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
   return Regex(std::shared_ptr<const void>(
                    code, [](void* owned) { pcre2_code_free(static_cast<pcre2_code*>(owned)); }),
-               where);
+               where, python ? kNameMatchLimit : kMatchLimit);
 }
 
 RegexMatcher::RegexMatcher(Regex regex) : regex_(std::move(regex)) {
   auto* context = pcre2_match_context_create(nullptr);
   auto* stack = pcre2_jit_stack_create(kFirstJitStack, kMostJitStack, nullptr);
-  pcre2_set_match_limit(context, kMatchLimit);
+  pcre2_set_match_limit(context, regex_.step_limit());
   pcre2_jit_stack_assign(context, nullptr, stack);
   context_ = context;
   stack_ = stack;
@@ -153,18 +194,18 @@ RegexMatcher::RegexMatcher(RegexMatcher&& other) noexcept
       context_(std::exchange(other.context_, nullptr)),
       stack_(std::exchange(other.stack_, nullptr)) {}
 
-Result<std::optional<Match>> RegexMatcher::find(std::string_view text, std::size_t from) {
+Result<std::optional<RegexMatch>> RegexMatcher::find(std::string_view text, std::size_t from) {
   auto* match = static_cast<pcre2_match_data*>(match_);
   const int count = pcre2_match(
       static_cast<const pcre2_code*>(regex_.code()), reinterpret_cast<PCRE2_SPTR>(text.data()),
       text.size(), from, PCRE2_NO_UTF_CHECK, match, static_cast<pcre2_match_context*>(context_));
-  if (count == PCRE2_ERROR_NOMATCH) return std::optional<Match>{};
+  if (count == PCRE2_ERROR_NOMATCH) return std::optional<RegexMatch>{};
   if (count < 0) {
     return bad_input(regex_.where(), "the pattern takes too many steps on this text (PCRE2 error " +
                                          std::to_string(count) + ")");
   }
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(match);
-  return std::optional<Match>{Match{ends[0], ends[1]}};
+  return std::optional<RegexMatch>{RegexMatch{ends[0], ends[1]}};
 }
 
-}  // namespace ftplan::data
+}  // namespace ftplan
