@@ -314,7 +314,7 @@ Result<void> check_evaluation(const JobRequest& request, const std::optional<Dat
 
 // Batch sizes per rank that the micro-batch may take, and the global batch they add up to.
 Result<void> resolve_batch(const TrainingOptions& training, Job& job) {
-  const std::int64_t ranks = job.ranks();
+  const std::int64_t ranks = job.data_parallel();
   const std::int64_t micro = training.micro_batch.value_or(1);
   const std::optional<std::int64_t> given =
       training.update_in_backward ? std::optional<std::int64_t>(1) : training.accumulation;
@@ -327,7 +327,8 @@ Result<void> resolve_batch(const TrainingOptions& training, Job& job) {
     return bad_input("--global-batch", "got " + std::to_string(job.global_batch) + ", expected " +
                                            (product ? "" : "a multiple of ") +
                                            std::to_string(step) +
-                                           " = micro-batch x accumulation x ranks");
+                                           " = micro-batch x accumulation x " +
+                                           (job.stages() > 1 ? "data-parallel ranks" : "ranks"));
   }
   const std::int64_t per_rank = job.global_batch / ranks;
   for (std::int64_t candidate = per_rank; candidate >= 1; --candidate) {
@@ -339,8 +340,36 @@ Result<void> resolve_batch(const TrainingOptions& training, Job& job) {
   return {};
 }
 
+Result<void> check_pipeline(const Job& job) {
+  const LayoutOptions& layout = job.request.layout;
+  if (!layout.pipeline) return {};
+  const char* flag = "--pipeline";
+  const std::string got = std::string("got ") + to_text(*layout.pipeline);
+  if (*layout.pipeline != Pipeline::kNaive)
+    return bad_input(flag, not_built(to_text(*layout.pipeline), "use naive"));
+  if (job.ranks() == 1)
+    return bad_input(flag, got + " on one device: leave it out, or give more devices");
+  if (job.ranks() > job.model.layers) {
+    return bad_input(flag, got + " on " + std::to_string(job.ranks()) + " devices, but " +
+                               job.model.name + " has " + std::to_string(job.model.layers) +
+                               " layers: give fewer devices");
+  }
+  if (layout.zero.value_or(0) > 0)
+    return bad_input(flag, not_built("ZeRO over the stages of a pipeline", "use --zero 0"));
+  const bool embedding_learns = job.trains(whole_module_names(job.model).front());
+  if (job.model.tied_embeddings && embedding_learns) {
+    return bad_input(flag, not_built("an embedding that is the head, too, and learns",
+                                     "leave the pipeline out, or train adapters"));
+  }
+  if (job.request.runtime != "ftplan")
+    return bad_input(flag,
+                     not_built(got + " for --runtime " + job.request.runtime, "leave it out"));
+  return {};
+}
+
 Result<void> resolve_layout(const LayoutOptions& layout, Job& job) {
-  const std::int64_t most = job.ranks() > 1 ? 1 : 0;
+  if (auto ok = check_pipeline(job); !ok) return ok.error();
+  const std::int64_t most = job.data_parallel() > 1 ? 1 : 0;
   if (layout.zero.value_or(0) > 1) {
     return bad_input("--zero", not_built("ZeRO-" + std::to_string(*layout.zero), "use 0 or 1"));
   }

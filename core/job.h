@@ -23,6 +23,7 @@ struct LayoutOptions {
   std::optional<std::int64_t> zero;
   std::optional<Checkpointing> checkpointing;
   std::optional<std::int64_t> loss_chunk;
+  std::optional<Pipeline> pipeline;
 
   friend bool operator==(const LayoutOptions&, const LayoutOptions&) = default;
 };
@@ -33,7 +34,9 @@ inline constexpr auto fields<LayoutOptions> = std::tuple{
     Field{"checkpointing", &LayoutOptions::checkpointing,
           "Which activations are recomputed in the backward."},
     Field{"loss_chunk", &LayoutOptions::loss_chunk, "tokens", Range{1, 1 << 20},
-          "Tokens whose logits exist at one time."}};
+          "Tokens whose logits exist at one time."},
+    Field{"pipeline", &LayoutOptions::pipeline,
+          "Layers are spread over the devices, whose stages take turns so."}};
 
 /// `job.json` and the flags of `plan`: what is wanted, as text said it.
 struct JobRequest {
@@ -145,6 +148,10 @@ struct Job {
     return request.method.optimizer == Optimizer::kPagedAdamw8bit;
   }
   [[nodiscard]] std::int64_t ranks() const { return devices.count(); }
+  /// Stages of the pipeline; 1 without one.
+  [[nodiscard]] std::int64_t stages() const { return request.layout.pipeline ? ranks() : 1; }
+  /// Ranks that hold the same weights and differ in their rows.
+  [[nodiscard]] std::int64_t data_parallel() const { return ranks() / stages(); }
 };
 
 /// Decides everything that is the user's to decide. `facts` are those of the data, when it was

@@ -1,10 +1,13 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "core/enums.h"
 #include "core/fields.h"
 
 namespace ftplan {
@@ -20,6 +23,17 @@ std::string to_text(const Checkpointing& value);
 std::optional<Checkpointing> parse_text(std::string_view text, Checkpointing*);
 std::string expected_text(const Checkpointing*);
 
+/// How the stages of a pipeline take turns.
+enum class Pipeline : std::uint8_t {
+  kNaive,  ///< a micro-batch passes all stages, forward and backward, before the next one starts
+  kGpipe,  ///< all micro-batches pass forward, then all backward
+  k1F1B,   ///< each stage alternates between one forward and one backward
+};
+template <>
+inline constexpr auto names<Pipeline> =
+    std::array{Name{Pipeline::kNaive, "naive"}, Name{Pipeline::kGpipe, "gpipe"},
+               Name{Pipeline::k1F1B, "1f1b"}};
+
 /// What the planner decides. The member initialisers are the only defaults in ftplan.
 struct Strategy {
   std::int64_t micro_batch = 1;
@@ -27,6 +41,7 @@ struct Strategy {
   Checkpointing checkpointing{};
   std::int64_t zero = 0;
   std::int64_t loss_chunk = 512;
+  std::vector<std::int64_t> stage_layers;
 
   friend bool operator==(const Strategy&, const Strategy&) = default;
 };
@@ -41,6 +56,8 @@ inline constexpr auto fields<Strategy> = std::tuple{
           "Which activations are recomputed in the backward."},
     Field{"zero", &Strategy::zero, "stage", Range{0, 3}, "What is sharded over the ranks."},
     Field{"loss_chunk", &Strategy::loss_chunk, "tokens", Range{1, 1 << 20},
-          "Tokens whose logits exist at one time."}};
+          "Tokens whose logits exist at one time."},
+    Field{"stage_layers", &Strategy::stage_layers, "layers", Range{1, 1 << 16},
+          "Layers of each pipeline stage; none: no pipeline."}};
 
 }  // namespace ftplan

@@ -79,7 +79,9 @@ class PartFinder {
 
   [[nodiscard]] Part part_of(const program::Segment& segment, Role role) const {
     if (role == Role::kEmbed) return Part::kEmbedding;
-    if (role == Role::kLayers || role == Role::kBackwardLayers) return Part::kLayers;
+    if (role == Role::kLayers || role == Role::kBackwardLayers || role == Role::kEntry ||
+        role == Role::kExit)
+      return Part::kLayers;
     if (role == Role::kHead) return Part::kHead;
     Part part = Part::kHead;
     for (const program::Node& node : segment.body) {
@@ -247,7 +249,7 @@ class Drawer {
         for (const program::Operand operand : *operands) {
           if (!operand) continue;
           const Storage& storage = program_.storage_of(operand.tensor);
-          if (is_collective(instruction.op))
+          if (communicates(instruction.op))
             send(part, instruction.op, program_.tensor(operand).extent());
           if (storage.region == Region::kPersistent) {
             share(part, operand);

@@ -83,9 +83,9 @@ std::size_t fullest(const std::vector<program::CategoryCounts>& instants) {
                                   instants.begin());
 }
 
-// The layer a step works on; -1 before and behind the layers.
+// The layer of the model that a step works on; -1 before and behind the layers.
 std::int32_t layer_of(const program::StepProgram& program, const program::Step& step) {
-  return step.layer < program.layers ? step.layer : -1;
+  return step.layer < program.layers ? program.model_layer(step.layer) : -1;
 }
 
 std::string describe(const Lowered& lowered, const program::Step& step) {

@@ -32,13 +32,14 @@ struct View {
 struct Call {
   const program::StepProgram& program;
   const program::Instruction& instruction;
-  std::int32_t layer = -1;
+  std::int32_t layer = -1;  ///< of the program
   std::array<View, 8> in{}, out{}, update{};
   Scratch& scratch;
   Scalars& scalars;
   int threads = 1;
   bool native_bf16 = true;  ///< as `Machine::native_bf16`
 
+  [[nodiscard]] std::int32_t model_layer() const { return program.model_layer(layer); }
   [[nodiscard]] bool accumulates(int i) const { return (instruction.accumulate >> i & 1) != 0; }
   [[nodiscard]] double scalar(program::Scalar s) const {
     return scalars[static_cast<std::size_t>(s)];

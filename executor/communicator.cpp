@@ -1,5 +1,6 @@
 #include "executor/communicator.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,7 +11,9 @@
 #include "core/dtype.h"
 #include "executor/call.h"
 #include "models/convert.h"
+#include "program/attributes.h"
 #include "program/op.h"
+#include "program/ops/collective.h"
 
 namespace ftplan::executor {
 namespace {
@@ -101,25 +104,41 @@ void InProcessGroup::compute() const {
   all_reduce(arrived_);
 }
 
+// The second of a sender and its receiver copies.
+bool InProcessGroup::meet(int rank, const Call& call) {
+  const std::int64_t peer = call.attributes<program::PeerAttributes>().rank;
+  const Call*& other = arrived_[static_cast<std::size_t>(peer)];
+  const bool sends = call.instruction.op == Op::kSend;
+  const bool matches = other != nullptr &&
+                       other->instruction.op == (sends ? Op::kReceive : Op::kSend) &&
+                       other->attributes<program::PeerAttributes>().rank == rank;
+  if (!matches) return false;
+  const View& from = sends ? call.in[0] : other->in[0];
+  const View& to = sends ? other->out[0] : call.out[0];
+  FTPLAN_CHECK(from.dtype() == to.dtype() && from.elements() == to.elements());
+  std::memcpy(to.data, from.data, static_cast<std::size_t>(from.tensor->extent().value));
+  other = nullptr;
+  --count_;
+  return true;
+}
+
 bool InProcessGroup::arrive(int rank, const Call& call) {
-  auto& place = arrived_[static_cast<std::size_t>(rank)];
-  FTPLAN_CHECK(place == nullptr);
-  place = &call;
+  FTPLAN_CHECK(!waits(rank));
+  if (program::is_transfer(call.instruction.op) && meet(rank, call)) return true;
+  arrived_[static_cast<std::size_t>(rank)] = &call;
   if (++count_ < arrived_.size()) return false;
   compute();
-  for (const Call*& each : arrived_) each = nullptr;
+  std::fill(arrived_.begin(), arrived_.end(), nullptr);
   count_ = 0;
-  ++round_;
   return true;
 }
 
 void InProcessGroup::run(int rank, const Call& call) {
   std::unique_lock lock(mutex_);
-  const std::int64_t round = round_;
   if (arrive(rank, call)) {
     done_.notify_all();
   } else {
-    done_.wait(lock, [&] { return round_ != round; });
+    done_.wait(lock, [&] { return at(rank) != &call; });
   }
 }
 

@@ -28,21 +28,25 @@ class InProcessGroup {
  public:
   explicit InProcessGroup(int ranks) : arrived_(static_cast<std::size_t>(ranks), nullptr) {}
 
-  /// Blocks until every rank has come. @pre all ranks bring the same collective
+  /// Blocks until every rank has come, or for a transfer its peer.
+  /// @pre all ranks bring the same collective
   void run(int rank, const Call& call);
 
   /// For those who run all ranks on one thread: the last to arrive does the work of all. True when
   /// it is done.
   bool arrive(int rank, const Call& call);
+  /// Whether what the rank has brought is not done yet.
+  [[nodiscard]] bool waits(int rank) const { return at(rank) != nullptr; }
 
  private:
   void compute() const;
+  bool meet(int rank, const Call& call);
+  [[nodiscard]] const Call* at(int rank) const { return arrived_[static_cast<std::size_t>(rank)]; }
 
   std::mutex mutex_;
   std::condition_variable done_;
   std::vector<const Call*> arrived_;
-  std::size_t count_ = 0;
-  std::int64_t round_ = 0;
+  std::size_t count_ = 0;  // of them that are not null
 };
 
 class InProcessCommunicator final : public Communicator {

@@ -61,8 +61,8 @@ Feeder::Feeder(const Job& job, const Strategy& strategy, std::int64_t rank,
       sampler_(sampler_of(job, data)),
       micro_batch_(strategy.micro_batch),
       eval_batch_(job.request.training.eval_batch.value_or(strategy.micro_batch)),
-      ranks_(job.ranks()),
-      rank_(rank),
+      ranks_(job.data_parallel()),
+      rank_(rank / job.stages()),
       pad_multiple_(job.request.data.pad_multiple) {}
 
 StepRows Feeder::describe(const data::RowSet& set, std::vector<std::int64_t> rows) const {

@@ -154,7 +154,7 @@ void Session::observe(std::int32_t step, const Call& call, Observer& observer) c
 
 Result<void> Session::dispatch(const Step& step, Call& call) {
   const auto& at = call.instruction;
-  // Batches, files and collectives have no scratch: they take nothing at all.
+  // Batches, files and transfers have no scratch: they take nothing at all.
   const NoAllocation forbidden;
   switch (at.op) {
     case Op::kMark:
@@ -165,27 +165,27 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
     case Op::kLoad: {
       const auto binding =
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
-      return host_.load(program_.weights[binding], step.layer, call.out[0]);
+      return host_.load(program_.weights[binding], call.model_layer(), call.out[0]);
     }
     case Op::kLoadNf4: {
       const auto binding =
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
-      return host_.load_nf4(program_.weights[binding], step.layer, call);
+      return host_.load_nf4(program_.weights[binding], call.model_layer(), call);
     }
     case Op::kLoadInt8: {
       const auto binding =
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
-      return host_.load_int8(program_.weights[binding], step.layer, call);
+      return host_.load_int8(program_.weights[binding], call.model_layer(), call);
     }
     case Op::kInitAdapter: {
       const auto binding =
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
-      return host_.init_adapter(program_.adapters[binding], step.layer, call.out[0]);
+      return host_.init_adapter(program_.adapters[binding], call.model_layer(), call.out[0]);
     }
     default:
       break;
   }
-  if (program::is_collective(at.op)) {
+  if (program::communicates(at.op)) {
     FTPLAN_CHECK(options_.communicator != nullptr);
     options_.communicator->run(call);
     return {};

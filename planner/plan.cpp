@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -39,6 +40,11 @@ bool memory_is_momentary(const Setting& setting) {
          !setting.job.request.devices.host_memory;
 }
 
+std::string counted_ranks(const Job& job) {
+  if (job.stages() > 1) return std::to_string(job.data_parallel()) + " pipeline";
+  return std::to_string(job.ranks()) + (job.ranks() == 1 ? " rank" : " ranks");
+}
+
 std::vector<std::string> explain_choice(const Setting& setting, const Evaluation& chosen) {
   const Job& job = setting.job;
   std::vector<std::string> why = {
@@ -49,7 +55,7 @@ std::vector<std::string> explain_choice(const Setting& setting, const Evaluation
                  ": the least recomputation that fits.")};
   std::string batch = "Micro-batch " + std::to_string(chosen.strategy.micro_batch) +
                       " x accumulation " + std::to_string(chosen.strategy.accumulation) + " x " +
-                      std::to_string(job.ranks()) + (job.ranks() == 1 ? " rank" : " ranks") + ": ";
+                      counted_ranks(job) + ": ";
   batch += chosen.strategy.micro_batch == job.micro_batch_choices.front()
                ? "the largest that was allowed."
                : "the largest that fits.";
@@ -138,13 +144,16 @@ Result<Infeasible> infeasible(const Setting& setting, const SearchResult& found)
 // The machine as a plan keeps it.
 Result<Machine> lasting_machine(const Setting& setting, const Strategy& strategy,
                                 std::int64_t steps) {
-  auto keys = estimator::operations_to_measure(
-      {setting.job, strategy, setting.machine, setting.facts, steps}, 0);
-  if (!keys) return keys.error();
+  std::set<std::string> used;
+  for (const std::int64_t rank : representative_ranks(strategy)) {
+    const auto keys = estimator::operations_to_measure(
+        {setting.job, strategy, setting.machine, setting.facts, steps}, rank);
+    if (!keys) return keys.error();
+    used.insert(keys->begin(), keys->end());
+  }
   Machine machine = setting.machine;
-  std::erase_if(machine.scratch, [&](const MeasuredScratch& entry) {
-    return !std::binary_search(keys->begin(), keys->end(), entry.operation);
-  });
+  std::erase_if(machine.scratch,
+                [&](const MeasuredScratch& entry) { return !used.contains(entry.operation); });
   if (machine.backend == Backend::kCpu) {
     const DeviceOptions& asked = setting.job.request.devices;
     if (memory_is_momentary(setting)) machine.device_memory.reset();
@@ -158,7 +167,7 @@ Result<Plan> lay_out_in_full(const Setting& setting, const SearchResult& found) 
   const Job& job = setting.job;
   Plan plan{
       .job = job.request, .model = job.model, .data = setting.facts, .strategy = chosen.strategy};
-  plan.layout = place_ranks(job.devices);
+  plan.layout = place_ranks(job);
   plan.fits = chosen.judgement.fits;
   plan.steps = count_steps(job, setting.facts);
   plan.why = explain_choice(setting, chosen);
@@ -199,20 +208,22 @@ Result<std::variant<Plan, Infeasible>> make_plan(const Setting& setting) {
   return std::variant<Plan, Infeasible>(*std::move(plan));
 }
 
-std::vector<RankPlace> place_ranks(const DeviceLayout& devices) {
+std::vector<RankPlace> place_ranks(const Job& job) {
+  const DeviceLayout& devices = job.devices;
   std::vector<RankPlace> places;
   for (std::int64_t rank = 0; rank < devices.count(); ++rank) {
     places.push_back({.rank = rank,
                       .node = rank / devices.per_node,
                       .device = rank % devices.per_node,
-                      .data_parallel = rank});
+                      .stage = rank % job.stages(),
+                      .data_parallel = rank / job.stages()});
   }
   return places;
 }
 
 std::vector<std::int64_t> distinct_ranks(const Job& job, const Strategy& strategy) {
   std::vector<std::int64_t> ranks = {0};
-  if (strategy.zero == 0) return ranks;
+  if (strategy.zero == 0 && strategy.stage_layers.empty()) return ranks;
   for (std::int64_t rank = 1; rank < job.ranks(); ++rank) ranks.push_back(rank);
   return ranks;
 }

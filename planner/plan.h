@@ -24,10 +24,10 @@ namespace ftplan::planner {
 /// @error what lowering refuses
 Result<std::variant<Plan, Infeasible>> make_plan(const Setting& setting);
 
-/// Where `rank` runs. Ranks fill one node after the other.
-std::vector<RankPlace> place_ranks(const DeviceLayout& devices);
+/// Where each rank runs. Ranks fill one node after the other, and stages follow each other.
+std::vector<RankPlace> place_ranks(const Job& job);
 
-/// Ranks whose programs differ: all where something is sharded, else only the first.
+/// Ranks whose programs differ: all where something is sharded or cut, else only the first.
 std::vector<std::int64_t> distinct_ranks(const Job& job, const Strategy& strategy);
 
 /// Digest of the training program of rows of `job.sequence` tokens, for each distinct rank.

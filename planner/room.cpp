@@ -12,6 +12,7 @@
 #include "core/result.h"
 #include "core/strategy.h"
 #include "core/units.h"
+#include "planner/cut.h"
 #include "planner/search.h"
 
 namespace ftplan::planner {
@@ -60,10 +61,10 @@ std::optional<Job> on_devices(const Setting& setting, std::int64_t devices) {
 }
 
 Result<Evaluation> sharded(const Setting& setting, const Strategy& like, std::int64_t zero) {
-  return evaluate_ranks(
-      setting,
-      strategy_of(setting.job, like.checkpointing, zero, setting.job.micro_batch_choices.back()),
-      {0});
+  const auto strategy = with_stages(setting, strategy_of(setting.job, like.checkpointing, zero,
+                                                         setting.job.micro_batch_choices.back()));
+  if (!strategy) return strategy.error();
+  return evaluate_ranks(setting, *strategy, representative_ranks(*strategy));
 }
 
 // With the least sharding that fits; that with the most decides whether any does.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "core/units.h"
 #include "estimator/devices.h"
 #include "estimator/predict.h"
+#include "planner/cut.h"
 
 namespace ftplan::planner {
 namespace {
@@ -62,8 +64,10 @@ class FamilySearch {
  private:
   Result<Evaluation> try_choice(std::size_t choice) {
     const std::int64_t micro_batch = setting_.job.micro_batch_choices[choice];
-    auto tried = evaluate(
+    const auto strategy = with_stages(
         setting_, strategy_of(setting_.job, family_.checkpointing, family_.zero, micro_batch));
+    if (!strategy) return strategy.error();
+    auto tried = evaluate(setting_, *strategy);
     if (!tried) return tried;
     std::optional<Evaluation>& smallest = result_.smallest;
     if (!smallest || tried->judgement.need < smallest->judgement.need) smallest = *tried;
@@ -78,6 +82,17 @@ class FamilySearch {
 
 }  // namespace
 
+std::vector<std::int64_t> representative_ranks(const Strategy& strategy) {
+  const auto& stages = strategy.stage_layers;
+  std::vector<std::int64_t> ranks = {0};
+  std::set<std::int64_t> lengths;
+  for (std::size_t stage = 1; stage < stages.size(); ++stage) {
+    if (lengths.insert(stages[stage]).second || stage + 1 == stages.size())
+      ranks.push_back(static_cast<std::int64_t>(stage));
+  }
+  return ranks;
+}
+
 Result<Evaluation> evaluate_ranks(const Setting& setting, const Strategy& strategy,
                                   const std::vector<std::int64_t>& ranks) {
   const estimator::RunSpec spec{setting.job, strategy, setting.machine, setting.facts,
@@ -85,8 +100,7 @@ Result<Evaluation> evaluate_ranks(const Setting& setting, const Strategy& strate
   auto predictions = estimator::predict_ranks(spec, ranks);
   if (!predictions) return predictions.error();
   const std::int64_t on_host = setting.job.devices.per_node;
-  const estimator::HostShare share{.ranks = on_host,
-                                   .writers = strategy.zero == 0 ? 1 : on_host};
+  const estimator::HostShare share{.ranks = on_host, .writers = strategy.zero == 0 ? 1 : on_host};
   std::optional<Evaluation> worst;
   for (RankPrediction& prediction : *predictions) {
     Machine machine = setting.machine;
@@ -104,7 +118,8 @@ Result<Evaluation> evaluate_ranks(const Setting& setting, const Strategy& strate
 
 Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy) {
   const bool differ = strategy.zero > 0 || setting.job.request.devices.memory.size() > 1;
-  std::vector<std::int64_t> ranks(static_cast<std::size_t>(differ ? setting.job.ranks() : 1));
+  if (!differ) return evaluate_ranks(setting, strategy, representative_ranks(strategy));
+  std::vector<std::int64_t> ranks(static_cast<std::size_t>(setting.job.ranks()));
   std::iota(ranks.begin(), ranks.end(), std::int64_t{0});
   return evaluate_ranks(setting, strategy, ranks);
 }
@@ -112,7 +127,7 @@ Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy) {
 Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t zero,
                      std::int64_t micro_batch) {
   Strategy strategy{.micro_batch = micro_batch, .checkpointing = checkpointing, .zero = zero};
-  strategy.accumulation = job.global_batch / (job.ranks() * micro_batch);
+  strategy.accumulation = job.global_batch / (job.data_parallel() * micro_batch);
   if (job.request.layout.loss_chunk) strategy.loss_chunk = *job.request.layout.loss_chunk;
   return strategy;
 }

@@ -32,6 +32,10 @@ struct Evaluation {
   }
 };
 
+/// Ranks of which every other has one with the same need: rank 0, and of a pipeline the last stage
+/// and one of each length between.
+std::vector<std::int64_t> representative_ranks(const Strategy& strategy);
+
 /// Of all ranks: `prediction.rank` is the worst.
 Result<Evaluation> evaluate(const Setting& setting, const Strategy& strategy);
 

@@ -92,6 +92,11 @@ struct CollectiveAttributes {
   std::int64_t rank = 0;
 };
 
+/// The other side of a transfer.
+struct PeerAttributes {
+  std::int64_t rank = 0;
+};
+
 /// How rotary frequencies come about, see ModelConfig.
 struct RopeAttributes {
   std::int64_t size = 0;  ///< values of a head that are rotated
@@ -159,10 +164,11 @@ struct NextTokenAttributes {
   double cap = 0;  ///< as that of the loss
 };
 
-using Attributes = std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
-                                GroupAttributes, AttentionAttributes, LossAttributes,
-                                DropoutAttributes, AdamwAttributes, SgdAttributes, ClipAttributes,
-                                CollectiveAttributes, RopeAttributes, FileAttributes,
-                                EagerAttributes, NextTokenAttributes, Int8Attributes>;
+using Attributes =
+    std::variant<NormAttributes, EmbedAttributes, LinearAttributes, RotateAttributes,
+                 GroupAttributes, AttentionAttributes, LossAttributes, DropoutAttributes,
+                 AdamwAttributes, SgdAttributes, ClipAttributes, CollectiveAttributes,
+                 PeerAttributes, RopeAttributes, FileAttributes, EagerAttributes,
+                 NextTokenAttributes, Int8Attributes>;
 
 }  // namespace ftplan::program

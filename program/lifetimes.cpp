@@ -111,6 +111,11 @@ class LifeFinder {
     const bool anew = open != kNone && storage.anew_in_each_layer &&
                       layer_[static_cast<std::size_t>(open)] != step.compact;
     if (open == kNone || (defines && !begun) || anew) {
+      // A copy holds one value at a time: what waits for another stream has waited by now.
+      if (open != kNone) {
+        Life& before = lives_[static_cast<std::size_t>(open)];
+        before.end = std::min(before.end, begin - 1);
+      }
       open = static_cast<std::int32_t>(lives_.size());
       lives_.push_back({tensor.storage, copy, begin, begin});
       layer_.push_back(step.compact);

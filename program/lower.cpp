@@ -10,6 +10,7 @@
 #include "core/machine.h"
 #include "core/method.h"
 #include "core/result.h"
+#include "core/stage.h"
 #include "core/strategy.h"
 #include "models/family.h"
 #include "program/load_program.h"
@@ -29,6 +30,7 @@ Lowering begin_lowering(const Job& job, const Strategy& strategy, const Machine&
                     .strategy = strategy,
                     .machine = machine,
                     .request = request,
+                    .stage = stage_of(strategy, job.model.layers, request.rank),
                     .blueprint = models::make_blueprint(job.model),
                     .runtime = runtime != nullptr ? *runtime : runtime_profile(job.request.runtime),
                     .rows = request.rows > 0 ? request.rows : strategy.micro_batch,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/machine.h"
+#include "core/stage.h"
 #include "core/strategy.h"
 #include "models/family.h"
 #include "program/emitter.h"
@@ -62,6 +64,7 @@ struct Lowering {
   const Strategy& strategy;
   const Machine& machine;
   ProgramRequest request;
+  Stage stage;  ///< of the rank
   models::Blueprint blueprint;
   const RuntimeProfile& runtime;
   DType compute = DType::kF32;  ///< of weights and activations
@@ -75,7 +78,8 @@ struct Lowering {
   ModelTensors tensors;
 
   [[nodiscard]] std::int64_t tokens() const { return rows * sequence; }
-  [[nodiscard]] std::int64_t layers() const { return job.model.layers; }
+  /// Of this rank: all, or those of its stage.
+  [[nodiscard]] std::int64_t layers() const { return stage.layers; }
   [[nodiscard]] bool trains() const { return request.kind == ProgramKind::kTrain; }
   /// Weights and residual stream in f32, products in bf16.
   [[nodiscard]] bool autocasts() const {
@@ -83,11 +87,18 @@ struct Lowering {
   }
   /// Of factors of products.
   [[nodiscard]] DType product_type() const { return dtype_of(job.request.method.precision); }
-  /// Whether the embedding takes steps, or adapters on it do.
-  [[nodiscard]] bool embedding_learns() const {
-    return job.trains(blueprint.embedding.name) || job.embedding_adapter().rank > 0;
+  /// Whether the embedding takes steps on this rank, or adapters on it do.
+  [[nodiscard]] bool embedding_learns() const { return stage.first() && some_embedding_learns(); }
+  [[nodiscard]] bool layers_learn() const {
+    return std::any_of(program.units.begin(), program.units.end(), [](const TrainedUnit& unit) {
+      return unit.per_layer && unit.gradients != kNone;
+    });
   }
-  [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.ranks() > 1; }
+  /// Whether something before the first layer of this rank needs a gradient.
+  [[nodiscard]] bool input_learns() const {
+    return some_embedding_learns() || (!stage.first() && layers_learn());
+  }
+  [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.data_parallel() > 1; }
   /// Units are updated as soon as their gradient is complete, which then is free.
   [[nodiscard]] bool updates_in_backward() const { return job.request.training.update_in_backward; }
   [[nodiscard]] bool generates() const {
@@ -95,6 +106,11 @@ struct Lowering {
   }
   [[nodiscard]] std::int64_t loss_chunk() const {
     return strategy.loss_chunk < tokens() ? strategy.loss_chunk : tokens();
+  }
+
+ private:
+  [[nodiscard]] bool some_embedding_learns() const {
+    return job.trains(blueprint.embedding.name) || job.embedding_adapter().rank > 0;
   }
 };
 

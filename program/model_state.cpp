@@ -93,7 +93,7 @@ class StateBuilder {
       align(alignment);
       if (member.decays) decayed = elements;
     }
-    if (spec.trained) align(lowering_.job.ranks() * kUnitAlignment);
+    if (spec.trained) align(lowering_.job.data_parallel() * kUnitAlignment);
     const StorageId storage = persistent(spec, spec.name, spec.category, elements, spec.dtype);
     for (std::size_t i = 0; i < spec.members.size(); ++i) {
       *spec.members[i].tensor = emitter_.tensor(storage, spec.members[i].shape, spec.dtype,
@@ -124,7 +124,8 @@ class StateBuilder {
   }
 
   void add_states(const UnitSpec& spec, TrainedUnit& unit, bool in_8_bits) {
-    const std::int64_t shard = unit.elements / (lowering_.shards() ? lowering_.job.ranks() : 1);
+    const std::int64_t shard =
+        unit.elements / (lowering_.shards() ? lowering_.job.data_parallel() : 1);
     Place place = Place::kDevice;
     const auto state = [&](const char* name, std::int64_t elements, DType dtype) {
       return emitter_.tensor(persistent(spec, name, Category::kOptimizer, elements, dtype, place),
@@ -178,7 +179,7 @@ class StateBuilder {
   TensorId shard_of_gradients(const TrainedUnit& unit, DType dtype, bool travels,
                               std::int32_t layers) {
     if (!lowering_.shards()) return unit.gradients;
-    const std::int64_t shard = unit.elements / lowering_.job.ranks();
+    const std::int64_t shard = unit.elements / lowering_.job.data_parallel();
     if (!travels) {
       const Bytes begin = lowering_.request.rank * shard * size_of(dtype);
       return emitter_.tensor(lowering_.program.tensor(unit.gradients).storage, {shard}, dtype,
@@ -365,15 +366,17 @@ UnitSpec edge_adapter_unit(Lowering& lowering) {
     return lowering.tensors.adapters[static_cast<std::size_t>(index)];
   };
   const Family family = lowering.job.model.family;
-  if (const std::int64_t rank = lowering.job.embedding_adapter().rank; rank > 0) {
+  const std::int64_t first = lowering.stage.first() ? lowering.job.embedding_adapter().rank : 0;
+  const std::int64_t last = lowering.stage.last() ? lowering.job.head_adapter().rank : 0;
+  if (first > 0) {
     LoraPair& pair = pair_of(embedding_index(family));
-    spec.members.push_back({{b.embedding.shape[0], rank}, true, &pair.a, true});
-    spec.members.push_back({{b.embedding.shape[1], rank}, true, &pair.b});
+    spec.members.push_back({{b.embedding.shape[0], first}, true, &pair.a, true});
+    spec.members.push_back({{b.embedding.shape[1], first}, true, &pair.b});
   }
-  if (const std::int64_t rank = lowering.job.head_adapter().rank; rank > 0) {
+  if (last > 0) {
     LoraPair& pair = pair_of(head_index(family));
-    spec.members.push_back({{rank, b.head.shape[1]}, true, &pair.a});
-    spec.members.push_back({{b.head.shape[0], rank}, true, &pair.b});
+    spec.members.push_back({{last, b.head.shape[1]}, true, &pair.a});
+    spec.members.push_back({{b.head.shape[0], last}, true, &pair.b});
   }
   return spec;
 }
@@ -385,14 +388,17 @@ void add_edges(Lowering& lowering, StateBuilder& builder) {
   const bool tied = lowering.job.model.tied_embeddings;
   // As HF Trainer has it, the embedding keeps f32 states.
   // @source transformers 5.23 trainer.py, create_optimizer: register_module_override
-  builder.add({"embedding",
-               "embedding",
-               false,
-               lowering.compute,
-               Category::kWeights,
-               lowering.job.trains(b.embedding.name),
-               tied,
-               {{b.embedding.shape, true, &t.embedding, true}}});
+  if (lowering.stage.first() || (lowering.stage.last() && tied)) {
+    builder.add({"embedding",
+                 "embedding",
+                 false,
+                 lowering.compute,
+                 Category::kWeights,
+                 lowering.job.trains(b.embedding.name),
+                 tied,
+                 {{b.embedding.shape, true, &t.embedding, true}}});
+  }
+  if (!lowering.stage.last()) return;
   UnitSpec head{"head",
                 "small head",
                 false,
@@ -420,15 +426,17 @@ void bind_weights(Lowering& lowering) {
   const ModelTensors& t = lowering.tensors;
   const models::Blueprint& b = lowering.blueprint;
   auto& weights = lowering.program.weights;
-  weights.push_back({t.embedding, kNone, b.embedding.name, false});
+  const auto bind_edge = [&](TensorId tensor, const models::Weight& weight) {
+    if (tensor != kNone) weights.push_back({tensor, kNone, weight.name, false});
+  };
+  bind_edge(t.embedding, b.embedding);
   for (std::size_t i = 0; i < b.layer.size(); ++i) {
     weights.push_back(
         {t.layer[i], static_cast<std::int32_t>(i), b.layer[i].name, true, t.scales[i]});
   }
-  weights.push_back({t.final_norm, kNone, b.final_norm.name, false});
-  if (b.final_norm_bias)
-    weights.push_back({t.final_norm_bias, kNone, b.final_norm_bias->name, false});
-  if (!lowering.job.model.tied_embeddings) weights.push_back({t.head, kNone, b.head.name, false});
+  bind_edge(t.final_norm, b.final_norm);
+  if (b.final_norm_bias) bind_edge(t.final_norm_bias, *b.final_norm_bias);
+  if (!lowering.job.model.tied_embeddings) bind_edge(t.head, b.head);
   for (int linear = 0; linear < static_cast<int>(t.adapters.size()); ++linear) {
     const LoraPair& pair = t.adapters[static_cast<std::size_t>(linear)];
     if (pair.a == kNone) continue;
@@ -471,7 +479,8 @@ void add_rope_table(Lowering& lowering) {
 
 void declare_state(Lowering& lowering) {
   StateBuilder builder(lowering);
-  lowering.program.layers = static_cast<std::int32_t>(lowering.job.model.layers);
+  lowering.program.layers = static_cast<std::int32_t>(lowering.layers());
+  lowering.program.first_layer = static_cast<std::int32_t>(lowering.stage.first_layer);
   add_edges(lowering, builder);
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});

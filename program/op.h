@@ -61,6 +61,8 @@ enum class Op : std::uint8_t {
   kReduceScatter,
   kAllGather,
   kAllReduce,
+  kSend,
+  kReceive,
   kMark,
   kAppendCache,
   kTakeLast,
@@ -73,7 +75,7 @@ enum class Op : std::uint8_t {
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 66;
+inline constexpr int kOps = 68;
 
 /// Whether update[0] are weights that take their step, update[1...] states.
 constexpr bool is_update(Op op) {

@@ -92,6 +92,8 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kReduceScatter, reduce_scatter_row());
   set(Op::kAllGather, all_gather_row());
   set(Op::kAllReduce, all_reduce_row());
+  set(Op::kSend, send_row());
+  set(Op::kReceive, receive_row());
   set(Op::kMark, mark_row());
   set(Op::kAppendCache, append_cache_row());
   set(Op::kTakeLast, take_last_row());

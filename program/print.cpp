@@ -87,6 +87,7 @@ struct AttributePrinter {
   std::string operator()(const ClipAttributes& a) const {
     return "limit=" + format_number(a.limit);
   }
+  std::string operator()(const PeerAttributes& a) const { return "peer=" + std::to_string(a.rank); }
   std::string operator()(const CollectiveAttributes& a) const {
     return "rank=" + std::to_string(a.rank) + "/" + std::to_string(a.ranks);
   }

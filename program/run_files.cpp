@@ -126,7 +126,8 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
     const TrainedUnit& unit = train.units[u];
     for (std::int32_t layer = 0; layer < unit.layers; ++layer) {
       const std::string place =
-          unit.per_layer ? std::string(unit.name) + "." + std::to_string(layer) : unit.name;
+          unit.per_layer ? std::string(unit.name) + "." + std::to_string(train.model_layer(layer))
+                         : unit.name;
       for (const auto& [part, name] : kParts) {
         const TensorId id = tensor_of(unit, part);
         if (id == kNone) continue;

@@ -193,7 +193,15 @@ struct Node {
 };
 
 /// What lowering knows of a segment and later passes need.
-enum class Role : std::uint8_t { kOther, kEmbed, kLayers, kHead, kBackwardLayers };
+enum class Role : std::uint8_t {
+  kOther,
+  kEmbed,
+  kLayers,
+  kHead,
+  kBackwardLayers,
+  kEntry,  ///< receives what the stage before has made
+  kExit,   ///< sends what the next stage goes on with
+};
 
 /// `repeat` runs of `body`. Run i adds `first + i * stride` to the layer or micro-step; descending
 /// runs count down.
@@ -309,7 +317,13 @@ struct StepProgram {
   std::vector<AdapterBinding> adapters;
   std::vector<TrainedUnit> units;
   Interface interface;
-  std::int32_t layers = 0;  ///< of the model
+  std::int32_t layers = 0;       ///< of the model, or of the rank's stage
+  std::int32_t first_layer = 0;  ///< in the model: what layer 0 of the program is
+
+  /// The number in the model of a layer of the program; -1 stays what it is.
+  [[nodiscard]] std::int32_t model_layer(std::int32_t layer) const {
+    return layer < 0 ? layer : layer + first_layer;
+  }
 
   /// What the forward of a micro-step keeps on the device for its backward when nothing is
   /// recomputed; weights are left out.

@@ -335,21 +335,106 @@ class Verifier {
   std::string problem_;
 };
 
-// One line per collective of a rank, in order.
-std::vector<std::string> collectives_of(const StepProgram& program) {
-  std::vector<std::string> lines;
+// What a rank brings to the others.
+struct Exchange {
+  Op op;
+  std::int64_t peer;  // of a transfer
+  std::string text;
+};
+
+std::vector<Exchange> exchanges_of(const StepProgram& program) {
+  std::vector<Exchange> all;
   for (const Step& step : walk(program, Sampling::kAll).steps) {
     const Instruction& instruction = program.instruction(step.instruction);
-    if (!is_collective(instruction.op)) continue;
-    const Operand whole = instruction.in.empty() ? instruction.update[0] : instruction.in[0];
-    const Tensor& tensor = program.tensor(whole);
-    const auto& attributes = program.attributes_of<CollectiveAttributes>(instruction);
-    lines.push_back(std::string(name_of(instruction.op)) + " " +
-                    std::to_string(tensor.shape.elements()) + " " + to_text(tensor.dtype) + " of " +
-                    std::to_string(attributes.ranks));
+    if (!communicates(instruction.op)) continue;
+    const Operands& whole = !instruction.in.empty()       ? instruction.in
+                            : !instruction.update.empty() ? instruction.update
+                                                          : instruction.out;
+    const Tensor& tensor = program.tensor(whole[0]);
+    const std::string size = std::to_string(tensor.shape.elements()) + " " + to_text(tensor.dtype);
+    if (is_transfer(instruction.op)) {
+      all.push_back(
+          {instruction.op, program.attributes_of<PeerAttributes>(instruction).rank, size});
+    } else {
+      const auto& attributes = program.attributes_of<CollectiveAttributes>(instruction);
+      all.push_back({instruction.op, kNone,
+                     std::string(name_of(instruction.op)) + " " + size + " of " +
+                         std::to_string(attributes.ranks)});
+    }
   }
-  return lines;
+  return all;
 }
+
+// Lets all ranks go through what they exchange, each in its own order.
+class Meeting {
+ public:
+  explicit Meeting(const std::vector<StepProgram>& ranks) : next_(ranks.size(), 0) {
+    for (const StepProgram& rank : ranks) lists_.push_back(exchanges_of(rank));
+  }
+
+  std::string run() {
+    for (bool moved = true; moved && problem_.empty();) {
+      moved = all_meet();
+      for (std::size_t rank = 0; rank < lists_.size(); ++rank) moved = pair_meets(rank) || moved;
+    }
+    for (std::size_t rank = 0; rank < lists_.size() && problem_.empty(); ++rank) {
+      if (const Exchange* head = at(rank)) problem_ = waiting(rank, *head);
+    }
+    return problem_;
+  }
+
+ private:
+  [[nodiscard]] const Exchange* at(std::size_t rank) const {
+    return next_[rank] < lists_[rank].size() ? &lists_[rank][next_[rank]] : nullptr;
+  }
+
+  // A collective, when all ranks have come to one.
+  bool all_meet() {
+    const Exchange* first = lists_.empty() ? nullptr : at(0);
+    for (std::size_t rank = 0; rank < lists_.size(); ++rank) {
+      const Exchange* head = at(rank);
+      if (head == nullptr || is_transfer(head->op)) return false;
+      if (head->text != first->text) {
+        problem_ = "rank " + std::to_string(rank) + " issues " + head->text +
+                   " where rank 0 issues " + first->text;
+        return false;
+      }
+    }
+    for (std::size_t& next : next_) ++next;
+    return first != nullptr;
+  }
+
+  bool pair_meets(std::size_t rank) {
+    const Exchange* head = at(rank);
+    if (head == nullptr || head->op != Op::kSend) return false;
+    const auto peer = static_cast<std::size_t>(head->peer);
+    const Exchange* other = peer < lists_.size() ? at(peer) : nullptr;
+    if (other == nullptr || other->op != Op::kReceive ||
+        other->peer != static_cast<std::int64_t>(rank))
+      return false;
+    if (other->text != head->text) {
+      problem_ = "rank " + std::to_string(rank) + " sends " + head->text + ", but rank " +
+                 std::to_string(peer) + " receives " + other->text;
+      return false;
+    }
+    ++next_[rank];
+    ++next_[peer];
+    return true;
+  }
+
+  [[nodiscard]] std::string waiting(std::size_t rank, const Exchange& head) const {
+    const std::string name = "rank " + std::to_string(rank);
+    if (!is_transfer(head.op))
+      return name + " issues another number of collectives than other ranks: " + head.text;
+    return name + (head.op == Op::kSend ? " sends " : " receives ") + head.text +
+           (head.op == Op::kSend ? " to" : " from") + " rank " + std::to_string(head.peer) +
+           ", which never comes to it";
+  }
+
+  std::vector<std::vector<Exchange>> lists_;
+  std::vector<std::size_t> next_;
+  std::string problem_;
+};
 
 }  // namespace
 
@@ -360,19 +445,7 @@ std::string verify_ranks(const std::vector<StepProgram>& ranks) {
     const std::string problem = verify_program(ranks[rank]);
     if (!problem.empty()) return "rank " + std::to_string(rank) + ": " + problem;
   }
-  const std::vector<std::string> first =
-      ranks.empty() ? std::vector<std::string>{} : collectives_of(ranks[0]);
-  for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
-    const std::vector<std::string> other = collectives_of(ranks[rank]);
-    if (other.size() != first.size())
-      return "rank " + std::to_string(rank) + " issues another number of collectives than rank 0";
-    const auto differs = std::mismatch(first.begin(), first.end(), other.begin());
-    if (differs.first != first.end()) {
-      return "rank " + std::to_string(rank) + " issues " + *differs.second +
-             " where rank 0 issues " + *differs.first;
-    }
-  }
-  return {};
+  return Meeting(ranks).run();
 }
 
 }  // namespace ftplan::program

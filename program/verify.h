@@ -22,7 +22,8 @@ namespace ftplan::program {
 /// @complexity O(steps * operands * log storages)
 std::string verify_program(const StepProgram& program);
 
-/// As above for all ranks of a layout, and their collectives match in order, size, type and group.
+/// As above for all ranks of a layout, and their collectives match in order, size, type and group,
+/// every send meets its receive, and no rank waits for ever.
 std::string verify_ranks(const std::vector<StepProgram>& ranks);
 
 }  // namespace ftplan::program

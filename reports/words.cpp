@@ -106,11 +106,16 @@ std::string data_words(const Plan& plan) {
   return text + ". Packing: " + to_text(plan.job.data.packing) + ".";
 }
 
+std::int64_t data_parallel_of(const Plan& plan) {
+  std::int64_t most = 0;
+  for (const RankPlace& place : plan.layout) most = std::max(most, place.data_parallel);
+  return most + 1;
+}
+
 std::string training_words(const Plan& plan) {
   const TrainingOptions& training = plan.job.training;
   const std::int64_t sequences =
-      plan.strategy.micro_batch * plan.strategy.accumulation *
-      std::max<std::int64_t>(1, static_cast<std::int64_t>(plan.layout.size()));
+      plan.strategy.micro_batch * plan.strategy.accumulation * data_parallel_of(plan);
   std::string text = counted(plan.steps, "step") + " of " + counted(sequences, "sequence") + ", " +
                      to_text(training.schedule) + " schedule";
   if (training.learning_rate) text += " from " + format_number(*training.learning_rate);
@@ -224,10 +229,18 @@ std::vector<Fact> describe(const Plan& plan) {
   return facts;
 }
 
+std::string describe_layout(const Strategy& strategy) {
+  if (strategy.stage_layers.empty()) return "ZeRO-" + std::to_string(strategy.zero);
+  std::string layers;
+  for (const std::int64_t count : strategy.stage_layers)
+    layers += (layers.empty() ? "" : "+") + std::to_string(count);
+  return "naive pipeline of " + layers + " layers";
+}
+
 std::string describe(const Strategy& strategy) {
   return "micro-batch " + std::to_string(strategy.micro_batch) + " \u00d7 accumulation " +
          std::to_string(strategy.accumulation) + ", checkpointing " +
-         to_text(strategy.checkpointing) + ", ZeRO-" + std::to_string(strategy.zero) +
+         to_text(strategy.checkpointing) + ", " + describe_layout(strategy) +
          ", loss in chunks of " + counted(strategy.loss_chunk, "token");
 }
 

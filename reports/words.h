@@ -26,6 +26,9 @@ struct Fact {
 /// Model, method, devices, strategy, data and training, a sentence each.
 std::vector<Fact> describe(const Plan& plan);
 
+/// `ZeRO-1`, or `naive pipeline of 10+12+10 layers`.
+std::string describe_layout(const Strategy& strategy);
+
 /// `micro-batch 2 x accumulation 4, checkpointing full, ZeRO-1, loss in chunks of 512 tokens`
 std::string describe(const Strategy& strategy);
 

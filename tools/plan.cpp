@@ -26,6 +26,7 @@
 #include "estimator/predict.h"
 #include "models/files.h"
 #include "planner/plan.h"
+#include "reports/words.h"
 #include "tools/commands.h"
 #include "tools/environment.h"
 #include "tools/job_flags.h"
@@ -129,16 +130,21 @@ class MakePlan : public Command {
   }
 
   [[nodiscard]] std::string text_of(const Plan& plan, const std::vector<std::string>& notes) const {
-    const RankPrediction& p = plan.predicted.front();
+    // The rank that needs most stands for all.
+    const RankPrediction& p = *std::max_element(
+        plan.predicted.begin(), plan.predicted.end(),
+        [](const auto& a, const auto& b) { return a.device.peak < b.device.peak; });
     std::string text = plan.model.name + ": " + to_text(plan.job.method.method) + ", " +
                        to_text(plan.job.method.precision) + ", micro-batch " +
                        std::to_string(plan.strategy.micro_batch) + " x " +
                        std::to_string(plan.strategy.accumulation) + ", checkpointing " +
                        to_text(plan.strategy.checkpointing);
-    if (plan.layout.size() > 1) text += ", ZeRO-" + std::to_string(plan.strategy.zero);
+    if (plan.layout.size() > 1) text += ", " + reports::describe_layout(plan.strategy);
     text += plan.steps > 0 ? ", " + std::to_string(plan.steps) + " steps\n" : "\n";
-    text += "device " + format_bytes(p.device.peak) + " at the peak (" + p.peak_instruction +
-            "), host " + format_bytes(p.host.peak) + ", disk " + format_bytes(p.disk.peak) + "\n";
+    text += "device " + format_bytes(p.device.peak) + " at the peak (" +
+            (plan.predicted.size() > 1 ? "rank " + std::to_string(p.rank) + ", " : "") +
+            p.peak_instruction + "), host " + format_bytes(p.host.peak) + ", disk " +
+            format_bytes(p.disk.peak) + "\n";
     if (p.uncertainty > Bytes{}) {
       text += plan.machine.backend == Backend::kCpu
                   ? "scratch is a bound: the peak is up to " + format_bytes(p.uncertainty) +

@@ -336,7 +336,7 @@ void attention(Call& call) {
       call.out[1].as<float>(),
       cached ? static_cast<std::int64_t>(call.scalar(program::Scalar::kCacheLength)) : 0,
       cached ? a.cache : a.sequence,
-      a.window_of(call.layer)};
+      a.window_of(call.model_layer())};
   float* work = call.scratch.take_array<float>(call.threads * blocks.forward_floats).data();
   const std::int64_t query_blocks = (a.sequence + blocks.queries - 1) / blocks.queries;
   const std::int64_t tasks = a.rows * a.heads * query_blocks;
@@ -371,7 +371,7 @@ void attention_backward(Call& call) {
                           call.accumulates(0),
                           call.accumulates(1),
                           call.accumulates(2),
-                          a.window_of(call.layer)};
+                          a.window_of(call.model_layer())};
   float* work = call.scratch.take_array<float>(call.threads * blocks.backward_floats).data();
   with_type(call.in[0].dtype(), [&]<class T>(T) {
 #pragma omp parallel num_threads(call.threads)

@@ -22,7 +22,7 @@ void apply(Call& call, const View& x, const View& row_ids, const View& y, bool a
   const auto scale = static_cast<float>(1.0 / (1.0 - a.probability));
   const std::int64_t sequence = x.rows() / row_ids.elements();
   const auto place =
-      static_cast<std::uint32_t>(call.layer) << 8 | static_cast<std::uint32_t>(a.site);
+      static_cast<std::uint32_t>(call.model_layer()) << 8 | static_cast<std::uint32_t>(a.site);
   with_type(x.dtype(), [&]<class T>(T) {
 #pragma omp parallel for schedule(static) num_threads(call.threads)
     for (std::int64_t r = 0; r < x.rows(); ++r) {

@@ -39,6 +39,13 @@ OpRow all_reduce_row() {
   return {.name = "all_reduce", .check = check_any, .flops = no_flops, .scratch = no_scratch};
 }
 
+OpRow send_row() {
+  return {.name = "send", .check = check_any, .flops = no_flops, .scratch = no_scratch};
+}
+OpRow receive_row() {
+  return {.name = "receive", .check = check_any, .flops = no_flops, .scratch = no_scratch};
+}
+
 OpRow mark_row() {
   return {.name = "mark", .check = check_any, .flops = no_flops, .scratch = no_scratch};
 }
@@ -46,5 +53,7 @@ OpRow mark_row() {
 bool is_collective(Op op) {
   return op == Op::kReduceScatter || op == Op::kAllGather || op == Op::kAllReduce;
 }
+bool is_transfer(Op op) { return op == Op::kSend || op == Op::kReceive; }
+bool communicates(Op op) { return is_collective(op) || is_transfer(op); }
 
 }  // namespace ftplan::program

@@ -2,7 +2,8 @@
 
 #include "program/op_table.h"
 
-/// Collectives over all ranks. Every rank issues them in one order with equal sizes. 16-bit values
+/// What goes between ranks. Collectives are over all of them: every rank issues them in one order
+/// with equal sizes. 16-bit values
 /// travel as they are and are added in f32, in rank order.
 ///
 /// Shapes   full_N, shard_(N/R)                        R ranks
@@ -16,9 +17,18 @@ OpRow all_gather_row();
 /// update {values}: the sum reaches all. CollectiveAttributes
 OpRow all_reduce_row();
 
+/// in {values}: to another rank, which receives as many of the same type. PeerAttributes
+OpRow send_row();
+/// out {values}: from another rank. PeerAttributes
+OpRow receive_row();
+
 /// Does nothing but signal: a place in the order of its stream
 OpRow mark_row();
 
 bool is_collective(Op op);
+/// Between two ranks.
+bool is_transfer(Op op);
+/// Either of the two: what runs on the stream for communication.
+bool communicates(Op op);
 
 }  // namespace ftplan::program

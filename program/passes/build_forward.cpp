@@ -42,10 +42,20 @@ class ForwardBuilder {
     }
     emit_.open({.axis = Axis::kMicroStep});
     add_batch();
-    add_embedding();
+    low_.tensors.residual =
+        emit_.transient("residual", {tokens_, low_.job.model.hidden}, low_.compute);
+    if (low_.stage.first()) {
+      add_embedding();
+    } else {
+      add_transfer(Op::kReceive, Role::kEntry, 0);
+    }
     add_caches();
     add_layers();
-    add_head();
+    if (low_.stage.last()) {
+      add_head();
+    } else {
+      add_transfer(Op::kSend, Role::kExit, static_cast<std::int32_t>(low_.layers()));
+    }
     emit_.close();
     emit_.close();
   }
@@ -62,8 +72,8 @@ class ForwardBuilder {
 
   void add_batch() {
     Interface& io = low_.program.interface;
-    io.ids = host("ids", tokens_);
-    io.targets = low_.generates() ? kNone : host("targets", tokens_);
+    io.ids = low_.stage.first() ? host("ids", tokens_) : kNone;
+    io.targets = low_.stage.last() && !low_.generates() ? host("targets", tokens_) : kNone;
     io.positions = host("positions", tokens_);
     io.document_start = host("document start", tokens_);
     io.row_ids = host("row ids", low_.rows);
@@ -92,8 +102,6 @@ class ForwardBuilder {
 
   void add_embedding() {
     emit_.open({.axis = Axis::kLayer, .role = Role::kEmbed});
-    low_.tensors.residual =
-        emit_.transient("residual", {tokens_, low_.job.model.hidden}, low_.compute);
     const Interface& io = low_.program.interface;
     const double scale = low_.blueprint.embedding_scale;
     emit_.emit({.op = Op::kEmbed,
@@ -156,6 +164,16 @@ class ForwardBuilder {
     return {inner, edge_cast(pair.b)};
   }
 
+  // The residual stream where a stage begins or ends.
+  void add_transfer(Op op, Role role, std::int32_t layer) {
+    const std::int64_t peer = low_.request.rank + (op == Op::kSend ? 1 : -1);
+    emit_.open({.first = layer, .axis = Axis::kLayer, .role = role});
+    Instruction transfer{.op = op, .attributes = emit_.attributes(PeerAttributes{peer})};
+    (op == Op::kSend ? transfer.in : transfer.out).push_back({low_.tensors.residual, 0});
+    emit_.emit(transfer);
+    emit_.close();
+  }
+
   void add_caches() {
     if (!low_.generates()) return;
     const ModelConfig& model = low_.job.model;
@@ -170,10 +188,10 @@ class ForwardBuilder {
     }
   }
 
-  // Where the embedding does not learn the first layer stands alone: its backward stops early.
+  // Where nothing before it learns the first layer stands alone: its backward stops early.
   void add_layers() {
     const auto layers = static_cast<std::int32_t>(low_.layers());
-    const bool alone = low_.trains() && !low_.embedding_learns() && layers > 1;
+    const bool alone = low_.trains() && !low_.input_learns() && layers > 1;
     if (alone) add_layer_segment(0, 1);
     add_layer_segment(alone ? 1 : 0, alone ? layers - 1 : layers);
   }

@@ -144,10 +144,15 @@ class SavedBytes {
   Bytes bytes_;
 };
 
-bool any_layer_learns(const StepProgram& program) {
-  return std::any_of(program.units.begin(), program.units.end(), [](const TrainedUnit& unit) {
-    return unit.per_layer && unit.gradients != kNone;
-  });
+// Hands the gradient of the residual stream on to the stage before, or takes it from the next one.
+void transfer_gradient(Lowering& lowering, Emitter& emitter, Op op, Operand gradient,
+                       std::int32_t layer) {
+  const std::int64_t peer = lowering.request.rank + (op == Op::kSend ? -1 : 1);
+  emitter.open({.first = layer, .axis = Axis::kLayer});
+  Instruction transfer{.op = op, .attributes = emitter.attributes(PeerAttributes{peer})};
+  (op == Op::kSend ? transfer.in : transfer.out).push_back(gradient);
+  emitter.emit(transfer);
+  emitter.close();
 }
 
 }  // namespace
@@ -162,8 +167,8 @@ Result<void> differentiate(Lowering& lowering) {
   Padder padder(emitter);
   SavedBytes saved(program);
   const TensorId residual = lowering.tensors.residual;
-  const bool embedding_learns = lowering.embedding_learns();
-  const bool only_head_learns = !embedding_learns && !any_layer_learns(program);
+  const bool input_learns = lowering.input_learns();
+  const bool only_head_learns = !input_learns && !lowering.layers_learn();
 
   EarlyUpdates updates(lowering, emitter, forward);
   const bool updates_here = lowering.updates_in_backward();
@@ -176,7 +181,18 @@ Result<void> differentiate(Lowering& lowering) {
     if (!node->is_segment) continue;
     const Segment span = program.segment(node->id);
     if (only_head_learns && span.role != Role::kHead) break;
-    const bool first_alone = !embedding_learns && span.role == Role::kLayers && span.first == 0;
+    if (span.role == Role::kExit) {
+      const Tensor like = program.tensor(residual);
+      gradient = {emitter.transient("residual gradient", like.shape, like.dtype)};
+      // It is read by the last layer first.
+      transfer_gradient(lowering, emitter, Op::kReceive, gradient, span.first - 1);
+      continue;
+    }
+    if (span.role == Role::kEntry) {
+      if (input_learns) transfer_gradient(lowering, emitter, Op::kSend, gradient, span.first);
+      continue;
+    }
+    const bool first_alone = !input_learns && span.role == Role::kLayers && span.first == 0;
     std::vector<Operand> entering;
     std::vector<Backward::Seed> leaving;
     if (span.role != Role::kEmbed && !first_alone && !only_head_learns)

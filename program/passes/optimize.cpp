@@ -27,6 +27,12 @@ Result<void> optimize(Lowering& lowering) {
     add_to_norm(lowering, emitter, unit);
     emitter.close();
   }
+  if (lowering.stage.count > 1) {
+    emitter.emit({.op = Op::kAllReduce,
+                  .attributes = emitter.attributes(CollectiveAttributes{
+                      .ranks = lowering.stage.count, .rank = lowering.stage.index}),
+                  .update = {{program.interface.gradient_norm}}});
+  }
   const Operand coefficient = clip_by_norm(lowering, emitter);
   for (const TrainedUnit& unit : program.units) {
     open_unit(emitter, unit);

@@ -48,7 +48,8 @@ class Recomputer {
   explicit Recomputer(Lowering& lowering)
       : low_(lowering),
         program_(lowering.program),
-        every_(static_cast<std::int32_t>(lowering.strategy.checkpointing.every)),
+        every_(static_cast<std::int32_t>(
+            std::min(lowering.strategy.checkpointing.every, lowering.layers()))),
         residual_(program_.tensor(lowering.tensors.residual).storage) {}
 
   void run() {

@@ -16,9 +16,10 @@
 #include "program/walk.h"
 
 // Note [Streams]
-// Collectives run on a stream of their own. Each waits for what the compute stream was given before
-// it, and signals when it is done. What reads its result waits for the signal of its own layer;
-// what overwrites its input waits for the signal of the layer whose copy it takes over.
+// Collectives and transfers run on a stream of their own. Each waits for what the compute stream
+// was given before it, and signals when it is done. What reads its result waits for the signal of
+// its own layer; what overwrites its input waits for the signal of the layer whose copy it takes
+// over.
 
 namespace ftplan::program {
 namespace {
@@ -30,7 +31,10 @@ class Scheduler {
   void run() {
     issue(program_.root);
     for (const Issued& collective : issued_) {
-      for (const Operand& read : collective.reads) wait_before_overwriting(read, collective.event);
+      for (const Operand& read : collective.reads) {
+        wait_before_overwriting(read, collective.event);
+        wait_before_rewriting(collective.id, read, collective.event);
+      }
       for (const Operand& written : collective.writes) {
         wait_before_reading(collective.id, written, collective.event);
       }
@@ -54,7 +58,7 @@ class Scheduler {
     for (const Node& node : std::vector<Node>(program_.segment(id).body)) {
       if (node.is_segment) {
         issue(node.id);
-      } else if (is_collective(at(node.id).op)) {
+      } else if (communicates(at(node.id).op)) {
         // Right behind another, all that stands before it was waited for.
         const bool waits = nodes.empty() || nodes.back().is_segment ||
                            at(nodes.back().id).stream == Stream::kCompute;
@@ -90,9 +94,11 @@ class Scheduler {
 
   // Layers in different segments whose copies of one storage travel signal the same event.
   EventId event_of(const Instruction& collective) {
-    const TensorId result =
-        collective.out.empty() ? collective.update[0].tensor : collective.out[0].tensor;
-    const auto [entry, added] = events_.try_emplace(result, program_.events);
+    const Operands& result = !collective.out.empty()      ? collective.out
+                             : !collective.update.empty() ? collective.update
+                                                          : collective.in;
+    const auto [entry, added] =
+        events_.try_emplace({collective.op, result[0].tensor}, program_.events);
     if (added) ++program_.events;
     return entry->second;
   }
@@ -123,6 +129,22 @@ class Scheduler {
                    (touches(at(node.id).out, storage) || touches(at(node.id).update, storage));
           });
       if (writer != segment.body.end()) add_wait(writer->id, {event, s.copies.count});
+    }
+  }
+
+  // What a stage has sent on, the repetition of its last layer makes again.
+  void wait_before_rewriting(InstructionId sender, Operand sent, EventId event) {
+    const StorageId storage = program_.tensor(sent).storage;
+    const Storage& s = program_.storages[static_cast<std::size_t>(storage)];
+    if (s.region != Region::kStack) return;
+    const auto order = instructions_below(program_, program_.segment(program_.root).body);
+    const auto from = std::find(order.begin(), order.end(), sender);
+    for (auto id = from; id != order.end(); ++id) {
+      if (at(*id).stream != Stream::kCompute) continue;
+      for (const Operand& out : at(*id).out) {
+        if (out && program_.tensor(out).storage == storage)
+          return add_wait(*id, {event, out.shift - sent.shift});
+      }
     }
   }
 
@@ -164,14 +186,17 @@ class Scheduler {
   }
 
   StepProgram& program_;
-  std::map<TensorId, EventId> events_;
+  std::map<std::pair<Op, TensorId>, EventId> events_;
   std::vector<Issued> issued_;
 };
 
 }  // namespace
 
 Result<void> schedule(Lowering& lowering) {
-  if (lowering.trains() && lowering.shards()) Scheduler(lowering).run();
+  const auto& instructions = lowering.program.instructions;
+  const bool several = std::any_of(instructions.begin(), instructions.end(),
+                                   [](const Instruction& at) { return communicates(at.op); });
+  if (several) Scheduler(lowering).run();
   return {};
 }
 

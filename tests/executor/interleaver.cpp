@@ -56,7 +56,7 @@ void Interleaver::advance(Lane& lane, std::vector<Scalars>& scalars) {
   const std::int32_t step = lane.steps[lane.next];
   Session& session = *sessions_[rank];
   const program::Instruction& instruction = session.instruction(step);
-  if (!program::is_collective(instruction.op)) {
+  if (!program::communicates(instruction.op)) {
     need(session.execute(step, scalars[rank]));
     return end_step(lane);
   }
@@ -66,7 +66,7 @@ void Interleaver::advance(Lane& lane, std::vector<Scalars>& scalars) {
   lane.arrived = true;
   if (!group_.arrive(lane.rank, *arrival)) return;
   for (Lane& each : lanes_) {
-    if (each.arrived) end_step(each);
+    if (each.arrived && !group_.waits(each.rank)) end_step(each);
   }
 }
 

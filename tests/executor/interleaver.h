@@ -16,8 +16,8 @@
 namespace ftplan::executor {
 
 /// Runs one program of several ranks on the calling thread, step by step, in a random order among
-/// those that streams and events allow. A collective runs when its last rank has come; its stream
-/// stands still until then.
+/// those that streams and events allow. A collective runs when its last rank has come, a transfer
+/// when both have; until then the stream stands still.
 class Interleaver {
  public:
   /// @param runs by rank, with batches set; outlive the interleaver

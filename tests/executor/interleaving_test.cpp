@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <random>
@@ -25,6 +26,7 @@
 #include "program/verify.h"
 #include "tests/executor/interleaver.h"
 #include "tests/executor/support.h"
+#include "tests/program/support.h"
 
 // Whatever order streams and events leave open, the weights are the same to the bit.
 
@@ -37,10 +39,10 @@ using program::StepProgram;
 // As f64, f32 and bf16 a NaN, as an index far out of range.
 constexpr std::byte kNanPattern{0xFF};
 
-// Two ranks of a world, whose training programs may be changed before their first step.
+// The ranks of a world, whose training programs may be changed before their first step.
 class Ranks {
  public:
-  using Change = std::function<void(StepProgram&)>;
+  using Change = std::function<void(std::int64_t rank, StepProgram&)>;
 
   explicit Ranks(const World& world, const Change& change = {}) {
     for (std::int64_t rank = 0; rank < world.job.ranks(); ++rank) {
@@ -52,7 +54,7 @@ class Ranks {
     for (std::size_t rank = 0; rank < runs_.size(); ++rank) {
       fills_.push_back(feeders_[rank].fill(rows_));
       scalars_.push_back(runs_[rank]->scalars_of(world.input(0, rows_)));
-      if (change) change(runs_[rank]->program(key_));
+      if (change) change(static_cast<std::int64_t>(rank), runs_[rank]->program(key_));
       for (const Place place : {Place::kDevice, Place::kHost}) {
         const auto bytes = persistent(rank, place);
         loaded_.emplace_back(bytes.begin(), bytes.end());
@@ -91,7 +93,9 @@ class Ranks {
   }
 
   [[nodiscard]] std::map<std::string, std::vector<float>> values() const {
-    return values_of(*runs_[0]);
+    std::map<std::string, std::vector<float>> all;
+    for (const auto& run : runs_) all.merge(values_of(*run));
+    return all;
   }
 
   [[nodiscard]] std::vector<StepProgram> programs() const {
@@ -121,7 +125,13 @@ INSTANTIATE_TEST_SUITE_P(
     Settings, Interleavings,
     testing::Values(Setting{.ranks = 2, .layers = 4, .hidden = 16},
                     Setting{.ranks = 2, .accumulation = 2, .checkpointing = {.every = 1}},
-                    Setting{.method = Method::kLora, .ranks = 2, .layers = 4, .hidden = 16}));
+                    Setting{.method = Method::kLora, .ranks = 2, .layers = 4, .hidden = 16},
+                    Setting{.ranks = 3,
+                            .accumulation = 2,
+                            .layers = 4,
+                            .hidden = 16,
+                            .stage_layers = {2, 1, 1},
+                            .checkpointing = {.every = 1}}));
 
 TEST_P(Interleavings, GiveTheSameWeights) {
   constexpr int kRuns = 130;
@@ -146,19 +156,22 @@ TEST_P(Interleavings, GiveTheSameWeights) {
   EXPECT_EQ(largest_difference(threaded.values, ranks.values()), 0);
 }
 
-// Each way to leave out one wait or one signal of the program.
+// Each way to leave out one wait or one signal of one rank's program.
 struct Removal {
   std::string what;
   Ranks::Change change;
 };
 
-std::vector<Removal> removals(const StepProgram& program) {
+std::vector<Removal> removals(const StepProgram& program, std::int64_t rank) {
   std::vector<Removal> all;
   for (std::size_t id = 0; id < program.instructions.size(); ++id) {
     const program::Instruction& instruction = program.instructions[id];
     const std::string text = program::print(program, instruction);
     for (int i = 0; i < instruction.waits.size(); ++i) {
-      all.push_back({"wait " + std::to_string(i) + " of " + text, [id, i](StepProgram& changed) {
+      if (program::only_receives_await(program, instruction.waits[i].event)) continue;
+      all.push_back({"wait " + std::to_string(i) + " of " + text,
+                     [rank, id, i](std::int64_t of, StepProgram& changed) {
+                       if (of != rank) return;
                        auto& waits = changed.instructions[id].waits;
                        const auto before = waits;
                        waits.clear();
@@ -167,9 +180,10 @@ std::vector<Removal> removals(const StepProgram& program) {
                        }
                      }});
     }
-    if (instruction.signals != program::kNone) {
-      all.push_back({"signal of " + text, [id](StepProgram& changed) {
-                       changed.instructions[id].signals = program::kNone;
+    if (instruction.signals != program::kNone &&
+        !program::only_receives_await(program, instruction.signals)) {
+      all.push_back({"signal of " + text, [rank, id](std::int64_t of, StepProgram& changed) {
+                       if (of == rank) changed.instructions[id].signals = program::kNone;
                      }});
     }
   }
@@ -194,9 +208,16 @@ TEST_P(Interleavings, NeedEveryEvent) {
   ASSERT_TRUE(good.step(random).ended);
   const std::vector<std::byte> expected = good.bits();
   int differing = 0;
-  for (const Removal& removal : removals(good.programs()[0])) {
+  // Ranks of one stage have the same events.
+  std::vector<Removal> all;
+  for (std::int64_t rank = 0; rank < world.job.stages(); ++rank) {
+    auto of_rank = removals(good.programs()[static_cast<std::size_t>(rank)], rank);
+    std::move(of_rank.begin(), of_rank.end(), std::back_inserter(all));
+  }
+  for (const Removal& removal : all) {
     std::vector<StepProgram> programs = good.programs();
-    for (StepProgram& program : programs) removal.change(program);
+    for (std::size_t rank = 0; rank < programs.size(); ++rank)
+      removal.change(static_cast<std::int64_t>(rank), programs[rank]);
     const bool reported = !program::verify_ranks(programs).empty();
     const bool differs = some_order_differs(world, removal.change, expected, /*runs=*/20);
     EXPECT_TRUE(reported || differs) << "nothing notices that it lacks the " << removal.what;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -68,8 +69,13 @@ TEST_P(RandomPair, TakesTheBytesThatWerePredicted) {
   const Job job = need(validate(request, c.job.model, data.facts));
   Machine machine{
       .threads = 1, .instruction_set = best_instruction_set(), .torch = torch_version()};
-  machine.scratch = need(
-      measure_scratch(*need(RankRun::create({job, c.strategy, machine, 0, data.facts, nullptr}))));
+  std::map<std::string, MeasuredScratch> scratch;  // ordered by its operation
+  for (std::int64_t rank = 0; rank < job.ranks(); ++rank) {
+    const auto run = need(RankRun::create({job, c.strategy, machine, rank, data.facts, nullptr}));
+    for (const MeasuredScratch& entry : need(measure_scratch(*run)))
+      scratch.emplace(entry.operation, entry);
+  }
+  for (const auto& [operation, entry] : scratch) machine.scratch.push_back(entry);
   const Loader loader = need(Loader::open(job, folder.path(), ""));
 
   const auto ranks = static_cast<std::size_t>(job.ranks());

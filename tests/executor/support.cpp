@@ -120,6 +120,7 @@ JobRequest request_of(const Setting& setting, const Strategy& strategy, const st
   request.layout = {.zero = strategy.zero,
                     .checkpointing = strategy.checkpointing,
                     .loss_chunk = strategy.loss_chunk};
+  if (!strategy.stage_layers.empty()) request.layout.pipeline = Pipeline::kNaive;
   return request;
 }
 
@@ -146,19 +147,18 @@ Made make(const TempFolder& folder, const Setting& setting, const Strategy& stra
 template <class F>
 void for_each_value(const RankRun& run, F f) {
   const auto& program = run.some_program();
-  const auto layers = static_cast<std::int32_t>(run.setup().job.model.layers);
+  const auto each_copy = [&](const auto& binding, const std::string& name, const auto& view_of) {
+    if (!binding.per_layer) return f(name, view_of(0));
+    for (std::int32_t layer = 0; layer < program.layers; ++layer)
+      f(name + "." + std::to_string(program.model_layer(layer)), view_of(layer));
+  };
   for (const auto& binding : program.weights) {
-    for (std::int32_t layer = 0; layer < (binding.per_layer ? layers : 1); ++layer) {
-      f(binding.name + "." + std::to_string(binding.table_index) + "." + std::to_string(layer),
-        run.weight(binding, layer));
-    }
+    each_copy(binding, binding.name + "." + std::to_string(binding.table_index),
+              [&](std::int32_t layer) { return run.weight(binding, layer); });
   }
   for (const auto& binding : program.adapters) {
-    for (std::int32_t layer = 0; layer < layers; ++layer) {
-      f("adapter." + std::to_string(binding.linear) + (binding.b ? "b." : "a.") +
-            std::to_string(layer),
-        run.adapter(binding, layer));
-    }
+    each_copy(binding, "adapter." + std::to_string(binding.linear) + (binding.b ? "b" : "a"),
+              [&](std::int32_t layer) { return run.adapter(binding, layer); });
   }
 }
 
@@ -215,8 +215,9 @@ World::World(Setting wanted)
       strategy{.micro_batch = setting.micro_batch,
                .accumulation = setting.accumulation,
                .checkpointing = setting.checkpointing,
-               .zero = setting.ranks > 1 ? 1 : 0,
-               .loss_chunk = setting.loss_chunk},
+               .zero = setting.ranks > 1 && setting.stage_layers.empty() ? 1 : 0,
+               .loss_chunk = setting.loss_chunk,
+               .stage_layers = setting.stage_layers},
       machine{.threads = setting.threads,
               .instruction_set = best_instruction_set(),
               .torch = torch_version(),
@@ -289,14 +290,22 @@ Trained train_ranks(const World& world, std::int64_t steps) {
   }
   for (std::thread& thread : threads) thread.join();
   Trained trained{.values = values_of(*runs[0])};
+  if (world.job.stages() > 1) {
+    for (const auto& run : runs) trained.values.merge(values_of(*run));
+  }
   for (std::size_t step = 0; step < static_cast<std::size_t>(steps); ++step) {
     double loss = 0;
     for (const auto& of_rank : outputs) loss += of_rank[step].loss;
     trained.losses.push_back(loss);
     trained.norms.push_back(outputs[0][step].gradient_norm);
   }
-  for (const auto& run : runs)
-    trained.ranks_agree = trained.ranks_agree && values_of(*run) == trained.values;
+  for (const auto& run : runs) {
+    const auto own = values_of(*run);
+    trained.ranks_agree =
+        trained.ranks_agree && std::all_of(own.begin(), own.end(), [&](const auto& value) {
+          return trained.values.at(value.first) == value.second;
+        });
+  }
   return trained;
 }
 

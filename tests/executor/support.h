@@ -64,6 +64,7 @@ struct Setting {
   std::int64_t threads = 1;
   std::int64_t layers = 3;
   std::int64_t hidden = 24;
+  std::vector<std::int64_t> stage_layers{};  ///< a pipeline over the ranks, else ZeRO-1
   bool tied = false;
   bool double_quantization = true;
   Checkpointing checkpointing{};
@@ -82,7 +83,7 @@ struct Setting {
 /// For the names of tests.
 std::ostream& operator<<(std::ostream& out, const Setting& setting);
 
-/// A model folder and data for a setting. ZeRO-1 where there is more than one rank.
+/// A model folder and data for a setting.
 class World {
  public:
   explicit World(Setting setting);
@@ -116,8 +117,8 @@ std::vector<std::byte> bits_of(const RankRun& run);
 struct Trained {
   std::vector<double> losses;  ///< over the global batch
   std::vector<double> norms;
-  std::map<std::string, std::vector<float>> values;  ///< of rank 0
-  bool ranks_agree = true;  ///< all ranks have the same weights, bit by bit
+  std::map<std::string, std::vector<float>> values;  ///< of rank 0, or of all stages
+  bool ranks_agree = true;  ///< what several ranks have is the same, bit by bit
 };
 /// Each rank on a thread of its own.
 Trained train_ranks(const World& world, std::int64_t steps);

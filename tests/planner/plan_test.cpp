@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <random>
 #include <string>
@@ -15,10 +16,12 @@
 #include "core/data_options.h"
 #include "core/job.h"
 #include "core/machine.h"
+#include "core/method.h"
 #include "core/plan.h"
 #include "core/strategy.h"
 #include "core/units.h"
 #include "models/presets.h"
+#include "planner/cut.h"
 #include "planner/explain.h"
 #include "planner/search.h"
 
@@ -99,6 +102,63 @@ TEST(MakePlan, RecomputesWhenNoBatchFitsWithout) {
   EXPECT_EQ(made.strategy.checkpointing.every, 1);
   ASSERT_FALSE(made.runners_up.empty());
   EXPECT_EQ(made.runners_up.front().lost_by, "does not fit");
+}
+
+// All ways to write `layers` as a sum of `stages` positive numbers.
+void for_each_cut(std::int64_t layers, std::int64_t stages, std::vector<std::int64_t>& cut,
+                  const std::function<void()>& visit) {
+  if (stages == 1) {
+    cut.push_back(layers);
+    visit();
+    cut.pop_back();
+    return;
+  }
+  for (std::int64_t first = 1; first <= layers - (stages - 1); ++first) {
+    cut.push_back(first);
+    for_each_cut(layers - first, stages - 1, cut, visit);
+    cut.pop_back();
+  }
+}
+
+TEST(WithStages, LeavesAsMuchRoomAsTheBestOfAllCuts) {
+  for (const std::int64_t vocabulary : {64, 2048, 20000}) {
+    for (const std::int64_t stages : {2, 3, 4}) {
+      JobRequest request = toy_request();
+      request.devices.gpus = std::to_string(stages) + "xcpu";
+      request.layout.pipeline = Pipeline::kNaive;
+      ModelConfig model = toy_model();
+      model.layers = 9;
+      model.vocabulary = vocabulary;
+      const Job job = *validate(request, model, kNoFacts);
+      Strategy strategy = strategy_of(job, {.every = 1}, 0, 1);
+      const auto chosen = with_stages({job, Machine{}, kNoFacts}, strategy);
+      ASSERT_TRUE(chosen.ok());
+      Bytes least = need_of(job, *chosen);
+      const Bytes found = least;
+      for_each_cut(model.layers, stages, strategy.stage_layers,
+                   [&] { least = std::min(least, need_of(job, strategy)); });
+      EXPECT_EQ(found, least) << vocabulary << " words, " << stages << " stages";
+    }
+  }
+}
+
+TEST(MakePlan, APipelineHasAStageOnEachDevice) {
+  JobRequest request = toy_request();
+  request.devices.gpus = "3xcpu";
+  request.layout.pipeline = Pipeline::kNaive;
+  ModelConfig model = toy_model();
+  model.layers = 4;
+  const Job job = *validate(request, model, kNoFacts);
+  const auto made = std::get<Plan>(plan(job, cpu_with(kGiB)));
+  ASSERT_EQ(made.layout.size(), 3U);
+  ASSERT_EQ(made.predicted.size(), 3U);
+  ASSERT_EQ(made.digests.programs.size(), 3U);
+  for (std::int64_t rank = 0; rank < 3; ++rank) {
+    EXPECT_EQ(made.layout[static_cast<std::size_t>(rank)].stage, rank);
+    EXPECT_EQ(made.layout[static_cast<std::size_t>(rank)].data_parallel, 0);
+  }
+  EXPECT_EQ(made.strategy.micro_batch * made.strategy.accumulation, job.global_batch);
+  EXPECT_EQ(made.strategy.stage_layers.size(), 3U);
 }
 
 // The search is a bisection; this is the same order tried one by one.
@@ -267,6 +327,34 @@ TEST(WhatIfs, OtherKnobsAreMeasuredAgainstThePlan) {
   for (const WhatIf& change : *list) {
     EXPECT_EQ(change.peak, made.predicted.front().device.peak + change.difference) << change.flags;
   }
+}
+
+TEST(Validate, RefusesPipelinesThatAreNone) {
+  JobRequest request = toy_request();
+  request.layout.pipeline = Pipeline::kNaive;
+  request.method.method = Method::kFull;
+  ModelConfig model = toy_model();
+  model.layers = 2;
+  const auto error = [&] { return validate(request, model, kNoFacts).error().text(); };
+  EXPECT_EQ(error(), "--pipeline: got naive on one device: leave it out, or give more devices");
+  request.devices.gpus = "3xcpu";
+  EXPECT_EQ(error(),
+            "--pipeline: got naive on 3 devices, but toy has 2 layers: give fewer devices");
+  request.devices.gpus = "2xcpu";
+  EXPECT_TRUE(validate(request, model, kNoFacts).ok());
+  request.layout.zero = 1;
+  EXPECT_EQ(error(),
+            "--pipeline: ZeRO over the stages of a pipeline is not built yet: use --zero 0");
+  request.layout.zero = 0;
+  request.layout.pipeline = Pipeline::k1F1B;
+  EXPECT_EQ(error(), "--pipeline: 1f1b is not built yet: use naive");
+  request.layout.pipeline = Pipeline::kNaive;
+  model.tied_embeddings = true;
+  EXPECT_EQ(error(),
+            "--pipeline: an embedding that is the head, too, and learns is not built yet: leave "
+            "the pipeline out, or train adapters");
+  request.method.method = Method::kLora;
+  EXPECT_TRUE(validate(request, model, kNoFacts).ok());
 }
 
 TEST(Validate, Llama2Of70BillionAtRankFourTrainsWhatItsMatricesHold) {

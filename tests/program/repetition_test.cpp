@@ -59,6 +59,8 @@ TEST_P(RandomCase, ExpandedProgramsAreWhatTheyMustBe) {
   if (c.job.quantized()) c.job.request.method.method = Method::kLora;
   c.job.request.method.optimizer = Optimizer::kAdamw;
   c.job.request.training.update_in_backward = false;
+  c.job.request.layout.pipeline.reset();
+  c.strategy.stage_layers.clear();
   c.job.whole_modules.clear();
   for (const int edge : {embedding_index(c.job.model.family), head_index(c.job.model.family)})
     c.job.adapters[static_cast<std::size_t>(edge)] = {};

@@ -17,6 +17,7 @@
 #include "program/lifetimes.h"
 #include "program/lower.h"
 #include "program/occupancy.h"
+#include "program/op.h"
 #include "program/passes/passes.h"
 
 namespace ftplan::program {
@@ -126,6 +127,23 @@ MethodOptions random_method(Draw& draw, const ModelConfig& model) {
   return method;
 }
 
+// A pipeline of two or three stages. What is tied does not learn in one.
+void cut_into_stages(JobRequest& request, Strategy& strategy, const ModelConfig& model,
+                     Draw& draw) {
+  const bool tied_learns = model.tied_embeddings && (request.method.method == Method::kFull ||
+                                                     !request.method.modules_to_save.empty());
+  if (tied_learns) return;
+  const std::int64_t stages = draw.in(2, std::min<std::int64_t>(3, model.layers));
+  request.devices.gpus = std::to_string(stages) + "xcpu";
+  strategy.zero = 0;
+  std::int64_t left = model.layers;
+  for (std::int64_t stage = 0; stage + 1 < stages; ++stage) {
+    strategy.stage_layers.push_back(draw.in(1, left - (stages - 1 - stage)));
+    left -= strategy.stage_layers.back();
+  }
+  strategy.stage_layers.push_back(left);
+}
+
 }  // namespace
 
 ModelConfig toy_model() {
@@ -155,6 +173,7 @@ Case make_case(JobRequest request, const ModelConfig& model, const Strategy& str
   request.layout = {.zero = strategy.zero,
                     .checkpointing = strategy.checkpointing,
                     .loss_chunk = strategy.loss_chunk};
+  if (!strategy.stage_layers.empty()) request.layout.pipeline = Pipeline::kNaive;
   auto job = validate(request, model, std::nullopt);
   if (!job) check_failed(job.error().text().c_str(), __FILE__, __LINE__);
   return {.job = std::move(*job), .strategy = strategy, .machine = {}};
@@ -178,6 +197,7 @@ Case random_case(std::uint64_t seed) {
     request.devices.gpus = "2xcpu";
     strategy.zero = draw.in(0, 1);
   }
+  if (model.layers > 1 && draw.one_in(5)) cut_into_stages(request, strategy, model, draw);
   strategy.loss_chunk = draw.of<std::int64_t>({16, 40, 512});
   const bool may_update_early = strategy.accumulation == 1 && request.devices.gpus == "cpu" &&
                                 !scales_loss(request.method.precision);
@@ -207,7 +227,8 @@ std::string describe(const Case& c) {
          number(c.job.sequence) + " micro-batch " + number(c.strategy.micro_batch) +
          " accumulation " + number(c.strategy.accumulation) + " checkpointing " +
          to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " ranks " +
-         number(c.job.ranks()) + " chunk " + number(c.strategy.loss_chunk);
+         number(c.job.ranks()) + " stages " + number(c.job.stages()) + " chunk " +
+         number(c.strategy.loss_chunk);
 }
 
 StepProgram lower_case(const Case& c, std::int64_t rank, Sampling sampling, ProgramKind kind) {
@@ -224,6 +245,14 @@ std::vector<StepProgram> lower_ranks(const Case& c) {
   std::vector<StepProgram> programs;
   for (std::int64_t rank = 0; rank < c.job.ranks(); ++rank) programs.push_back(lower_case(c, rank));
   return programs;
+}
+
+bool only_receives_await(const StepProgram& program, EventId event) {
+  return std::none_of(
+      program.instructions.begin(), program.instructions.end(), [&](const Instruction& at) {
+        return at.op != Op::kReceive && std::any_of(at.waits.begin(), at.waits.end(),
+                                                    [&](auto wait) { return wait.event == event; });
+      });
 }
 
 std::int64_t lower_bound_of(const StepProgram& program, Sampling sampling, Place place) {

@@ -33,7 +33,7 @@ Case make_case(JobRequest request, const ModelConfig& model, const Strategy& str
 /// A full fine-tuning of the toy model in f32 on one row of 8 tokens.
 JobRequest toy_request();
 
-/// A small Llama and a layout of it, decided by `seed` alone. One or two ranks.
+/// A small model and a layout of it, decided by `seed` alone. One to three ranks.
 Case random_case(std::uint64_t seed);
 /// What the case is about, for messages.
 std::string describe(const Case& c);
@@ -42,6 +42,10 @@ std::string describe(const Case& c);
 StepProgram lower_case(const Case& c, std::int64_t rank = 0, Sampling sampling = Sampling::kEnds,
                        ProgramKind kind = ProgramKind::kTrain);
 std::vector<StepProgram> lower_ranks(const Case& c);
+
+/// Whether only receives wait for `event`: until their bytes are free of what had them before. If
+/// the layout gives them bytes that nothing had, they wait for nothing.
+bool only_receives_await(const StepProgram& program, EventId event);
 
 /// The largest sum of live bytes over all steps: no layout can need less.
 std::int64_t lower_bound_of(const StepProgram& program, Sampling sampling,

@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "core/category.h"
+#include "program/attributes.h"
 #include "program/clone.h"
 #include "program/lifetimes.h"
 #include "program/op.h"
+#include "program/ops/collective.h"
 #include "program/print.h"
 #include "program/step_program.h"
 #include "program/walk.h"
@@ -56,6 +58,7 @@ std::vector<Case> layouts() {
       make_case(full_on_two, model, {.accumulation = 3, .checkpointing = {.every = 1}, .zero = 1}),
       make_case(lora, model, {.accumulation = 2, .checkpointing = {.every = 2}}),
       make_case(lora_on_two, model, {.zero = 1}),
+      make_case(full_on_two, model, {.accumulation = 2, .stage_layers = {1, 3}}),
       make_case(sgd, model, {}),
       make_case(in_8_bits, wide, {.zero = 1})};
 }
@@ -104,6 +107,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, Verify, testing::Range(std::size_t{0}, layouts
 TEST_P(Verify, ReportsEachRemovedWait) {
   for (const std::size_t id : running()) {
     for (int i = 0; i < good_.instructions[id].waits.size(); ++i) {
+      if (only_receives_await(good_, good_.instructions[id].waits[i].event)) continue;
       expect_report("without a wait: " + text(id), [&](StepProgram& program) {
         auto& waits = program.instructions[id].waits;
         const auto all = waits;
@@ -114,16 +118,48 @@ TEST_P(Verify, ReportsEachRemovedWait) {
       });
     }
   }
-  EXPECT_EQ(broken_ > 0, case_.strategy.zero > 0);
+  EXPECT_EQ(broken_ > 0, case_.strategy.zero > 0 || case_.job.stages() > 1);
 }
 
 TEST_P(Verify, ReportsEachRemovedSignal) {
   for (const std::size_t id : running()) {
-    if (good_.instructions[id].signals == kNone) continue;
+    const EventId event = good_.instructions[id].signals;
+    if (event == kNone || only_receives_await(good_, event)) continue;
     expect_report("without its signal: " + text(id),
                   [&](StepProgram& program) { program.instructions[id].signals = kNone; });
   }
-  EXPECT_EQ(broken_ > 0, case_.strategy.zero > 0);
+  EXPECT_EQ(broken_ > 0, case_.strategy.zero > 0 || case_.job.stages() > 1);
+}
+
+TEST(VerifyRanks, ReportsTransfersThatDoNotMeet) {
+  JobRequest request = toy_request();
+  request.devices.gpus = "3xcpu";
+  ModelConfig model = toy_model();
+  model.layers = 4;
+  const Case staged = make_case(request, model, {.accumulation = 2, .stage_layers = {1, 2, 1}});
+  const std::vector<StepProgram> good = lower_ranks(staged);
+  ASSERT_EQ(verify_ranks(good), "");
+  int broken = 0;
+  for (std::size_t rank = 0; rank < good.size(); ++rank) {
+    for (const InstructionId id :
+         instructions_below(good[rank], good[rank].segment(good[rank].root).body)) {
+      if (!is_transfer(good[rank].instruction(id).op)) continue;
+      std::vector<StepProgram> programs = good;
+      for (Segment& segment : programs[rank].segments) std::erase(segment.body, Node{id, false});
+      EXPECT_NE(verify_ranks(programs), "") << print(good[rank], good[rank].instruction(id));
+      programs = good;
+      programs[rank].instructions[static_cast<std::size_t>(id)].attributes =
+          static_cast<AttributesId>(programs[rank].attributes.size());
+      programs[rank].attributes.emplace_back(
+          PeerAttributes{static_cast<std::int64_t>((rank + 2) % 3)});
+      const auto peer = good[rank].attributes_of<PeerAttributes>(good[rank].instruction(id)).rank;
+      if (peer != static_cast<std::int64_t>((rank + 2) % 3)) {
+        EXPECT_NE(verify_ranks(programs), "") << "to another rank";
+      }
+      ++broken;
+    }
+  }
+  EXPECT_EQ(broken, 16);  // two passes, and four transfers at each of the two cuts, on both sides
 }
 
 TEST_P(Verify, ReportsEachPairOfStoragesThatAreLiveTogetherAndOverlap) {
