@@ -25,6 +25,7 @@
 #include "models/family.h"
 #include "models/hub_cache.h"
 #include "models/presets.h"
+#include "planner/cut.h"
 #include "planner/room.h"
 #include "planner/search.h"
 #include "tools/commands.h"
@@ -61,7 +62,7 @@ std::string not_built(const Resolved& resolved) {
   for (std::int64_t stage = 0; stage < kStages; ++stage) {
     if (!is_built(resolved, stage)) missing.push_back("ZeRO-" + std::to_string(stage));
   }
-  missing.insert(missing.end(), {"offload", "pipelines", "seconds and cost"});
+  missing.insert(missing.end(), {"offload", "pipelines that overlap", "seconds and cost"});
   return "not built yet: " + join(missing, ", ");
 }
 
@@ -191,14 +192,23 @@ class Estimate : public Command {
       request.method.method = method;
       auto job = validate(request, resolved.job.model, resolved.facts);
       if (!job) return job.error();
-      for (const std::int64_t zero : job->zero_choices) {
-        for (const Checkpointing checkpointing : assumed(*job)) {
-          const std::int64_t micro_batch = job->micro_batch_choices.back();
-          all.push_back({*job, planner::strategy_of(*job, checkpointing, zero, micro_batch)});
-        }
-      }
+      add_candidates(*job, all);
+      if (request.layout.zero || request.layout.pipeline || job->ranks() == 1) continue;
+      request.layout.pipeline = Pipeline::kNaive;
+      // Not every model can be cut into as many stages.
+      const auto cut = validate(request, resolved.job.model, resolved.facts);
+      if (cut) add_candidates(*cut, all);
     }
     return all;
+  }
+
+  void add_candidates(const Job& job, std::vector<Candidate>& all) const {
+    for (const std::int64_t zero : job.zero_choices) {
+      for (const Checkpointing checkpointing : assumed(job)) {
+        const std::int64_t micro_batch = job.micro_batch_choices.back();
+        all.push_back({job, planner::strategy_of(job, checkpointing, zero, micro_batch)});
+      }
+    }
   }
 
   Result<std::vector<EstimateRow>> all_rows(const Resolved& resolved) const {
@@ -207,8 +217,10 @@ class Estimate : public Command {
     std::vector<std::optional<Result<planner::Evaluation>>> evaluations(candidates->size());
     in_parallel(evaluations.size(), [&](std::size_t i) {
       const Candidate& candidate = (*candidates)[i];
-      evaluations[i] =
-          planner::evaluate({candidate.job, resolved.machine, resolved.facts}, candidate.strategy);
+      const planner::Setting setting{candidate.job, resolved.machine, resolved.facts};
+      const auto strategy = planner::with_stages(setting, candidate.strategy);
+      evaluations[i] = strategy ? planner::evaluate(setting, *strategy)
+                                : Result<planner::Evaluation>(strategy.error());
     });
     std::vector<EstimateRow> rows;
     for (std::size_t i = 0; i < evaluations.size(); ++i) {

@@ -253,6 +253,7 @@ std::string node_hint(const EstimateScreen& screen) {
 }
 
 std::string layout_phrase(const EstimateRow& row) {
+  if (row.job.stages() > 1) return " in a naive pipeline";
   return row.job.ranks() == 1 ? "" : " with " + layout_of(row);
 }
 
@@ -265,13 +266,27 @@ std::string files_text(const EstimateRow& row) {
   return "Adapter " + format_bytes(Bytes{4 * trained}) + ". Base model on disk: " + base + ".";
 }
 
+// What a pipeline of the same method has for and against it.
+std::string pipeline_text(const EstimateScreen& screen, const EstimateRow& best) {
+  if (best.job.stages() > 1) return " One device works at a time.";
+  for (const EstimateRow& row : screen.rows) {
+    const bool less = row.job.stages() > 1 &&
+                      row.job.request.method.method == best.job.request.method.method &&
+                      row.evaluation.judgement.need < best.evaluation.judgement.need;
+    if (!less) continue;
+    return " A naive pipeline needs " + format_bytes(row.evaluation.judgement.need) +
+           ", but one device works at a time.";
+  }
+  return "";
+}
+
 std::string answer_of(const EstimateScreen& screen, const EstimateRow* best) {
   if (best != nullptr) {
     const estimator::Judgement& judgement = best->evaluation.judgement;
     return "Yes: " + title(best->job) + layout_phrase(*best) + ", " + format_bytes(judgement.need) +
            " of " + format_bytes(*judgement.limit) +
-           " a device. The peak is at: " + best->evaluation.prediction.peak_instruction +
-           ".\n     " + files_text(*best) + "\n";
+           " a device. The peak is at: " + best->evaluation.prediction.peak_instruction + "." +
+           pipeline_text(screen, *best) + "\n     " + files_text(*best) + "\n";
   }
   const EstimateRow& least = least_of(screen.rows);
   const estimator::Judgement& judgement = least.evaluation.judgement;
@@ -313,7 +328,7 @@ std::string room_text(const EstimateScreen& screen) {
 std::string next_text(const EstimateScreen& screen, const EstimateRow* best) {
   const JobRequest& asked = (best == nullptr ? least_of(screen.rows) : *best).job.request;
   return "Next:  ftplan plan --model " + asked.model + " --method " + to_text(asked.method.method) +
-         " --gpus " + screen.resolved.gpus +
+         " --gpus " + screen.resolved.gpus + (asked.layout.pipeline ? " --pipeline naive" : "") +
          " --data my.jsonl -o plan.json\n"
          "       ftplan explain plan.json     where the bytes are, what each knob changes\n";
 }
@@ -321,14 +336,18 @@ std::string next_text(const EstimateScreen& screen, const EstimateRow* best) {
 }  // namespace
 
 std::string layout_of(const EstimateRow& row) {
+  if (row.job.stages() > 1) return "pipeline";
   return row.job.ranks() == 1 ? "one device" : "ZeRO-" + std::to_string(row.strategy().zero);
 }
 
 const EstimateRow* best_of(const std::vector<EstimateRow>& rows) {
+  const EstimateRow* best = nullptr;
   for (const EstimateRow& row : rows) {
-    if (row.evaluation.judgement.fits == Fits::kYes) return &row;
+    if (row.evaluation.judgement.fits != Fits::kYes) continue;
+    if (row.job.stages() == 1) return &row;
+    if (best == nullptr) best = &row;
   }
-  return nullptr;
+  return best;
 }
 
 const EstimateRow& least_of(const std::vector<EstimateRow>& rows) {

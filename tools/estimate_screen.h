@@ -32,10 +32,11 @@ struct EstimateScreen {
   std::optional<planner::FewestDevices> fewest;
 };
 
-/// `ZeRO-1`, or `one device`.
+/// `ZeRO-1`, `pipeline` or `one device`.
 std::string layout_of(const EstimateRow& row);
 
-/// The row that the answer is about: the first that fits. Null: none does.
+/// The row that the answer is about: the first that fits, of a pipeline only where nothing else
+/// does. Null: none does.
 const EstimateRow* best_of(const std::vector<EstimateRow>& rows);
 /// The row that needs least.
 const EstimateRow& least_of(const std::vector<EstimateRow>& rows);
