@@ -65,6 +65,7 @@ void reduce_scatter(const std::vector<const Call*>& calls) {
     for (std::int64_t i = 0; i < count; ++i) {
       double sum = 0;
       for (const Call* call : calls) sum = add(shard, sum, value_at(call->in[0], begin + i));
+      if (calls[rank]->accumulates(0)) sum = add(shard, value_at(shard, i), sum);
       store(shard, i, sum);
     }
   }

@@ -24,7 +24,8 @@ class Clocks {
     for (Clock& clock : now_) clock.fill(-1);
   }
 
-  // Calls `waited(instruction, wait, raised)` for each wait, then `begins(clock)`, for each step.
+  // Calls `waited(instruction, wait, signaller)` for each wait that guarantees more than was known,
+  // then `begins(clock)`, for each step.
   template <class Waited, class Begins>
   void run(const Waited& waited, const Begins& begins) {
     for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
@@ -34,11 +35,13 @@ class Clocks {
       for (int w = 0; w < instruction.waits.size(); ++w) {
         const EventUse wait = instruction.waits[w];
         const auto found = signalled_.find({wait.event, step.layer + wait.shift});
-        if (found != signalled_.end()) waited(step.instruction, w, raise(clock, found->second));
+        if (found != signalled_.end() && raise(clock, found->second.clock))
+          waited(step.instruction, w, found->second.instruction);
       }
       begins(clock);
       clock[static_cast<std::size_t>(instruction.stream)] = static_cast<std::int32_t>(i);
-      if (instruction.signals != kNone) signalled_[{instruction.signals, step.layer}] = clock;
+      if (instruction.signals != kNone)
+        signalled_[{instruction.signals, step.layer}] = {clock, step.instruction};
     }
   }
 
@@ -55,7 +58,11 @@ class Clocks {
   const StepProgram& program_;
   const Walk& walk_;
   std::array<Clock, kStreams> now_{};  // what has ended when the stream's next step begins
-  std::map<std::pair<EventId, std::int32_t>, Clock> signalled_;  // by event and layer
+  struct Signal {
+    Clock clock;
+    InstructionId instruction;
+  };
+  std::map<std::pair<EventId, std::int32_t>, Signal> signalled_;  // by event and layer
 };
 
 }  // namespace
@@ -65,16 +72,19 @@ HappensBefore::HappensBefore(const StepProgram& program, const Walk& walk) {
   for (const Step& step : walk.steps)
     stream_.push_back(program.instruction(step.instruction).stream);
   Clocks(program, walk)
-      .run([](InstructionId, int, bool) {}, [&](const Clock& clock) { clocks_.push_back(clock); });
+      .run([](InstructionId, int, InstructionId) {},
+           [&](const Clock& clock) { clocks_.push_back(clock); });
 }
 
-std::vector<std::uint8_t> useful_waits(const StepProgram& program, const Walk& walk) {
-  std::vector<std::uint8_t> useful(program.instructions.size(), 0);
+UsefulEvents useful_events(const StepProgram& program, const Walk& walk) {
+  UsefulEvents useful{.waits = std::vector<std::uint8_t>(program.instructions.size(), 0),
+                      .signals = std::vector<bool>(program.instructions.size(), false)};
   Clocks(program, walk)
       .run(
-          [&](InstructionId id, int wait, bool raised) {
-            useful[static_cast<std::size_t>(id)] |=
-                static_cast<std::uint8_t>((raised ? 1U : 0U) << static_cast<unsigned>(wait));
+          [&](InstructionId id, int wait, InstructionId signaller) {
+            useful.waits[static_cast<std::size_t>(id)] |=
+                static_cast<std::uint8_t>(1U << static_cast<unsigned>(wait));
+            useful.signals[static_cast<std::size_t>(signaller)] = true;
           },
           [](const Clock&) {});
   return useful;

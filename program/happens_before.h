@@ -29,7 +29,11 @@ class HappensBefore {
   std::vector<Stream> stream_;
 };
 
-/// By instruction, bit i: in some step its wait i guarantees what nothing before it did.
-std::vector<std::uint8_t> useful_waits(const StepProgram& program, const Walk& walk);
+/// What waits guarantee in some step and nothing before them did.
+struct UsefulEvents {
+  std::vector<std::uint8_t> waits;  ///< by instruction, bit i: its wait i does
+  std::vector<bool> signals;        ///< by instruction: such a wait is for its signal
+};
+UsefulEvents useful_events(const StepProgram& program, const Walk& walk);
 
 }  // namespace ftplan::program

@@ -96,6 +96,26 @@ class LifeFinder {
     return made == storage.size;
   }
 
+  // The step that waits for the last use of a copy may be the first to fill it again: its bytes
+  // count once. Returns how long they are held.
+  std::int32_t end_before(std::int32_t life, std::int32_t begin) {
+    if (life == kNone) return begin;
+    std::int32_t& end = lives_[static_cast<std::size_t>(life)].end;
+    const std::int32_t held = end;
+    end = std::min(end, begin - 1);
+    return held;
+  }
+
+  // Tells apart what a copy holds for different layers and, unless it lives across them,
+  // micro-steps: a value that is made in parts begins with the first of them.
+  static std::int64_t value_of(const Storage& storage, const Step& step, Operand operand) {
+    const bool by_layer = storage.copies.count > 1 || storage.anew_in_each_layer;
+    const std::int64_t turn =
+        by_layer ? (step.compact + operand.shift - storage.copies.first) / storage.copies.every : 0;
+    const bool across = storage.region == Region::kGradients;
+    return turn + (across ? 0 : std::int64_t{step.micro_step} << 32);
+  }
+
   void touch(Operand operand, const Step& step, std::size_t at, bool defines) {
     if (!operand) return;
     const Tensor& tensor = program_.tensor(operand);
@@ -108,17 +128,13 @@ class LifeFinder {
     const auto begin = static_cast<std::int32_t>(at);
     // Parts of one instruction begin one life.
     const bool begun = open != kNone && lives_[static_cast<std::size_t>(open)].begin == begin;
-    const bool anew = open != kNone && storage.anew_in_each_layer &&
-                      layer_[static_cast<std::size_t>(open)] != step.compact;
+    const std::int64_t value = value_of(storage, step, operand);
+    const bool anew = open != kNone && value_[static_cast<std::size_t>(open)] != value;
     if (open == kNone || (defines && !begun) || anew) {
-      // A copy holds one value at a time: what waits for another stream has waited by now.
-      if (open != kNone) {
-        Life& before = lives_[static_cast<std::size_t>(open)];
-        before.end = std::min(before.end, begin - 1);
-      }
+      const std::int32_t held = end_before(open, begin);
       open = static_cast<std::int32_t>(lives_.size());
-      lives_.push_back({tensor.storage, copy, begin, begin});
-      layer_.push_back(step.compact);
+      lives_.push_back({tensor.storage, copy, begin, std::max(begin, held)});
+      value_.push_back(value);
     }
     Life& life = lives_[static_cast<std::size_t>(open)];
     life.end = std::max(life.end, settled_[at]);
@@ -130,7 +146,7 @@ class LifeFinder {
   std::vector<std::int32_t> first_;  // of each storage in open_
   std::vector<std::int32_t> open_;   // life that goes on, by copy
   std::vector<Life> lives_;
-  std::vector<std::int32_t> layer_;  // in which each began
+  std::vector<std::int64_t> value_;  // see value_of
 };
 
 }  // namespace

@@ -98,7 +98,12 @@ struct Lowering {
   [[nodiscard]] bool input_learns() const {
     return some_embedding_learns() || (!stage.first() && layers_learn());
   }
+  /// Moments and masters are the rank's part of each unit: ZeRO-1 and above.
   [[nodiscard]] bool shards() const { return strategy.zero >= 1 && job.data_parallel() > 1; }
+  /// Gradients are sent to their owners in every micro-step: ZeRO-2 and above, or the only one.
+  [[nodiscard]] bool reduces_at_once() const {
+    return shards() && (strategy.zero >= 2 || strategy.accumulation == 1);
+  }
   /// Units are updated as soon as their gradient is complete, which then is free.
   [[nodiscard]] bool updates_in_backward() const { return job.request.training.update_in_backward; }
   [[nodiscard]] bool generates() const {

@@ -148,13 +148,16 @@ class StateBuilder {
 
   void add_gradients(const UnitSpec& spec, TrainedUnit& unit,
                      const std::vector<std::int64_t>& begins) {
-    const bool summed = lowering_.strategy.accumulation > 1 ||
-                        (spec.holds_head && lowering_.loss_chunk() < lowering_.tokens());
+    const bool in_chunks = spec.holds_head && lowering_.loss_chunk() < lowering_.tokens();
+    const bool accumulates = lowering_.strategy.accumulation > 1;
+    // Where each micro-step's gradient travels, it is the shard that sums them.
+    const bool travels = lowering_.reduces_at_once();
+    const bool summed = in_chunks || (accumulates && !travels);
     const DType dtype = summed ? DType::kF32 : spec.dtype;
+    const DType shard_dtype = accumulates ? DType::kF32 : dtype;
     const std::int32_t layers = spec.per_layer ? static_cast<std::int32_t>(lowering_.layers()) : 1;
     // A unit that is reduced as soon as it is made needs two copies: one travels while the next is
     // made.
-    const bool travels = lowering_.shards() && lowering_.strategy.accumulation == 1;
     const bool updated_at_once = lowering_.updates_in_backward();
     const std::int32_t copies = updated_at_once ? 1 : (travels ? std::min(layers, 2) : layers);
     const StorageId storage =
@@ -165,7 +168,7 @@ class StateBuilder {
                           .anew_in_each_layer = updated_at_once && spec.per_layer,
                           .name = "gradients"});
     unit.gradients = emitter_.tensor(storage, {unit.elements}, dtype);
-    unit.update_gradients = shard_of_gradients(unit, dtype, travels, layers);
+    unit.update_gradients = shard_of_gradients(unit, shard_dtype, travels, layers);
     for (std::size_t i = 0; i < spec.members.size(); ++i) {
       const TensorId gradient =
           emitter_.tensor(storage, spec.members[i].shape, dtype, begins[i] * size_of(dtype));
@@ -481,6 +484,7 @@ void declare_state(Lowering& lowering) {
   StateBuilder builder(lowering);
   lowering.program.layers = static_cast<std::int32_t>(lowering.layers());
   lowering.program.first_layer = static_cast<std::int32_t>(lowering.stage.first_layer);
+  lowering.program.ranks = lowering.job.data_parallel();
   add_edges(lowering, builder);
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});

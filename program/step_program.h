@@ -320,6 +320,8 @@ struct StepProgram {
   std::int32_t layers = 0;       ///< of the model, or of the rank's stage
   std::int32_t first_layer = 0;  ///< in the model: what layer 0 of the program is
 
+  std::int64_t ranks = 1;        ///< that train on rows of their own
+
   /// The number in the model of a layer of the program; -1 stays what it is.
   [[nodiscard]] std::int32_t model_layer(std::int32_t layer) const {
     return layer < 0 ? layer : layer + first_layer;

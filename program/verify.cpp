@@ -131,7 +131,7 @@ class Verifier {
   [[nodiscard]] std::int64_t value_of(const Storage& storage, const Step& step,
                                       std::int32_t layer) const {
     const bool across =
-        storage.region == Region::kPersistent || storage.category == Category::kGradients;
+        storage.region == Region::kPersistent || storage.region == Region::kGradients;
     const std::int64_t turn =
         storage.copies.count == 1 ? 0 : (layer - storage.copies.first) / storage.copies.every;
     return turn + (across ? 0 : (std::int64_t{step.micro_step} << 32));
@@ -245,6 +245,7 @@ class Verifier {
     // By micro-step: what the forward uses of the weights, and what is added to their gradient.
     std::map<std::int32_t, Ranges> uses, contributions;
     std::int32_t last_contribution = kNone;
+    std::map<std::int32_t, std::int32_t> last_of;  // contribution to each micro-step's gradient
     std::vector<std::int32_t> reductions;
     Ranges summed;  // of what the update reads, by the gradient norm
     Ranges updated;
@@ -264,8 +265,10 @@ class Verifier {
       const StorageId gradients = program_.tensor(unit.gradients).storage;
       const StorageId weights = program_.tensor(unit.weights).storage;
       UnitWork& work = work_[{u, unit.per_layer ? step.layer : 0}];
-      if (instruction.op == Op::kReduceScatter &&
-          program_.tensor(instruction.in[0]).storage == gradients) {
+      const bool reduces = instruction.op == Op::kReduceScatter || instruction.op == Op::kAllReduce;
+      const Operand reduced = instruction.in.empty() || !reduces ? Operand{} : instruction.in[0];
+      if (reduces &&
+          program_.tensor(reduced ? reduced : instruction.update[0]).storage == gradients) {
         work.reductions.push_back(at);
         continue;
       }
@@ -281,10 +284,9 @@ class Verifier {
         work.uses[step.micro_step].push_back(elements_of(program_.tensor(in)));
       }
       for (const Operand& out : instruction.out) {
-        if (!out || program_.tensor(out).storage != gradients ||
-            instruction.op == Op::kReduceScatter)
-          continue;
+        if (!out || program_.tensor(out).storage != gradients || reduces) continue;
         work.last_contribution = at;
+        work.last_of[step.micro_step] = at;
         if (instruction.op != Op::kZero) {
           work.contributions[step.micro_step].push_back(elements_of(program_.tensor(out)));
         }
@@ -303,12 +305,7 @@ class Verifier {
       }
       if (work.uses != work.contributions)
         problem_ = "the gradient of " + name + " does not get one contribution per use";
-      const bool sharded = unit.update_gradients != unit.gradients;
-      if (work.reductions.size() != (sharded ? 1 : 0))
-        problem_ = "the gradient of " + name + " is not reduced exactly once";
-      if (sharded && problem_.empty() && work.reductions[0] < work.last_contribution) {
-        problem_ = "the gradient of " + name + " is reduced before it is complete";
-      }
+      check_reductions(unit, name, work);
       const std::int64_t elements = program_.tensor(unit.update_gradients).shape.elements();
       if (work.summed.size() != 1 || work.summed[0].second - work.summed[0].first != elements) {
         problem_ = "the gradient norm does not count all of " + name + " once";
@@ -322,6 +319,29 @@ class Verifier {
       }
       if (covered != elements) problem_ = "not all weights of " + name + " are updated once";
       if (!problem_.empty()) return;
+    }
+  }
+
+  // Among several ranks: once after the last contribution, or in each micro-step where the sum of
+  // all is what the update reads.
+  void check_reductions(const TrainedUnit& unit, const std::string& name, const UnitWork& work) {
+    std::vector<std::int32_t> due;  // the last contributions to what is reduced
+    if (program_.ranks > 1) {
+      const bool apart =
+          program_.tensor(unit.update_gradients).storage != program_.tensor(unit.gradients).storage;
+      for (const auto& [micro_step, last] : work.last_of) {
+        if (!apart) due.clear();
+        due.push_back(last);
+      }
+    }
+    if (work.reductions.size() != due.size()) {
+      problem_ = "the gradient of " + name + " is not reduced exactly once";
+      return;
+    }
+    for (std::size_t i = 0; i < due.size(); ++i) {
+      const bool late = i + 1 < due.size() && work.reductions[i] > due[i + 1];
+      if (work.reductions[i] < due[i] || late)
+        problem_ = "the gradient of " + name + " is not reduced when it is complete";
     }
   }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/dtype.h"
 #include "program/attributes.h"
 #include "program/op.h"
 #include "program/op_table.h"
@@ -14,8 +15,8 @@ namespace {
 std::string check_reduce_scatter(const OpView& v) {
   const std::int64_t ranks = v.attributes<CollectiveAttributes>().ranks;
   return agree(v.in(0).shape.elements() == ranks * v.out(0).shape.elements() &&
-                   v.in(0).dtype == v.out(0).dtype,
-               "the shard must be 1/ranks of the whole");
+                   (v.in(0).dtype == v.out(0).dtype || v.out(0).dtype == DType::kF32),
+               "the shard must be 1/ranks of the whole, in its type or f32");
 }
 std::string check_all_gather(const OpView& v) {
   const std::int64_t ranks = v.attributes<CollectiveAttributes>().ranks;

@@ -9,8 +9,8 @@
 /// Shapes   full_N, shard_(N/R)                        R ranks
 namespace ftplan::program {
 
-/// in {full}, out {shard}: the rank's shard of the sum; the shard may be the rank's part of full.
-/// CollectiveAttributes
+/// in {full}, out {shard}: the rank's shard of the sum, in the type of full or f32; accumulate: the
+/// sum is added to it. The shard may be the rank's part of full. CollectiveAttributes
 OpRow reduce_scatter_row();
 /// update {full}: each rank's part reaches all. CollectiveAttributes
 OpRow all_gather_row();

@@ -44,14 +44,19 @@ Result<void> accumulate(Lowering& lowering) {
   if (!lowering.trains() || steps == 1) return {};
   StepProgram& program = lowering.program;
   const SegmentId micro = program.segment(program.root).body.back().id;
-  // With shards the last micro-step is one of its own: only it reduces.
+  // Where only the last micro-step reduces, it is one of its own.
+  const bool at_once = lowering.reduces_at_once();
+  const bool last_reduces = lowering.job.data_parallel() > 1 && !at_once;
   std::vector<std::pair<std::int32_t, std::int32_t>> later = {{1, steps - 1}};
-  if (lowering.shards() && steps > 2) later = {{1, steps - 2}, {steps - 1, 1}};
+  if (last_reduces && steps > 2) later = {{1, steps - 2}, {steps - 1, 1}};
   for (const auto& [first, count] : later) {
     Segment segment = program.segment(micro);
     segment.body = clone_nodes(program, segment.body, {});
-    drop_zeros(program, segment.body);
-    add_to_gradients(program, segment.body);
+    // What is sent away at once is made anew each time.
+    if (!at_once) {
+      drop_zeros(program, segment.body);
+      add_to_gradients(program, segment.body);
+    }
     segment.first = first;
     segment.repeat = count;
     const Node node = add_segment(program, std::move(segment));

@@ -28,7 +28,8 @@ Result<void> accumulate(Lowering& lowering);
 /// Gradient norm, clipping and update; nothing where the backward has updated.
 Result<void> optimize(Lowering& lowering);
 
-/// ZeRO-1: reduces each unit's gradient to the rank's shard, updates it, and gathers the weights.
+/// Sums each unit's gradient over the ranks, or to the rank's shard of it; gathers the weights of
+/// which each rank has updated its part.
 Result<void> shard(Lowering& lowering);
 
 /// Streams and the events between them.

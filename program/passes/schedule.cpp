@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/check.h"
 #include "core/result.h"
 #include "program/clone.h"
 #include "program/happens_before.h"
@@ -19,14 +20,16 @@
 // Collectives and transfers run on a stream of their own. Each waits for what the compute stream
 // was given before it, and signals when it is done. What reads its result waits for the signal of
 // its own layer; what overwrites its input waits for the signal of the layer whose copy it takes
-// over.
+// over. Where every micro-step reduces, the last collective of one must have ended before the head
+// of the next makes gradients.
 
 namespace ftplan::program {
 namespace {
 
 class Scheduler {
  public:
-  explicit Scheduler(Lowering& lowering) : program_(lowering.program) {}
+  explicit Scheduler(Lowering& lowering)
+      : program_(lowering.program), reduces_at_once_(lowering.reduces_at_once()) {}
 
   void run() {
     issue(program_.root);
@@ -39,8 +42,8 @@ class Scheduler {
         wait_before_reading(collective.id, written, collective.event);
       }
     }
-    drop_idle_waits();
-    drop_idle_signals();
+    if (reduces_at_once_) wait_between_micro_steps();
+    drop_idle_events();
   }
 
  private:
@@ -159,33 +162,60 @@ class Scheduler {
     if (reader != order.end()) add_wait(*reader, {event, 0});
   }
 
-  // Waits for what other waits have seen to already.
-  void drop_idle_waits() {
-    const Walk steps = walk(program_, Sampling::kEnds);
-    const auto useful = useful_waits(program_, steps);
-    for (std::size_t id = 0; id < program_.instructions.size(); ++id) {
-      auto& waits = program_.instructions[id].waits;
-      const auto all = waits;
-      waits.clear();
-      for (int i = 0; i < all.size(); ++i) {
-        if (((useful[id] >> i) & 1) != 0) waits.push_back(all[i]);
+  // Streams keep their order: when the last collective has ended, all have. The wait is outside the
+  // layers, so that its shift is a layer's number.
+  void wait_between_micro_steps() {
+    EventUse last;
+    for (const Node& node : std::vector<Node>(program_.segment(program_.root).body)) {
+      if (!node.is_segment || program_.segment(node.id).axis != Axis::kMicroStep) continue;
+      if (last.event != kNone) {
+        program_.instructions.push_back({.op = Op::kMark, .phase = Phase::kLoss, .waits = {last}});
+        const Node mark{static_cast<std::int32_t>(program_.instructions.size()) - 1, false};
+        auto& body = program_.segments[static_cast<std::size_t>(node.id)].body;
+        const auto head = std::find_if(body.begin(), body.end(), [&](const Node& part) {
+          return part.is_segment && program_.segment(part.id).role == Role::kHead;
+        });
+        FTPLAN_CHECK(head != body.end());
+        body.insert(head, mark);
       }
+      last = last_collective(node.id, -1);
     }
   }
 
-  void drop_idle_signals() {
-    std::vector<bool> awaited(static_cast<std::size_t>(program_.events), false);
-    for (const Instruction& instruction : program_.instructions) {
-      for (const EventUse& wait : instruction.waits)
-        awaited[static_cast<std::size_t>(wait.event)] = true;
+  // The event of the last collective below `id`, the shift counted from outside the layers.
+  [[nodiscard]] EventUse last_collective(SegmentId id, std::int32_t layer) const {
+    const Segment& segment = program_.segment(id);
+    if (segment.axis == Axis::kLayer) {
+      const std::int32_t last = segment.descending ? 0 : segment.repeat - 1;
+      layer = std::max(layer, 0) + segment.first + last * segment.stride;
     }
-    for (Instruction& instruction : program_.instructions) {
-      if (instruction.signals != kNone && !awaited[static_cast<std::size_t>(instruction.signals)])
-        instruction.signals = kNone;
+    for (auto node = segment.body.rbegin(); node != segment.body.rend(); ++node) {
+      if (node->is_segment) {
+        const EventUse inner = last_collective(node->id, layer);
+        if (inner.event != kNone) return inner;
+      } else if (program_.instruction(node->id).stream == Stream::kCommunication) {
+        return {program_.instruction(node->id).signals, layer + 1};
+      }
+    }
+    return {};
+  }
+
+  // Waits for what other waits have seen to already, and signals that nobody waits for.
+  void drop_idle_events() {
+    const UsefulEvents useful = useful_events(program_, walk(program_, Sampling::kEnds));
+    for (std::size_t id = 0; id < program_.instructions.size(); ++id) {
+      Instruction& instruction = program_.instructions[id];
+      const auto all = instruction.waits;
+      instruction.waits.clear();
+      for (int i = 0; i < all.size(); ++i) {
+        if (((useful.waits[id] >> i) & 1) != 0) instruction.waits.push_back(all[i]);
+      }
+      if (!useful.signals[id]) instruction.signals = kNone;
     }
   }
 
   StepProgram& program_;
+  bool reduces_at_once_;
   std::map<std::pair<Op, TensorId>, EventId> events_;
   std::vector<Issued> issued_;
 };

@@ -12,29 +12,44 @@
 #include "program/passes/passes.h"
 #include "program/step_program.h"
 
-// Note [ZeRO-1]
-// Each rank owns the moments and masters of 1/ranks of every unit. When the last micro-step has
-// made a unit's gradient, it is reduced to the owners' shards; each rank updates its part of the
-// weights; then the parts are gathered. The norm is that of the shards, summed over the ranks.
+// Note [ZeRO]
+// Stage 0: when the last micro-step has made a unit's gradient, it is summed over all ranks, and
+// each updates all weights.
+// Stage 1: each rank owns the moments and masters of 1/ranks of every unit. The gradient is reduced
+// to the owners' shards; each rank updates its part of the weights; then the parts are gathered.
+// The norm is that of the shards, summed over the ranks.
+// Stage 2: gradients are reduced in every micro-step and added up in the shards, so that no rank
+// holds more than two units' gradients. With one micro-step stage 1 does the same.
 
 namespace ftplan::program {
 namespace {
 
 class Sharder {
  public:
-  explicit Sharder(Lowering& lowering) : program_(lowering.program) {
-    program_.attributes.emplace_back(
-        CollectiveAttributes{.ranks = lowering.job.ranks(), .rank = lowering.request.rank});
+  explicit Sharder(Lowering& lowering)
+      : program_(lowering.program),
+        shards_(lowering.shards()),
+        at_once_(lowering.reduces_at_once()) {
+    // Where nothing is sharded, the programs of all ranks are one.
+    program_.attributes.emplace_back(CollectiveAttributes{
+        .ranks = lowering.job.data_parallel(), .rank = shards_ ? lowering.request.rank : 0});
     attributes_ = static_cast<AttributesId>(program_.attributes.size()) - 1;
   }
 
   void run() {
-    const SegmentId last = last_micro_step();
-    for (const TrainedUnit& unit : program_.units) {
-      reduce(last, unit);
-      gather(unit);
+    std::vector<SegmentId> micro_steps;
+    for (const Node& node : body(program_.root)) {
+      if (node.is_segment && program_.segment(node.id).axis == Axis::kMicroStep)
+        micro_steps.push_back(node.id);
     }
-    sum_norm();
+    for (const TrainedUnit& unit : program_.units) {
+      for (const SegmentId micro_step : micro_steps) {
+        adds_ = micro_step != micro_steps.front();
+        if (at_once_ || micro_step == micro_steps.back()) reduce(micro_step, unit);
+      }
+      if (shards_) gather(unit);
+    }
+    if (shards_) sum_norm();
   }
 
  private:
@@ -45,14 +60,6 @@ class Sharder {
   Node add(Instruction instruction) {
     program_.instructions.push_back(instruction);
     return {static_cast<std::int32_t>(program_.instructions.size()) - 1, false};
-  }
-
-  SegmentId last_micro_step() {
-    SegmentId last = kNone;
-    for (const Node& node : body(program_.root)) {
-      if (node.is_segment && program_.segment(node.id).axis == Axis::kMicroStep) last = node.id;
-    }
-    return last;
   }
 
   bool writes(const Node& node, StorageId storage) const {
@@ -76,11 +83,17 @@ class Sharder {
       if (unit.per_layer && node.is_segment) reduce(node.id, unit);
     }
     if (last == body(segment).size() || (unit.per_layer && body(segment)[last].is_segment)) return;
-    const Node node = add({.op = Op::kReduceScatter,
-                           .phase = Phase::kReduce,
-                           .attributes = attributes_,
-                           .in = {{unit.gradients}},
-                           .out = {{unit.update_gradients}}});
+    Instruction reduction{.phase = Phase::kReduce, .attributes = attributes_};
+    if (shards_) {
+      reduction.op = Op::kReduceScatter;
+      reduction.in = {{unit.gradients}};
+      reduction.out = {{unit.update_gradients}};
+      reduction.accumulate = at_once_ && adds_ ? 1 : 0;
+    } else {
+      reduction.op = Op::kAllReduce;
+      reduction.update = {{unit.gradients}};
+    }
+    const Node node = add(reduction);
     body(segment).insert(body(segment).begin() + static_cast<std::ptrdiff_t>(last) + 1, node);
   }
 
@@ -112,13 +125,16 @@ class Sharder {
   }
 
   StepProgram& program_;
+  bool shards_;
+  bool at_once_;
+  bool adds_ = false;  // to what earlier micro-steps have reduced
   AttributesId attributes_ = kNone;
 };
 
 }  // namespace
 
 Result<void> shard(Lowering& lowering) {
-  if (lowering.trains() && lowering.shards()) Sharder(lowering).run();
+  if (lowering.trains() && lowering.job.data_parallel() > 1) Sharder(lowering).run();
   return {};
 }
 

@@ -131,7 +131,9 @@ INSTANTIATE_TEST_SUITE_P(
                             .layers = 4,
                             .hidden = 16,
                             .stage_layers = {2, 1, 1},
-                            .checkpointing = {.every = 1}}));
+                            .checkpointing = {.every = 1}},
+                    Setting{.ranks = 2, .zero = 0, .layers = 4, .hidden = 16},
+                    Setting{.ranks = 2, .zero = 2, .accumulation = 3, .layers = 4, .hidden = 16}));
 
 TEST_P(Interleavings, GiveTheSameWeights) {
   constexpr int kRuns = 130;

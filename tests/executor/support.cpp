@@ -195,9 +195,9 @@ void need(const Result<void>& result) {
 
 std::ostream& operator<<(std::ostream& out, const Setting& setting) {
   return out << to_text(setting.method) << " " << to_text(setting.precision) << " "
-             << to_text(setting.optimizer) << " ranks " << setting.ranks << " accumulation "
-             << setting.accumulation << " threads " << setting.threads << " checkpointing "
-             << to_text(setting.checkpointing);
+             << to_text(setting.optimizer) << " ranks " << setting.ranks << " ZeRO-" << setting.zero
+             << " accumulation " << setting.accumulation << " threads " << setting.threads
+             << " checkpointing " << to_text(setting.checkpointing);
 }
 
 TempFolder::TempFolder() {
@@ -215,7 +215,7 @@ World::World(Setting wanted)
       strategy{.micro_batch = setting.micro_batch,
                .accumulation = setting.accumulation,
                .checkpointing = setting.checkpointing,
-               .zero = setting.ranks > 1 && setting.stage_layers.empty() ? 1 : 0,
+               .zero = setting.ranks > 1 && setting.stage_layers.empty() ? setting.zero : 0,
                .loss_chunk = setting.loss_chunk,
                .stage_layers = setting.stage_layers},
       machine{.threads = setting.threads,

@@ -59,6 +59,7 @@ struct Setting {
   Optimizer optimizer = Optimizer::kAdamw;
   double momentum = 0;
   std::int64_t ranks = 1;
+  std::int64_t zero = 1;  ///< where there is more than one rank
   std::int64_t micro_batch = 2;
   std::int64_t accumulation = 1;
   std::int64_t threads = 1;

@@ -10,7 +10,7 @@
 #include "core/method.h"
 #include "tests/executor/support.h"
 
-// ZeRO-1 on two ranks computes what one rank computes.
+// Several ranks compute what one rank computes, whatever ZeRO shards.
 
 namespace ftplan::executor {
 namespace {
@@ -24,9 +24,9 @@ Setting on_one_rank(Setting setting) {
   return setting;
 }
 
-class TwoRanks : public testing::TestWithParam<Setting> {};
+class SeveralRanks : public testing::TestWithParam<Setting> {};
 INSTANTIATE_TEST_SUITE_P(
-    F32, TwoRanks,
+    F32, SeveralRanks,
     testing::Values(
         Setting{.ranks = 2}, Setting{.ranks = 2, .accumulation = 2},
         Setting{.ranks = 2, .threads = 2, .tied = true, .checkpointing = {.every = 1}},
@@ -34,29 +34,41 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{.method = Method::kQlora, .ranks = 2},
         Setting{.optimizer = Optimizer::kSgd, .momentum = 0.9, .ranks = 2, .learning_rate = 0.1},
         Setting{.optimizer = Optimizer::kSgd, .ranks = 2, .learning_rate = 0.1},
+        Setting{
+            .method = Method::kLora, .ranks = 2, .accumulation = 2, .checkpointing = {.every = 2}},
+        Setting{.ranks = 2, .zero = 0}, Setting{.ranks = 3, .zero = 0, .accumulation = 3},
+        Setting{.method = Method::kInt8Lora, .ranks = 2, .zero = 0, .checkpointing = {.every = 1}},
+        Setting{.ranks = 2, .zero = 2, .accumulation = 3, .tied = true, .loss_chunk = 8},
+        Setting{.optimizer = Optimizer::kAdamw8bit, .ranks = 2, .zero = 2, .accumulation = 3},
         Setting{.method = Method::kLora,
-                .ranks = 2,
-                .accumulation = 2,
-                .checkpointing = {.every = 2}}));
+                .ranks = 3,
+                .zero = 2,
+                .accumulation = 3,
+                .checkpointing = {.every = 2}},
+        Setting{.method = Method::kQlora,
+                .ranks = 4,
+                .zero = 2,
+                .micro_batch = 1,
+                .checkpointing = {.every = 1}}));
 
-TEST_P(TwoRanks, EqualOneRank) {
-  const Trained two = train_ranks(World(GetParam()), kSteps);
+TEST_P(SeveralRanks, EqualOneRank) {
+  const Trained several = train_ranks(World(GetParam()), kSteps);
   const Trained one = train_ranks(World(on_one_rank(GetParam())), kSteps);
-  EXPECT_TRUE(two.ranks_agree);
+  EXPECT_TRUE(several.ranks_agree);
   for (std::size_t step = 0; step < kSteps; ++step) {
-    EXPECT_NEAR(two.losses[step], one.losses[step], 1e-5 * one.losses[step]) << step;
-    EXPECT_NEAR(two.norms[step], one.norms[step], 1e-5 * one.norms[step]) << step;
+    EXPECT_NEAR(several.losses[step], one.losses[step], 1e-5 * one.losses[step]) << step;
+    EXPECT_NEAR(several.norms[step], one.norms[step], 1e-5 * one.norms[step]) << step;
   }
-  EXPECT_LT(largest_difference(two.values, one.values), 1e-5);
+  EXPECT_LT(largest_difference(several.values, one.values), 1e-5);
 }
 
-TEST_P(TwoRanks, AreFarFromARunThatSkipsHalfOfTheBatch) {
+TEST_P(SeveralRanks, AreFarFromARunThatSkipsPartOfTheBatch) {
   // What the bounds above must tell apart: the same steps on the rows of rank 0 alone.
   Setting half = GetParam();
   half.ranks = 1;
-  const Trained two = train_ranks(World(GetParam()), kSteps);
+  const Trained several = train_ranks(World(GetParam()), kSteps);
   const Trained one = train_ranks(World(half), kSteps);
-  EXPECT_GT(largest_difference(two.values, one.values), 1e-3);
+  EXPECT_GT(largest_difference(several.values, one.values), 1e-3);
 }
 
 // Euclidean norm of what training changed, or of the difference of two runs.
@@ -75,14 +87,15 @@ double distance(const std::map<std::string, std::vector<float>>& a,
 class TwoRanksBf16 : public testing::TestWithParam<Setting> {};
 INSTANTIATE_TEST_SUITE_P(
     Bf16, TwoRanksBf16,
-    testing::Values(Setting{.precision = Precision::kBf16, .ranks = 2},
-                    Setting{.precision = Precision::kBf16, .ranks = 2, .accumulation = 2},
-                    Setting{.method = Method::kLora, .precision = Precision::kBf16, .ranks = 2},
-                    Setting{.method = Method::kLora,
-                            .precision = Precision::kBf16,
-                            .ranks = 2,
-                            .accumulation = 2},
-                    Setting{.precision = Precision::kFp16, .ranks = 2, .loss_scale = 1024}));
+    testing::Values(
+        Setting{.precision = Precision::kBf16, .ranks = 2},
+        Setting{.precision = Precision::kBf16, .ranks = 2, .accumulation = 2},
+        Setting{.precision = Precision::kBf16, .ranks = 2, .zero = 0},
+        Setting{.precision = Precision::kBf16, .ranks = 2, .zero = 2, .accumulation = 2},
+        Setting{.method = Method::kLora, .precision = Precision::kBf16, .ranks = 2},
+        Setting{
+            .method = Method::kLora, .precision = Precision::kBf16, .ranks = 2, .accumulation = 2},
+        Setting{.precision = Precision::kFp16, .ranks = 2, .loss_scale = 1024}));
 
 // One rank adds the gradients of its micro-steps in f32; from two ranks with one micro-step each
 // they travel as bf16 (2^-8), and AdamW turns the rounding of a small gradient into a step of full

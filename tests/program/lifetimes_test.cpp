@@ -117,8 +117,9 @@ TEST_F(ByHand, OnlyWaitsThatAddSomethingAreUseful) {
   first.signals = done;
   define({tensor()}).waits.push_back({done, 0});  // 1
   define({tensor()}).waits.push_back({done, 0});  // 2: seen to by 1
-  EXPECT_EQ(useful_waits(program_, walk(program_, Sampling::kAll)),
-            (std::vector<std::uint8_t>{0, 1, 0}));
+  const UsefulEvents useful = useful_events(program_, walk(program_, Sampling::kAll));
+  EXPECT_EQ(useful.waits, (std::vector<std::uint8_t>{0, 1, 0}));
+  EXPECT_EQ(useful.signals, (std::vector<bool>{true, false, false}));
 }
 
 // Twenty layers push 64 bytes each; the sampled walk leaves most of them out and counts them all

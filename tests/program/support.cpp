@@ -194,8 +194,8 @@ Case random_case(std::uint64_t seed) {
   const bool checkpointing = model.layers > 1 && !draw.one_in(3);
   if (checkpointing) strategy.checkpointing.every = draw.one_in(2) ? 1 : draw.in(2, model.layers);
   if (draw.one_in(2)) {
-    request.devices.gpus = "2xcpu";
-    strategy.zero = draw.in(0, 1);
+    request.devices.gpus = std::to_string(draw.of<std::int64_t>({2, 2, 2, 3, 4})) + "xcpu";
+    strategy.zero = draw.in(0, 2);
   }
   if (model.layers > 1 && draw.one_in(5)) cut_into_stages(request, strategy, model, draw);
   strategy.loss_chunk = draw.of<std::int64_t>({16, 40, 512});

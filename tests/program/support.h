@@ -33,7 +33,7 @@ Case make_case(JobRequest request, const ModelConfig& model, const Strategy& str
 /// A full fine-tuning of the toy model in f32 on one row of 8 tokens.
 JobRequest toy_request();
 
-/// A small model and a layout of it, decided by `seed` alone. One to three ranks.
+/// A small model and a layout of it, decided by `seed` alone. One to four ranks.
 Case random_case(std::uint64_t seed);
 /// What the case is about, for messages.
 std::string describe(const Case& c);
