@@ -370,11 +370,11 @@ Result<void> check_pipeline(const Job& job) {
 Result<void> resolve_layout(const LayoutOptions& layout, Job& job) {
   if (auto ok = check_pipeline(job); !ok) return ok.error();
   const std::string& runtime = job.request.runtime;
-  const std::int64_t built = runtime == "ftplan" ? 2 : 1;
+  const std::int64_t built = runtime == "ftplan" ? 3 : 1;
   if (layout.zero.value_or(0) > built) {
-    const std::string what = "ZeRO-" + std::to_string(*layout.zero);
-    if (built == 2) return bad_input("--zero", not_built(what, "use 0, 1 or 2"));
-    return bad_input("--zero", not_built(what + " for --runtime " + runtime, "use 0 or 1"));
+    return bad_input("--zero",
+                     not_built("ZeRO-" + std::to_string(*layout.zero) + " for --runtime " + runtime,
+                               "use 0 or 1"));
   }
   const std::int64_t most = job.data_parallel() > 1 ? built : 0;
   if (layout.zero) {

@@ -24,6 +24,8 @@ struct LayoutOptions {
   std::optional<Checkpointing> checkpointing;
   std::optional<std::int64_t> loss_chunk;
   std::optional<Pipeline> pipeline;
+  std::optional<std::int64_t> prefetch;
+  std::optional<std::int64_t> persist_below;
 
   friend bool operator==(const LayoutOptions&, const LayoutOptions&) = default;
 };
@@ -36,7 +38,11 @@ inline constexpr auto fields<LayoutOptions> = std::tuple{
     Field{"loss_chunk", &LayoutOptions::loss_chunk, "tokens", Range{1, 1 << 20},
           "Tokens whose logits exist at one time."},
     Field{"pipeline", &LayoutOptions::pipeline,
-          "Layers are spread over the devices, whose stages take turns so."}};
+          "Layers are spread over the devices, whose stages take turns so."},
+    Field{"prefetch", &LayoutOptions::prefetch, "units", Range{0, 64},
+          "Units whose weights are gathered ahead of the one in use, under ZeRO-3."},
+    Field{"persist_below", &LayoutOptions::persist_below, "elements", Range{0, 1e12},
+          "Units of fewer elements stay whole on every rank, under ZeRO-3."}};
 
 /// `job.json` and the flags of `plan`: what is wanted, as text said it.
 struct JobRequest {

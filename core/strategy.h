@@ -42,6 +42,8 @@ struct Strategy {
   std::int64_t zero = 0;
   std::int64_t loss_chunk = 512;
   std::vector<std::int64_t> stage_layers;
+  std::int64_t prefetch = 1;
+  std::int64_t persist_below = 0;
 
   friend bool operator==(const Strategy&, const Strategy&) = default;
 };
@@ -58,6 +60,10 @@ inline constexpr auto fields<Strategy> = std::tuple{
     Field{"loss_chunk", &Strategy::loss_chunk, "tokens", Range{1, 1 << 20},
           "Tokens whose logits exist at one time."},
     Field{"stage_layers", &Strategy::stage_layers, "layers", Range{1, 1 << 16},
-          "Layers of each pipeline stage; none: no pipeline."}};
+          "Layers of each pipeline stage; none: no pipeline."},
+    Field{"prefetch", &Strategy::prefetch, "units", Range{0, 64},
+          "Units whose weights are gathered ahead of the one in use, under ZeRO-3."},
+    Field{"persist_below", &Strategy::persist_below, "elements", Range{0, 1e12},
+          "Units of fewer elements stay whole on every rank, under ZeRO-3."}};
 
 }  // namespace ftplan

@@ -74,13 +74,17 @@ void reduce_scatter(const std::vector<const Call*>& calls) {
 void all_gather(const std::vector<const Call*>& calls) {
   const auto ranks = static_cast<std::int64_t>(calls.size());
   for (std::int64_t from = 0; from < ranks; ++from) {
-    const View& source = calls[static_cast<std::size_t>(from)]->update[0];
-    const std::int64_t bytes = source.elements() / ranks * size_of(source.dtype()).value;
+    const Call& source = *calls[static_cast<std::size_t>(from)];
+    const bool in_place = !source.in[0];
+    const View& values = in_place ? source.update[0] : source.in[0];
+    const std::int64_t parts = in_place ? ranks : 1;
+    const std::int64_t bytes = values.elements() / parts * size_of(values.dtype()).value;
+    const std::byte* part = values.data + (in_place ? from * bytes : 0);
     for (std::int64_t to = 0; to < ranks; ++to) {
-      if (to == from) continue;
-      const View& target = calls[static_cast<std::size_t>(to)]->update[0];
-      std::memcpy(target.data + from * bytes, source.data + from * bytes,
-                  static_cast<std::size_t>(bytes));
+      if (in_place && to == from) continue;
+      const Call& target = *calls[static_cast<std::size_t>(to)];
+      const View& whole = in_place ? target.update[0] : target.out[0];
+      std::memcpy(whole.data + from * bytes, part, static_cast<std::size_t>(bytes));
     }
   }
 }
@@ -94,21 +98,19 @@ void all_reduce(const std::vector<const Call*>& calls) {
   }
 }
 
-}  // namespace
-
-void InProcessGroup::compute() const {
-  const Op op = arrived_[0]->instruction.op;
-  for (const Call* call : arrived_) FTPLAN_CHECK(call->instruction.op == op);
-  if (op == Op::kReduceScatter) return reduce_scatter(arrived_);
-  if (op == Op::kAllGather) return all_gather(arrived_);
+void compute(const std::vector<const Call*>& calls) {
+  const Op op = calls[0]->instruction.op;
+  for (const Call* call : calls) FTPLAN_CHECK(call->instruction.op == op);
+  if (op == Op::kReduceScatter) return reduce_scatter(calls);
+  if (op == Op::kAllGather) return all_gather(calls);
   FTPLAN_CHECK(op == Op::kAllReduce);
-  all_reduce(arrived_);
+  all_reduce(calls);
 }
 
 // The second of a sender and its receiver copies.
-bool InProcessGroup::meet(int rank, const Call& call) {
+bool meet(std::vector<const Call*>& arrived, int rank, const Call& call) {
   const std::int64_t peer = call.attributes<program::PeerAttributes>().rank;
-  const Call*& other = arrived_[static_cast<std::size_t>(peer)];
+  const Call*& other = arrived[static_cast<std::size_t>(peer)];
   const bool sends = call.instruction.op == Op::kSend;
   const bool matches = other != nullptr &&
                        other->instruction.op == (sends ? Op::kReceive : Op::kSend) &&
@@ -119,27 +121,37 @@ bool InProcessGroup::meet(int rank, const Call& call) {
   FTPLAN_CHECK(from.dtype() == to.dtype() && from.elements() == to.elements());
   std::memcpy(to.data, from.data, static_cast<std::size_t>(from.tensor->extent().value));
   other = nullptr;
-  --count_;
+  return true;
+}
+
+}  // namespace
+
+bool InProcessGroup::arrive(Room& room, int rank, const Call& call) {
+  const Call*& place = room.arrived[static_cast<std::size_t>(rank)];
+  FTPLAN_CHECK(place == nullptr);
+  if (program::is_transfer(call.instruction.op) && meet(room.arrived, rank, call)) {
+    --room.count;
+    return true;
+  }
+  place = &call;
+  if (++room.count < room.arrived.size()) return false;
+  compute(room.arrived);
+  std::fill(room.arrived.begin(), room.arrived.end(), nullptr);
+  room.count = 0;
   return true;
 }
 
 bool InProcessGroup::arrive(int rank, const Call& call) {
-  FTPLAN_CHECK(!waits(rank));
-  if (program::is_transfer(call.instruction.op) && meet(rank, call)) return true;
-  arrived_[static_cast<std::size_t>(rank)] = &call;
-  if (++count_ < arrived_.size()) return false;
-  compute();
-  std::fill(arrived_.begin(), arrived_.end(), nullptr);
-  count_ = 0;
-  return true;
+  return arrive(room_of(call.instruction.stream), rank, call);
 }
 
 void InProcessGroup::run(int rank, const Call& call) {
-  std::unique_lock lock(mutex_);
-  if (arrive(rank, call)) {
-    done_.notify_all();
+  Room& room = room_of(call.instruction.stream);
+  std::unique_lock lock(room.mutex);
+  if (arrive(room, rank, call)) {
+    room.done.notify_all();
   } else {
-    done_.wait(lock, [&] { return at(rank) != &call; });
+    room.done.wait(lock, [&] { return room.arrived[static_cast<std::size_t>(rank)] != &call; });
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -7,7 +8,7 @@
 #include <vector>
 
 #include "executor/call.h"
-#include "program/op.h"
+#include "program/step_program.h"
 
 /// How ranks exchange values.
 namespace ftplan::executor {
@@ -19,34 +20,43 @@ class Communicator {
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  /// One rank's part of a collective; returns when its result is there.
+  /// One rank's part of a collective; returns when its result is there. Streams call it beside each
+  /// other: each has its own order of collectives.
   virtual void run(const Call& call) = 0;
 };
 
-/// Ranks in one process. Values are added in f32, f64 in f64, in the order of ranks.
+/// Ranks in one process. Values are added in f32, f64 in f64, in the order of ranks. The streams of
+/// a program meet apart from each other.
 class InProcessGroup {
  public:
-  explicit InProcessGroup(int ranks) : arrived_(static_cast<std::size_t>(ranks), nullptr) {}
+  explicit InProcessGroup(int ranks) {
+    for (Room& room : rooms_) room.arrived.assign(static_cast<std::size_t>(ranks), nullptr);
+  }
 
   /// Blocks until every rank has come, or for a transfer its peer.
-  /// @pre all ranks bring the same collective
+  /// @pre all ranks bring the same collective of each stream
   void run(int rank, const Call& call);
 
   /// For those who run all ranks on one thread: the last to arrive does the work of all. True when
   /// it is done.
   bool arrive(int rank, const Call& call);
-  /// Whether what the rank has brought is not done yet.
-  [[nodiscard]] bool waits(int rank) const { return at(rank) != nullptr; }
+  /// Whether what the rank has brought of `stream` is not done yet.
+  [[nodiscard]] bool waits(int rank, program::Stream stream) {
+    return room_of(stream).arrived[static_cast<std::size_t>(rank)] != nullptr;
+  }
 
  private:
-  void compute() const;
-  bool meet(int rank, const Call& call);
-  [[nodiscard]] const Call* at(int rank) const { return arrived_[static_cast<std::size_t>(rank)]; }
+  // Where the ranks' steps of one stream meet.
+  struct Room {
+    std::mutex mutex;
+    std::condition_variable done;
+    std::vector<const Call*> arrived;
+    std::size_t count = 0;  // of them that are not null
+  };
+  Room& room_of(program::Stream stream) { return rooms_[static_cast<std::size_t>(stream)]; }
+  static bool arrive(Room& room, int rank, const Call& call);
 
-  std::mutex mutex_;
-  std::condition_variable done_;
-  std::vector<const Call*> arrived_;
-  std::size_t count_ = 0;  // of them that are not null
+  std::array<Room, program::kStreams> rooms_;
 };
 
 class InProcessCommunicator final : public Communicator {

@@ -150,6 +150,28 @@ void fill_new_rows(const View& to, std::int64_t stored_rows) {
   }
 }
 
+// The same where `to` is the tensor's elements from `begin` on: sums are of the same values.
+void fill_new_values(const models::TensorView& from, DType type, std::int64_t begin,
+                     const View& to) {
+  const std::int64_t width = from.extents.back();
+  const auto stored = static_cast<std::int64_t>(from.bytes.size()) / size_of(type).value;
+  std::vector<float> row(static_cast<std::size_t>(width));
+  std::vector<std::byte> rounded(bytes_of(width, to.dtype()));
+  std::vector<double> sums(static_cast<std::size_t>(width), 0.0);
+  for (std::int64_t at = 0; at < stored; at += width) {
+    models::to_f32(from.bytes.subspan(bytes_of(at, type), bytes_of(width, type)), type, row);
+    models::from_f32(row, to.dtype(), rounded);
+    models::to_f32(rounded, to.dtype(), row);
+    for (std::size_t i = 0; i < row.size(); ++i) sums[i] += row[i];
+  }
+  const auto rows = static_cast<double>(stored / width);
+  for (std::int64_t at = std::max(begin, stored); at < begin + to.elements(); ++at) {
+    const auto mean = static_cast<float>(sums[static_cast<std::size_t>(at % width)] / rows);
+    models::from_f32({&mean, 1}, to.dtype(),
+                     {to.data + bytes_of(at - begin, to.dtype()), bytes_of(1, to.dtype())});
+  }
+}
+
 // Values between the file's type and the arena's.
 void convert(const models::TensorView& from, DType type, const View& to) {
   if (type == to.dtype()) {
@@ -277,16 +299,26 @@ const models::TensorView& Loader::tensor_of(const program::WeightBinding& weight
   return *tensor;
 }
 
-Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t layer,
-                          const View& to) const {
+Result<void> Loader::load(const program::WeightBinding& weight, std::int32_t layer, const View& to,
+                          std::int64_t begin) const {
   const models::TensorView& tensor = tensor_of(weight, layer);
   const auto type = tensor.dtype();
   if (!type) return type.error();
-  convert(tensor, *type, to);
-  tensor.release();
   const std::int64_t stored = static_cast<std::int64_t>(tensor.bytes.size()) / size_of(*type).value;
+  const std::int64_t there = std::clamp(stored - begin, std::int64_t{0}, to.elements());
+  models::TensorView part = tensor;
+  part.bytes =
+      tensor.bytes.subspan(bytes_of(begin, *type) * (there > 0 ? 1 : 0), bytes_of(there, *type));
+  if (there > 0) convert(part, *type, to);
   // Only embedding and head can lack rows.
-  if (stored < to.elements()) fill_new_rows(to, stored / to.width());
+  if (there < to.elements()) {
+    if (begin == 0 && to.rows() > 1) {
+      fill_new_rows(to, stored / to.width());
+    } else {
+      fill_new_values(tensor, *type, begin, to);
+    }
+  }
+  tensor.release();
   return {};
 }
 

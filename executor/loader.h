@@ -25,10 +25,11 @@ class Loader {
   static Result<Loader> open(const Job& job, const std::string& model, const std::string& adapter);
 
   /// A weight of the checkpoint, or of the adapter where it was trained in full, converted to the
-  /// type of `to`; rows of new tokens, which the file lacks, are the mean of those it has. Its
-  /// pages of the file are given back.
+  /// type of `to`: all of it, or the elements from `begin` on that `to` has place for; rows of new
+  /// tokens, which the file lacks, are the mean of those it has. Its pages of the file are given
+  /// back.
   [[nodiscard]] Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
-                                  const View& to) const;
+                                  const View& to, std::int64_t begin = 0) const;
 
   /// The same as NF4 into the outputs of a kLoadNf4: the codes of the file where it has such, else
   /// quantized from its values.

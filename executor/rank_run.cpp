@@ -139,6 +139,44 @@ Result<void> RankRun::load(const Loader& loader) {
   return ok;
 }
 
+Result<void> RankRun::save(const Store& store) {
+  if (!entries_.contains({ProgramKind::kSave, 0})) return save_whole(store);
+  // The other ranks need this one's parts whatever becomes of what they are for.
+  Result<void> outcome;
+  const Store until_error = [&](const StoredValues& stored) -> Result<void> {
+    if (outcome.ok()) outcome = store(stored);
+    return {};
+  };
+  store_ = &until_error;
+  Scalars scalars{};
+  auto ok = run({ProgramKind::kSave, 0}, scalars);
+  store_ = nullptr;
+  return ok ? outcome : ok;
+}
+
+Result<void> RankRun::save_whole(const Store& store) const {
+  const program::StepProgram& program = some_program();
+  for (const program::AdapterBinding& binding : program.adapters) {
+    for (std::int32_t layer = 0; layer < (binding.per_layer ? program.layers : 1); ++layer) {
+      if (binding.per_layer && !setup_.job.adapts_layer(program.model_layer(layer))) continue;
+      const StoredValues half{.adapter = &binding,
+                              .layer = program.model_layer(layer),
+                              .values = adapter(binding, layer)};
+      if (auto ok = store(half); !ok) return ok;
+    }
+  }
+  for (const program::WeightBinding& binding : program.weights) {
+    if (!setup_.job.trains(binding.name)) continue;
+    for (std::int32_t layer = 0; layer < (binding.per_layer ? program.layers : 1); ++layer) {
+      const StoredValues values{.weight = &binding,
+                                .layer = program.model_layer(layer),
+                                .values = weight(binding, layer)};
+      if (auto ok = store(values); !ok) return ok;
+    }
+  }
+  return {};
+}
+
 Scalars RankRun::scalars_of(const StepInput& input) const {
   const TrainingOptions& training = setup_.job.request.training;
   Scalars scalars{};
@@ -249,10 +287,29 @@ View RankRun::weight(const program::WeightBinding& binding, std::int32_t layer) 
   return view(binding.tensor, layer);
 }
 
-Result<void> RankRun::load(const program::WeightBinding& weight, std::int32_t layer,
-                           const View& to) {
+Result<void> RankRun::load(const program::WeightBinding& weight, std::int32_t layer, const View& to,
+                           std::int64_t begin) {
   FTPLAN_CHECK(loader_ != nullptr);
-  return loader_->load(weight, layer, to);
+  return loader_->load(weight, layer, to, begin);
+}
+
+Result<void> RankRun::store(const Call& call) {
+  FTPLAN_CHECK(store_ != nullptr);
+  const auto& file = call.attributes<program::FileAttributes>();
+  const auto index = static_cast<std::size_t>(file.binding);
+  StoredValues stored{.values = call.in[0]};
+  bool per_layer = false;
+  if (file.adapter) {
+    stored.adapter = &call.program.adapters[index];
+    per_layer = stored.adapter->per_layer;
+  } else {
+    stored.weight = &call.program.weights[index];
+    per_layer = stored.weight->per_layer;
+  }
+  stored.layer = per_layer ? call.model_layer() : 0;
+  const bool adapted = !file.adapter || !per_layer || setup_.job.adapts_layer(stored.layer);
+  if (!adapted) return {};
+  return (*store_)(stored);
 }
 
 Result<void> RankRun::load_nf4(const program::WeightBinding& weight, std::int32_t layer,

@@ -39,6 +39,15 @@ struct RankSetup {
 /// Fills the arrays of one micro-step; see `program::Interface` for their shapes.
 using FillBatch = std::function<void(std::int32_t micro_step, const std::array<View, 8>& to)>;
 
+/// Takes one weight or half of a LoRA pair: of `adapter` and `weight` one is null.
+struct StoredValues {
+  const program::WeightBinding* weight = nullptr;
+  const program::AdapterBinding* adapter = nullptr;
+  std::int32_t layer = 0;
+  View values;
+};
+using Store = std::function<Result<void>(const StoredValues&)>;
+
 /// What the executor writes before a step.
 struct StepInput {
   std::int64_t step = 0;  ///< from 0
@@ -88,7 +97,12 @@ class RankRun final : public Host {
   /// Sum of the losses of one batch of held-out rows.
   Result<double> evaluate(std::int64_t length, const FillBatch& fill);
 
-  /// Trained values and states, as a checkpoint has them.
+  /// Hands all that is trained to `store`, whole, one tensor after the other. Where ranks keep
+  /// parts of the weights all must do so together; after an error of `store` it is not called
+  /// again.
+  Result<void> save(const Store& store);
+
+  /// Trained values and states, as a checkpoint has them; of what ranks share, this one's part.
   [[nodiscard]] const std::vector<program::StateTensor>& state_tensors() const { return states_; }
   [[nodiscard]] std::span<std::byte> state(const program::StateTensor& tensor) const;
   /// Makes the weights again from their masters, after states were written.
@@ -101,7 +115,7 @@ class RankRun final : public Host {
   [[nodiscard]] std::int64_t skipped_steps() const {
     return loss_scale_ ? loss_scale_->skipped : 0;
   }
-  /// A trained half of a LoRA pair.
+  /// A trained half of a LoRA pair. @pre ranks do not keep parts of it
   [[nodiscard]] View adapter(const program::AdapterBinding& binding, std::int32_t layer) const;
   [[nodiscard]] View weight(const program::WeightBinding& binding, std::int32_t layer) const;
   /// Any of the programs: they agree on weights, units and all that lives across them.
@@ -122,8 +136,9 @@ class RankRun final : public Host {
   void set_fill(const FillBatch* fill) { fill_ = fill; }
   [[nodiscard]] Scalars scalars_of(const StepInput& input) const;
 
-  Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
-                    const View& to) override;
+  Result<void> load(const program::WeightBinding& weight, std::int32_t layer, const View& to,
+                    std::int64_t begin) override;
+  Result<void> store(const Call& call) override;
   Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                         const Call& call) override;
   Result<void> load_int8(const program::WeightBinding& weight, std::int32_t layer,
@@ -142,6 +157,7 @@ class RankRun final : public Host {
   explicit RankRun(RankSetup setup) : setup_(std::move(setup)) {}
   void check_shared_state() const;
   Result<void> run(Key key, Scalars& scalars);
+  Result<void> save_whole(const Store& store) const;
   [[nodiscard]] View view(program::TensorId tensor, std::int32_t layer) const;
   [[nodiscard]] View view_of(const program::StepProgram& program, program::TensorId id,
                              std::int32_t layer) const;
@@ -154,6 +170,7 @@ class RankRun final : public Host {
   std::optional<LossScale> loss_scale_;
   const Loader* loader_ = nullptr;
   const FillBatch* fill_ = nullptr;
+  const Store* store_ = nullptr;
   PlaceBytes device_, host_;  // at the largest peak so far
 };
 

@@ -50,61 +50,49 @@ Result<void> write_weight(Writer& writer, const std::string& name, const View& v
   return writer.write(name, rounded);
 }
 
-// Those that are trained.
-template <class Writer>
-Result<void> write_weights(const RankRun& run, DType dtype, Writer& writer) {
-  const Job& job = run.setup().job;
+std::string full_name(const Job& job, const program::WeightBinding& binding, std::int32_t layer) {
+  if (!binding.per_layer) return binding.name;
   const auto blueprint = models::make_blueprint(job.model);
-  for (const program::WeightBinding& binding : run.some_program().weights) {
-    if (!job.trains(binding.name)) continue;
-    const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
-    for (std::int32_t layer = 0; layer < layers; ++layer) {
-      const std::string name =
-          binding.per_layer
-              ? models::layer_weight_name(
-                    blueprint, blueprint.layer[static_cast<std::size_t>(binding.table_index)],
-                    layer)
-              : binding.name;
-      if (auto ok = write_weight(writer, name, run.weight(binding, layer), dtype); !ok)
-        return ok.error();
-    }
-  }
-  return {};
+  return models::layer_weight_name(
+      blueprint, blueprint.layer[static_cast<std::size_t>(binding.table_index)], layer);
 }
 
-Result<void> write_adapter(const RankRun& run, const std::string& folder) {
+Result<void> write_half(models::AdapterWriter& writer, const program::AdapterBinding& binding,
+                        std::int32_t layer, const View& values) {
+  const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
+  if (!binding.transposed) return writer.write({layer, binding.linear}, matrix, bytes_of(values));
+  const std::vector<float> turned =
+      models::transposed({values.as<float>(), static_cast<std::size_t>(values.elements())},
+                         static_cast<std::size_t>(values.rows()));
+  return writer.write({layer, binding.linear}, matrix, std::as_bytes(std::span(turned)));
+}
+
+Result<void> write_adapter(RankRun& run, const std::string& folder) {
   const Job& job = run.setup().job;
   const models::AdapterTypes types = program::adapter_types(job);
   auto writer =
       models::AdapterWriter::create(folder, program::adapter_config_of(job), job.model, types);
   if (!writer) return writer.error();
-  for (const program::AdapterBinding& binding : run.some_program().adapters) {
-    const auto matrix = binding.b ? models::LoraMatrix::kB : models::LoraMatrix::kA;
-    const std::int64_t layers = binding.per_layer ? job.model.layers : 1;
-    for (std::int32_t layer = 0; layer < layers; ++layer) {
-      if (binding.per_layer && !job.adapts_layer(layer)) continue;
-      const View values = run.adapter(binding, layer);
-      std::span<const std::byte> bytes = bytes_of(values);
-      std::vector<float> turned;
-      if (binding.transposed) {
-        turned =
-            models::transposed({values.as<float>(), static_cast<std::size_t>(values.elements())},
-                               static_cast<std::size_t>(values.rows()));
-        bytes = std::as_bytes(std::span(turned));
-      }
-      if (auto ok = writer->write({layer, binding.linear}, matrix, bytes); !ok) return ok.error();
-    }
-  }
-  if (auto ok = write_weights(run, types.weights, *writer); !ok) return ok.error();
+  const auto ok = run.save([&](const StoredValues& stored) {
+    if (stored.adapter != nullptr)
+      return write_half(*writer, *stored.adapter, stored.layer, stored.values);
+    return write_weight(*writer, full_name(job, *stored.weight, stored.layer), stored.values,
+                        types.weights);
+  });
+  if (!ok) return ok.error();
   return writer->finish();
 }
 
-Result<void> write_model(const RankRun& run, const std::string& folder) {
+Result<void> write_model(RankRun& run, const std::string& folder) {
   const Job& job = run.setup().job;
   const DType dtype = program::result_dtype(job);
   auto writer = models::ShardedWriter::create(folder, program::model_shards(job));
   if (!writer) return writer.error();
-  if (auto ok = write_weights(run, dtype, *writer); !ok) return ok.error();
+  const auto ok = run.save([&](const StoredValues& stored) {
+    return write_weight(*writer, full_name(job, *stored.weight, stored.layer), stored.values,
+                        dtype);
+  });
+  if (!ok) return ok.error();
   return writer->finish();
 }
 
@@ -152,7 +140,7 @@ std::string folder_of(const RankRun& run, const std::string& output) {
 
 }  // namespace
 
-Result<std::string> write_result(const RankRun& run, const std::string& output,
+Result<std::string> write_result(RankRun& run, const std::string& output,
                                  const std::string& model_folder,
                                  const data::TokenizerSource& tokenizer) {
   const std::string folder = folder_of(run, output);

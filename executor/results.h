@@ -10,10 +10,12 @@
 /// What a run leaves behind: `adapter/` that PEFT loads, or `model/` that transformers loads.
 namespace ftplan::executor {
 
+/// Of several ranks one does so; where they keep parts of the weights the others meanwhile call
+/// `RankRun::save`, and no rank holds more than it does in a step.
 /// @param model_folder whose configuration goes into `model/`
 /// @param tokenizer goes into `model/`, and into `adapter/` where it has new tokens or rows
 /// @return the folder
-Result<std::string> write_result(const RankRun& run, const std::string& output,
+Result<std::string> write_result(RankRun& run, const std::string& output,
                                  const std::string& model_folder,
                                  const data::TokenizerSource& tokenizer);
 

@@ -22,6 +22,7 @@
 #include "executor/kernels.h"
 #include "executor/scratch.h"
 #include "executor/torch_runtime.h"
+#include "program/lifetimes.h"
 #include "program/op.h"
 #include "program/op_table.h"
 #include "program/ops/collective.h"
@@ -54,12 +55,15 @@ Session::Session(const StepProgram& program, const Machine& machine, const Arena
       options_(options),
       kernels_(kernels_of(machine.instruction_set)),
       native_bf16_(machine.native_bf16),
-      walk_(program::walk(program, program::Sampling::kAll)) {
+      walk_(program::walk(program, program::Sampling::kAll)),
+      spans_(program::spans_of(program, walk_)) {
   declared_.reserve(program.instructions.size());
   for (const Instruction& instruction : program.instructions) {
     const auto scratch = program::row_of(instruction.op).scratch({program, instruction}, machine);
     declared_.push_back(scratch.bytes);
-    streams_ = streams_ || instruction.stream != Stream::kCompute;
+    const bool known =
+        std::find(others_.begin(), others_.end(), instruction.stream) != others_.end();
+    if (instruction.stream != Stream::kCompute && !known) others_.push_back(instruction.stream);
   }
   find_waits();
 }
@@ -68,31 +72,15 @@ void Session::find_waits() {
   std::map<std::pair<program::EventId, std::int32_t>, std::int32_t>
       signalled;  // by event and layer: the last step
   waits_.resize(walk_.steps.size());
-  held_until_.resize(walk_.steps.size());
-  std::vector<std::int32_t>
-      pending;  // steps of other streams that the compute stream does not know to have ended
   for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
-    const auto index = static_cast<std::int32_t>(i);
     const Step& step = walk_.steps[i];
     const Instruction& at = program_.instruction(step.instruction);
     for (const program::EventUse& wait : at.waits) {
-      const auto found = signalled.find({wait.event, step.layer + wait.shift});
-      if (found == signalled.end()) continue;
-      waits_[i].push_back(found->second);
-      if (at.stream != Stream::kCompute) continue;
-      // The other stream runs in order: all before the awaited step has ended too.
-      std::erase_if(pending, [&](std::int32_t other) {
-        if (other <= found->second) held_until_[static_cast<std::size_t>(other)] = index;
-        return other <= found->second;
-      });
+      const auto found = signalled.find({wait.event, wait.layer(step.layer)});
+      if (found != signalled.end()) waits_[i].push_back(found->second);
     }
-    held_until_[i] = index;
-    if (at.stream != Stream::kCompute) pending.push_back(index);
-    if (at.signals != program::kNone) signalled[{at.signals, step.layer}] = index;
-  }
-  for (const std::int32_t other : pending) {
-    held_until_[static_cast<std::size_t>(other)] =
-        static_cast<std::int32_t>(walk_.steps.size()) - 1;
+    if (at.signals != program::kNone)
+      signalled[{at.signals, step.layer}] = static_cast<std::int32_t>(i);
   }
 }
 
@@ -133,13 +121,16 @@ Call Session::call_of(std::int32_t index, Scalars& scalars, Scratch& scratch) co
 
 void Session::observe(std::int32_t step, const Call& call, Observer& observer) const {
   if (call.instruction.op == Op::kSplit) return;  // it names bytes and touches none
-  const std::int32_t until = held_until_[static_cast<std::size_t>(step)];
+  const std::int32_t from = spans_.begin[static_cast<std::size_t>(step)];
+  const std::int32_t until = spans_.end[static_cast<std::size_t>(step)];
   const auto each = [&](const program::Operands& operands, const std::array<View, 8>& views,
                         const auto& access) {
     for (int i = 0; i < operands.size(); ++i) {
       const View& view = views[static_cast<std::size_t>(i)];
       if (!view) continue;
-      observer.touch(step, until, view.tensor->storage,
+      // What is defined takes its bytes as soon as the step may run.
+      const bool defines = access(i) == Access::kDefine;
+      observer.touch(defines ? from : step, until, view.tensor->storage,
                      program::copy_of(program_, operands[i], call.layer), view.data,
                      view.tensor->extent(), access(i));
     }
@@ -165,8 +156,11 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
     case Op::kLoad: {
       const auto binding =
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
-      return host_.load(program_.weights[binding], call.model_layer(), call.out[0]);
+      return host_.load(program_.weights[binding], call.model_layer(), call.out[0],
+                        call.attributes<program::FileAttributes>().begin);
     }
+    case Op::kStore:
+      return host_.store(call);
     case Op::kLoadNf4: {
       const auto binding =
           static_cast<std::size_t>(call.attributes<program::FileAttributes>().binding);
@@ -217,7 +211,7 @@ Result<void> Session::execute(std::int32_t index, Scalars& scalars, Observer* ob
 }
 
 Result<void> Session::run(Scalars& scalars, Observer* observer) {
-  if (streams_) return run_streams(scalars, observer);
+  if (!others_.empty()) return run_streams(scalars, observer);
   for (std::size_t i = 0; i < walk_.steps.size(); ++i) {
     if (auto ok = execute(static_cast<std::int32_t>(i), scalars, observer); !ok) return ok.error();
   }
@@ -251,9 +245,11 @@ Result<void> Session::run_streams(Scalars& scalars, Observer* observer) {
       changed.notify_all();
     }
   };
-  std::thread communication(run_stream, Stream::kCommunication);
+  std::vector<std::thread> threads;
+  threads.reserve(others_.size());
+  for (const Stream stream : others_) threads.emplace_back(run_stream, stream);
   run_stream(Stream::kCompute);
-  communication.join();
+  for (std::thread& thread : threads) thread.join();
   if (failure) return *failure;
   return {};
 }

@@ -11,6 +11,7 @@
 #include "executor/call.h"
 #include "executor/communicator.h"
 #include "executor/kernels.h"
+#include "program/lifetimes.h"
 #include "program/step_program.h"
 #include "program/walk.h"
 
@@ -34,9 +35,9 @@ class Host {
   Host(const Host&) = delete;
   Host& operator=(const Host&) = delete;
 
-  /// Fills a weight of the checkpoint.
+  /// Fills a weight of the checkpoint, or the elements of it from `begin` on that `to` holds.
   virtual Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
-                            const View& to) = 0;
+                            const View& to, std::int64_t begin) = 0;
   /// Fills a weight of the checkpoint as NF4: `call` is that of kLoadNf4.
   virtual Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                                 const Call& call) = 0;
@@ -46,6 +47,8 @@ class Host {
   /// Fills half of a LoRA pair: from a file, or with its first values.
   virtual Result<void> init_adapter(const program::AdapterBinding& adapter, std::int32_t layer,
                                     const View& to) = 0;
+  /// Takes what `call`, a kStore, has put together.
+  virtual Result<void> store(const Call& call) = 0;
   /// Fills ids, targets, positions, document start, row ids and token order; absent ones have no
   /// data.
   virtual Result<void> batch(std::int32_t micro_step, const std::array<View, 8>& to) = 0;
@@ -116,10 +119,9 @@ class Session {
   bool native_bf16_;
   program::Walk walk_;
   std::vector<std::vector<std::int32_t>> waits_;
-  std::vector<std::int32_t>
-      held_until_;               // by step: when the compute stream knows that it has ended
-  std::vector<Bytes> declared_;  // scratch by instruction
-  bool streams_ = false;         // more than one is in use
+  program::Spans spans_;                 // of steps
+  std::vector<Bytes> declared_;          // scratch by instruction
+  std::vector<program::Stream> others_;  // streams in use beside the compute stream
 };
 
 }  // namespace ftplan::executor

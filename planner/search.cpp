@@ -128,7 +128,10 @@ Strategy strategy_of(const Job& job, Checkpointing checkpointing, std::int64_t z
                      std::int64_t micro_batch) {
   Strategy strategy{.micro_batch = micro_batch, .checkpointing = checkpointing, .zero = zero};
   strategy.accumulation = job.global_batch / (job.data_parallel() * micro_batch);
-  if (job.request.layout.loss_chunk) strategy.loss_chunk = *job.request.layout.loss_chunk;
+  const LayoutOptions& wanted = job.request.layout;
+  if (wanted.loss_chunk) strategy.loss_chunk = *wanted.loss_chunk;
+  if (wanted.prefetch) strategy.prefetch = *wanted.prefetch;
+  if (wanted.persist_below) strategy.persist_below = *wanted.persist_below;
   return strategy;
 }
 

@@ -115,8 +115,10 @@ struct RopeAttributes {
 
 /// Where the values of a storage come from or go to.
 struct FileAttributes {
-  std::int64_t binding = 0;  ///< index in `weights`, `adapters` or `units`
+  std::int64_t binding = 0;  ///< index in `weights` or `adapters`
   bool quantized = false;    ///< the file has it so already
+  std::int64_t begin = 0;    ///< first element, where a part of the tensor is loaded
+  bool adapter = false;      ///< what is stored is one of `adapters`
 };
 
 /// What an eager operation is, see `ops/eager.h`.

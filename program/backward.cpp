@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/category.h"
 #include "core/check.h"
 #include "core/dtype.h"
 #include "core/shape.h"
@@ -33,7 +34,8 @@ void Backward::begin(std::vector<InstructionId> body, const std::vector<Operand>
     if (weight_gradients_[t] == kNone) continue;
     needs_[t * 2] = 1;
     // A layer's weight is another one in each layer; the edges' weights are touched once a step.
-    if (program().storage_of(static_cast<TensorId>(t)).copies.count > 1) weight_touched_[t] = 0;
+    const Storage& weight = program().storage_of(static_cast<TensorId>(t));
+    if (weight.copies.count > 1 || weight.anew_in_each_layer) weight_touched_[t] = 0;
   }
   for (const Operand& value : entering) needs_[key(value)] = 1;
   for (std::size_t i = 0; i < body_.size(); ++i) {
@@ -205,8 +207,9 @@ bool Backward::is_awaited(Operand value) const {
 
 Operand Backward::keep(Operand value) {
   const StorageId storage = program().tensor(value).storage;
-  const Region region = program().storages[static_cast<std::size_t>(storage)].region;
-  if (region != Region::kPersistent &&
+  const Storage& held = program().storages[static_cast<std::size_t>(storage)];
+  // Weights are there in the backward too: always, or gathered again.
+  if (held.region != Region::kPersistent && held.category != Category::kGathered &&
       std::find(kept_.begin(), kept_.end(), storage) == kept_.end()) {
     kept_.push_back(storage);
   }

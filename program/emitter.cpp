@@ -1,5 +1,6 @@
 #include "program/emitter.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -45,12 +46,16 @@ TensorId Emitter::columns(TensorId whole, std::int64_t first, std::int64_t width
   return append(program_.tensors, part);
 }
 
-std::vector<TensorId> Emitter::gaps(const TrainedUnit& unit, TensorId flat) {
+std::vector<TensorId> Emitter::gaps(const std::vector<Gap>& gaps, TensorId flat,
+                                    std::int64_t origin) {
   std::vector<TensorId> views;
-  const Tensor whole = program_.tensor(flat);
-  for (const Gap& gap : unit.gaps) {
-    views.push_back(tensor(whole.storage, {gap.end - gap.begin}, whole.dtype,
-                           whole.offset + gap.begin * size_of(whole.dtype)));
+  const Tensor run = program_.tensor(flat);
+  for (const Gap& gap : gaps) {
+    const std::int64_t begin = std::max(gap.begin - origin, std::int64_t{0});
+    const std::int64_t end = std::min(gap.end - origin, run.shape.elements());
+    if (begin >= end) continue;
+    views.push_back(
+        tensor(run.storage, {end - begin}, run.dtype, run.offset + begin * size_of(run.dtype)));
   }
   return views;
 }

@@ -24,8 +24,8 @@ class Emitter {
   TensorId tensor(StorageId storage, Shape shape, DType dtype, Bytes offset = {});
   /// Columns [first, first + width) of `whole`.
   TensorId columns(TensorId whole, std::int64_t first, std::int64_t width);
-  /// Views of the gaps of a unit in `flat`, one of its whole-unit tensors.
-  std::vector<TensorId> gaps(const TrainedUnit& unit, TensorId flat);
+  /// Views of the parts of `gaps` in `flat`, a run of the unit's elements from `origin` on.
+  std::vector<TensorId> gaps(const std::vector<Gap>& gaps, TensorId flat, std::int64_t origin = 0);
   /// A storage of its own in the work region, and the tensor that fills it.
   TensorId transient(const char* name, Shape shape, DType dtype,
                      Category category = Category::kActivations);

@@ -34,7 +34,7 @@ class Clocks {
       Clock& clock = now_[static_cast<std::size_t>(instruction.stream)];
       for (int w = 0; w < instruction.waits.size(); ++w) {
         const EventUse wait = instruction.waits[w];
-        const auto found = signalled_.find({wait.event, step.layer + wait.shift});
+        const auto found = signalled_.find({wait.event, wait.layer(step.layer)});
         if (found != signalled_.end() && raise(clock, found->second.clock))
           waited(step.instruction, w, found->second.instruction);
       }

@@ -1,6 +1,7 @@
 #include "program/lifetimes.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -13,41 +14,51 @@
 #include "program/walk.h"
 
 namespace ftplan::program {
-namespace {
 
-// For each step: the first step at or after it of which the start implies its end, on every stream.
-std::vector<std::int32_t> settled_steps(const StepProgram& program, const Walk& walk) {
+Spans spans_of(const StepProgram& program, const Walk& walk) {
   const auto count = static_cast<std::int32_t>(walk.steps.size());
-  std::vector<std::int32_t> settled(walk.steps.size());
-  for (std::int32_t i = 0; i < count; ++i) settled[static_cast<std::size_t>(i)] = i;
+  Spans spans;
   std::map<std::pair<EventId, std::int32_t>, std::int32_t> signalled;  // (event, layer) -> step
-  std::vector<std::int32_t> unsettled;                                 // of other streams, in order
+  std::array<std::vector<std::int32_t>, kStreams> unsettled;           // steps in order
+  std::array<std::int32_t, kStreams> ready{};  // what a stream's last step could begin beside
   for (std::int32_t i = 0; i < count; ++i) {
     const Step& step = walk.steps[static_cast<std::size_t>(i)];
     const Instruction& instruction = program.instruction(step.instruction);
-    if (instruction.stream == Stream::kCompute) {
-      for (const EventUse& wait : instruction.waits) {
-        const auto found = signalled.find({wait.event, step.compact + wait.shift});
-        if (found == signalled.end()) continue;
-        // Streams keep their order: all that was issued before the signal has ended with it.
-        while (!unsettled.empty() && unsettled.front() <= found->second) {
-          settled[static_cast<std::size_t>(unsettled.front())] = i;
-          unsettled.erase(unsettled.begin());
-        }
+    const auto stream_of = [&](std::int32_t at) {
+      return program.instruction(walk.steps[static_cast<std::size_t>(at)].instruction).stream;
+    };
+    const bool computes = instruction.stream == Stream::kCompute;
+    std::int32_t& begin = ready[static_cast<std::size_t>(instruction.stream)];
+    for (const EventUse& wait : instruction.waits) {
+      const auto found = signalled.find({wait.event, wait.layer(step.compact)});
+      if (found == signalled.end()) continue;
+      const std::int32_t other = found->second;
+      const Stream stream = stream_of(other);
+      begin = std::max(begin, stream == Stream::kCompute
+                                  ? other + 1
+                                  : spans.begin[static_cast<std::size_t>(other)]);
+      if (!computes || stream == Stream::kCompute) continue;
+      // Streams keep their order: all that was issued before the signal has ended with it.
+      auto& open = unsettled[static_cast<std::size_t>(stream)];
+      while (!open.empty() && open.front() <= other) {
+        spans.end[static_cast<std::size_t>(open.front())] = i;
+        open.erase(open.begin());
       }
-    } else {
-      unsettled.push_back(i);
-      settled[static_cast<std::size_t>(i)] = count - 1;
     }
+    spans.begin.push_back(computes ? i : begin);
+    spans.end.push_back(computes ? i : count - 1);
+    if (!computes) unsettled[static_cast<std::size_t>(instruction.stream)].push_back(i);
     if (instruction.signals != kNone) signalled[{instruction.signals, step.compact}] = i;
   }
-  return settled;
+  return spans;
 }
+
+namespace {
 
 class LifeFinder {
  public:
   LifeFinder(const StepProgram& program, const Walk& walk)
-      : program_(program), walk_(walk), settled_(settled_steps(program, walk)) {
+      : program_(program), walk_(walk), spans_(spans_of(program, walk)) {
     std::int32_t copies = 0;
     for (const Storage& storage : program.storages) {
       first_.push_back(copies);
@@ -68,6 +79,9 @@ class LifeFinder {
         touch(instruction.out[k], step, i, defines && is_whole(instruction, instruction.out[k]));
       }
     }
+    // What another stream defines may live before what stands before it.
+    std::stable_sort(lives_.begin(), lives_.end(),
+                     [](const Life& a, const Life& b) { return a.begin < b.begin; });
     return std::move(lives_);
   }
 
@@ -125,28 +139,31 @@ class LifeFinder {
     std::int32_t& open =
         open_[static_cast<std::size_t>(first_[static_cast<std::size_t>(tensor.storage)]) +
               static_cast<std::size_t>(copy)];
-    const auto begin = static_cast<std::int32_t>(at);
+    const auto made = static_cast<std::int32_t>(at);
     // Parts of one instruction begin one life.
-    const bool begun = open != kNone && lives_[static_cast<std::size_t>(open)].begin == begin;
+    const bool begun = open != kNone && made_[static_cast<std::size_t>(open)] == made;
     const std::int64_t value = value_of(storage, step, operand);
     const bool anew = open != kNone && value_[static_cast<std::size_t>(open)] != value;
     if (open == kNone || (defines && !begun) || anew) {
+      const std::int32_t begin = spans_.begin[at];
       const std::int32_t held = end_before(open, begin);
       open = static_cast<std::int32_t>(lives_.size());
-      lives_.push_back({tensor.storage, copy, begin, std::max(begin, held)});
+      lives_.push_back({tensor.storage, copy, begin, std::max(made, held)});
       value_.push_back(value);
+      made_.push_back(made);
     }
     Life& life = lives_[static_cast<std::size_t>(open)];
-    life.end = std::max(life.end, settled_[at]);
+    life.end = std::max(life.end, spans_.end[at]);
   }
 
   const StepProgram& program_;
   const Walk& walk_;
-  std::vector<std::int32_t> settled_;
+  Spans spans_;
   std::vector<std::int32_t> first_;  // of each storage in open_
   std::vector<std::int32_t> open_;   // life that goes on, by copy
   std::vector<Life> lives_;
   std::vector<std::int64_t> value_;  // see value_of
+  std::vector<std::int32_t> made_;   // step of the instruction with which it began
 };
 
 }  // namespace

@@ -17,6 +17,14 @@ struct Life {
   std::int32_t end = 0;
 };
 
+/// Between which steps of a walk each step may run.
+struct Spans {
+  std::vector<std::int32_t> begin;  ///< the first beside which it may: later than all it waits for
+  std::vector<std::int32_t> end;    ///< the first of which the start implies its end, or the last
+};
+/// From what steps on other streams than the compute stream wait for and who waits for them.
+Spans spans_of(const StepProgram& program, const Walk& walk);
+
 /// Lives of all storages outside the persistent region, in order of `begin`. Copies are counted
 /// without the layers that the walk leaves out. A use on another stream lasts until the compute
 /// stream has waited for it.

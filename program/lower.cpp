@@ -52,6 +52,7 @@ const std::vector<Pass>& passes() {
                                         {"accumulate", accumulate},
                                         {"optimize", optimize},
                                         {"shard", shard},
+                                        {"gather", gather},
                                         {"schedule", schedule},
                                         {"free_dead", free_dead},
                                         {"lay_out", lay_out}};
@@ -62,9 +63,12 @@ Result<StepProgram> lower(const Job& job, const Strategy& strategy, const Machin
                           const ProgramRequest& request) {
   Lowering lowering = begin_lowering(job, strategy, machine, request);
   if (request.kind == ProgramKind::kLoad) build_load(lowering);
+  if (request.kind == ProgramKind::kSave) build_save(lowering);
   const bool transfers = lowering.program.root != kNone;
   for (const Pass& pass : passes()) {
-    if (transfers && pass.run != free_dead && pass.run != lay_out) continue;
+    const bool shapes =
+        pass.run == gather || pass.run == schedule || pass.run == free_dead || pass.run == lay_out;
+    if (transfers && !shapes) continue;
     if (auto ok = pass.run(lowering); !ok) return ok.error();
   }
 #ifndef NDEBUG

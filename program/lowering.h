@@ -27,6 +27,7 @@ enum class ProgramKind : std::uint8_t {
   kEvaluate,  ///< the loss of one batch
   kPrefill,   ///< a prompt into the cache, and the next token
   kDecode,    ///< one token into the cache, and the next
+  kSave,      ///< hands every weight and adapter to the host, whole, one unit after the other
 };
 
 /// What to lower. Zeros mean the strategy's micro-batch and the job's sequence.
@@ -103,6 +104,12 @@ struct Lowering {
   /// Gradients are sent to their owners in every micro-step: ZeRO-2 and above, or the only one.
   [[nodiscard]] bool reduces_at_once() const {
     return shards() && (strategy.zero >= 2 || strategy.accumulation == 1);
+  }
+  /// Units of weights, frozen ones too, are kept in parts and gathered where they are used: ZeRO-3.
+  [[nodiscard]] bool shards_weights() const { return shards() && strategy.zero >= 3; }
+  /// Units of layers whose gathered weights are held at a time.
+  [[nodiscard]] std::int32_t gathered_layers() const {
+    return static_cast<std::int32_t>(std::min(strategy.prefetch + 1, layers()));
   }
   /// Units are updated as soon as their gradient is complete, which then is free.
   [[nodiscard]] bool updates_in_backward() const { return job.request.training.update_in_backward; }

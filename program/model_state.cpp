@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,48 @@ struct UnitSpec {
   std::vector<Member> members;
 };
 
+// Whether ranks keep parts of a unit of weights and gather it where it is used.
+bool is_gathered(const Lowering& lowering, std::int64_t elements) {
+  return lowering.shards_weights() && elements >= lowering.strategy.persist_below;
+}
+
+struct FlatRun {
+  const char* name;
+  bool per_layer;
+  Category category;
+  std::int64_t elements;  // padded
+  DType dtype;
+  std::vector<Gap> gaps;
+};
+
+// The rank's part, which lives across steps, and the copies that gathers fill.
+GatheredUnit add_gathered(Lowering& lowering, const FlatRun& run) {
+  Emitter emitter(lowering.program);
+  const std::int64_t part = run.elements / lowering.job.data_parallel();
+  FTPLAN_CHECK(part * lowering.job.data_parallel() == run.elements);
+  const auto layers = static_cast<std::int32_t>(run.per_layer ? lowering.layers() : 1);
+  const StorageId kept = emitter.storage({.size = part * size_of(run.dtype),
+                                          .category = run.category,
+                                          .region = Region::kPersistent,
+                                          .copies = {.count = layers},
+                                          .name = run.name});
+  const std::int32_t held = run.per_layer ? lowering.gathered_layers() : 1;
+  const StorageId whole = emitter.storage({.size = run.elements * size_of(run.dtype),
+                                           .category = Category::kGathered,
+                                           .region = Region::kWork,
+                                           .copies = {.count = held},
+                                           .anew_in_each_layer = layers > 1 && held == 1,
+                                           .name = "gathered"});
+  GatheredUnit unit{.name = run.name,
+                    .per_layer = run.per_layer,
+                    .layers = layers,
+                    .shard = emitter.tensor(kept, {part}, run.dtype),
+                    .whole = emitter.tensor(whole, {run.elements}, run.dtype),
+                    .gaps = run.gaps};
+  lowering.program.gathered.push_back(unit);
+  return unit;
+}
+
 class StateBuilder {
  public:
   explicit StateBuilder(Lowering& lowering) : lowering_(lowering), emitter_(lowering.program) {}
@@ -84,17 +127,32 @@ class StateBuilder {
       }
       elements = aligned;
     };
-    // Frozen values are never cut, so the alignment of storages is enough for them.
+    std::int64_t values = 0;
+    for (const Member& member : spec.members) values += member.shape.elements();
+    const bool gathered = is_gathered(lowering_, values);
+    // What is never cut needs no more than the alignment of storages.
+    const bool cut = spec.trained || gathered;
     const std::int64_t alignment =
-        spec.trained ? kUnitAlignment : kAlignment.value / size_of(spec.dtype).value;
+        cut ? kUnitAlignment : kAlignment.value / size_of(spec.dtype).value;
     for (const Member& member : spec.members) {
       begins.push_back(elements);
       elements += member.shape.elements();
       align(alignment);
       if (member.decays) decayed = elements;
     }
-    if (spec.trained) align(lowering_.job.data_parallel() * kUnitAlignment);
-    const StorageId storage = persistent(spec, spec.name, spec.category, elements, spec.dtype);
+    if (cut) align(lowering_.job.data_parallel() * kUnitAlignment);
+    TensorId weights = kNone;
+    TensorId whole = kNone;
+    if (gathered) {
+      const GatheredUnit unit = add_gathered(
+          lowering_, {spec.name, spec.per_layer, spec.category, elements, spec.dtype, gaps});
+      weights = unit.shard;
+      whole = unit.whole;
+    } else {
+      whole = weights = emitter_.tensor(
+          persistent(spec, spec.name, spec.category, elements, spec.dtype), {elements}, spec.dtype);
+    }
+    const StorageId storage = lowering_.program.tensor(whole).storage;
     for (std::size_t i = 0; i < spec.members.size(); ++i) {
       *spec.members[i].tensor = emitter_.tensor(storage, spec.members[i].shape, spec.dtype,
                                                 begins[i] * size_of(spec.dtype));
@@ -103,7 +161,8 @@ class StateBuilder {
     TrainedUnit unit{.name = spec.name,
                      .per_layer = spec.per_layer,
                      .layers = spec.per_layer ? static_cast<std::int32_t>(lowering_.layers()) : 1,
-                     .weights = emitter_.tensor(storage, {elements}, spec.dtype),
+                     .weights = weights,
+                     .whole = whole,
                      .decayed = decayed,
                      .elements = elements,
                      .gaps = gaps};
@@ -221,11 +280,13 @@ class SideBySide {
   void add(Lowering& lowering, const char* name) const {
     Emitter emitter(lowering.program);
     const StorageId storage =
-        emitter.storage({.size = size_,
-                         .category = Category::kWeights,
-                         .region = Region::kPersistent,
-                         .copies = {.count = static_cast<std::int32_t>(lowering.layers())},
-                         .name = name});
+        is_gathered(lowering, size_.value)
+            ? add_in_parts(lowering, name)
+            : emitter.storage({.size = size_,
+                               .category = Category::kWeights,
+                               .region = Region::kPersistent,
+                               .copies = {.count = static_cast<std::int32_t>(lowering.layers())},
+                               .name = name});
     for (const Part& part : parts_)
       *part.tensor = emitter.tensor(storage, {part.elements}, part.dtype, part.offset);
   }
@@ -237,6 +298,21 @@ class SideBySide {
     DType dtype;
     Bytes offset;
   };
+
+  // As a run of bytes.
+  StorageId add_in_parts(Lowering& lowering, const char* name) const {
+    std::vector<Gap> gaps;
+    Bytes end;
+    for (const Part& part : parts_) {
+      if (part.offset > end) gaps.push_back({end.value, part.offset.value});
+      end = part.offset + part.elements * size_of(part.dtype);
+    }
+    const std::int64_t padded = round_up(end.value, lowering.job.data_parallel() * kUnitAlignment);
+    if (padded > end.value) gaps.push_back({end.value, padded});
+    const GatheredUnit unit = add_gathered(
+        lowering, {name, /*per_layer=*/true, Category::kWeights, padded, DType::kU8, gaps});
+    return lowering.program.tensor(unit.whole).storage;
+  }
 
   std::vector<Part> parts_;
   Bytes size_;
@@ -485,6 +561,8 @@ void declare_state(Lowering& lowering) {
   lowering.program.layers = static_cast<std::int32_t>(lowering.layers());
   lowering.program.first_layer = static_cast<std::int32_t>(lowering.stage.first_layer);
   lowering.program.ranks = lowering.job.data_parallel();
+  if (lowering.shards_weights())
+    lowering.program.ring = std::lcm(lowering.program.ring, lowering.gathered_layers());
   add_edges(lowering, builder);
   lowering.tensors.layer.assign(lowering.blueprint.layer.size(), kNone);
   lowering.tensors.scales.assign(lowering.blueprint.layer.size(), {});

@@ -72,10 +72,11 @@ enum class Op : std::uint8_t {
   kLoadNf4,
   kLoadInt8,
   kInitAdapter,
+  kStore,
   kEager,
   kEagerBackward,
 };
-inline constexpr int kOps = 68;
+inline constexpr int kOps = 69;
 
 /// Whether update[0] are weights that take their step, update[1...] states.
 constexpr bool is_update(Op op) {

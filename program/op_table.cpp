@@ -104,6 +104,7 @@ std::array<OpRow, kOps> make_table() {
   set(Op::kLoadNf4, load_nf4_row());
   set(Op::kLoadInt8, load_int8_row());
   set(Op::kInitAdapter, init_adapter_row());
+  set(Op::kStore, store_row());
   set(Op::kEager, eager_row());
   set(Op::kEagerBackward, eager_backward_row());
   return table;

@@ -77,7 +77,7 @@ class FirstFit {
 }  // namespace
 
 Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clashes,
-             const std::function<std::int64_t(const Packing&)>& cost, std::int64_t enough) {
+             const std::function<std::int64_t(const Packing&)>& cost, PackEffort effort) {
   const std::size_t count = items.size();
   const Neighbours neighbours(count, clashes);
   std::int64_t longest = 0;
@@ -93,15 +93,20 @@ Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clash
   Packing best;
   std::int64_t best_cost = -1;
   std::vector<std::size_t> order(count);
-  const auto by = [&](auto&& less) {
-    if (best_cost >= 0 && best_cost <= enough) return;
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), less);
-    Packing packing = first_fit.run(order);
+  std::vector<std::size_t> best_order;
+  const auto done = [&] { return best_cost >= 0 && best_cost <= effort.enough; };
+  const auto keep_if_cheaper = [&](const Packing& packing) {
     const std::int64_t found = cost(packing);
     if (best_cost >= 0 && found >= best_cost) return;
     best_cost = found;
-    best = std::move(packing);
+    best = packing;
+    best_order = order;
+  };
+  const auto by = [&](auto&& less) {
+    if (done()) return;
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), less);
+    keep_if_cheaper(first_fit.run(order));
   };
   const auto by_size = [&](std::size_t a, std::size_t b) { return items[a].size > items[b].size; };
   const auto by_duration = [&](std::size_t a, std::size_t b) {
@@ -123,12 +128,23 @@ Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clash
   by(long_ones_first);
   by(by_duration);
   by(by_crowd);
-  if (std::none_of(items.begin(), items.end(), [](const PackItem& item) { return item.high; }))
-    return best;
-  by(high_last(by_size));
-  by(high_last(long_ones_first));
-  by(high_last(by_duration));
-  by(high_last(by_crowd));
+  if (std::any_of(items.begin(), items.end(), [](const PackItem& item) { return item.high; })) {
+    by(high_last(by_size));
+    by(high_last(long_ones_first));
+    by(high_last(by_duration));
+    by(high_last(by_crowd));
+  }
+  order = best_order;
+  Packing packing = best;
+  for (int i = 0; i < effort.more_orders && !order.empty() && !done(); ++i) {
+    const auto end_of = [&](std::size_t item) { return packing.offsets[item] + items[item].size; };
+    const auto top =
+        std::max_element(order.begin(), order.end(),
+                         [&](std::size_t a, std::size_t b) { return end_of(a) < end_of(b); });
+    std::rotate(order.begin(), top, top + 1);
+    packing = first_fit.run(order);
+    keep_if_cheaper(packing);
+  }
   return best;
 }
 

@@ -28,10 +28,16 @@ struct Packing {
   std::int64_t height = 0;
 };
 
+/// How long to search.
+struct PackEffort {
+  std::int64_t enough = 0;  ///< the search ends with a packing that costs no more
+  int more_orders = 0;  ///< of the best order, its topmost item moved to the front again and again
+};
+
 /// First fit of `items` in a few orders, so that nothing clashes. Every candidate is given to
-/// `cost`; the first cheapest wins, and the search ends with one that costs no more than `enough`.
+/// `cost`; the first cheapest wins.
 /// @complexity O(c log c) in the clashes for each order
 Packing pack(const std::vector<PackItem>& items, const std::vector<Clash>& clashes,
-             const std::function<std::int64_t(const Packing&)>& cost, std::int64_t enough);
+             const std::function<std::int64_t(const Packing&)>& cost, PackEffort effort = {});
 
 }  // namespace ftplan::program

@@ -146,7 +146,8 @@ std::string print(const StepProgram& program, const Instruction& instruction) {
   if (instruction.stream != Stream::kCompute) out += " on communication";
   for (const EventUse& wait : instruction.waits) {
     out += " waits e" + std::to_string(wait.event) +
-           (wait.shift != 0 ? "+" + std::to_string(wait.shift) : "");
+           (wait.shift != 0 ? "+" + std::to_string(wait.shift) : "") +
+           (wait.outside ? " outside" : "");
   }
   if (instruction.signals != kNone) out += " signals e" + std::to_string(instruction.signals);
   return out;

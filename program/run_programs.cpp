@@ -18,6 +18,8 @@ std::vector<ProgramRequest> run_programs(const Job& job, const Strategy& strateg
   const auto add = [&](ProgramKind kind, std::int64_t rows, std::int64_t sequence) {
     requests.push_back({.kind = kind, .rank = rank, .rows = rows, .sequence = sequence});
   };
+  if (strategy.zero >= 3 && job.data_parallel() > 1)
+    requests.push_back({.kind = ProgramKind::kSave, .rank = rank});
   const std::int64_t evaluated = job.request.training.eval_batch.value_or(strategy.micro_batch);
   if (!facts) {
     add(ProgramKind::kTrain, strategy.micro_batch, job.sequence);

@@ -125,15 +125,22 @@ class ShortList {
 
 using Operands = ShortList<Operand, 8>;
 
-/// The layer's own event, or a neighbour's.
+/// The layer's own event, or a neighbour's, or that of what stands outside all layers.
 struct EventUse {
   EventId event = kNone;
   std::int32_t shift = 0;
+  bool outside = false;
+
+  /// The layer, or -1, whose signal a step of `layer` means.
+  [[nodiscard]] std::int32_t layer(std::int32_t layer) const {
+    return outside ? -1 : layer + shift;
+  }
   friend bool operator==(EventUse, EventUse) = default;
 };
 
-enum class Stream : std::uint8_t { kCompute, kCommunication };
-inline constexpr int kStreams = 2;
+/// Gathers of weights run ahead of what uses them, on a stream of their own.
+enum class Stream : std::uint8_t { kCompute, kCommunication, kGather };
+inline constexpr int kStreams = 3;
 
 /// Part of a step, for reports and progress.
 enum class Phase : std::uint8_t {
@@ -144,6 +151,7 @@ enum class Phase : std::uint8_t {
   kBackward,
   kReduce,
   kOptimizer,
+  kSave,
 };
 const char* phase_name(Phase phase);
 
@@ -249,12 +257,24 @@ struct Gap {
   std::int64_t end = 0;
 };
 
+/// One flat run of weights, trained or frozen, of which each rank keeps a part: it is gathered
+/// before it is used.
+struct GatheredUnit {
+  const char* name = "";
+  bool per_layer = false;
+  std::int32_t layers = 1;  ///< copies of the part
+  TensorId shard = kNone;   ///< flat, the rank's part; packed values as bytes
+  TensorId whole = kNone;   ///< flat, padded; copies for as many layers as are held at a time
+  std::vector<Gap> gaps;    ///< padding: no tensor's
+};
+
 /// One flat run of trained values that is updated, reduced and sharded as a whole.
 struct TrainedUnit {
   const char* name = "";
   bool per_layer = false;
   std::int32_t layers = 1;     ///< copies
-  TensorId weights = kNone;    ///< flat, padded
+  TensorId weights = kNone;    ///< flat, padded; the rank's part where the unit is gathered
+  TensorId whole = kNone;      ///< flat, padded: what is gathered, else `weights`
   TensorId gradients = kNone;  ///< flat, padded
   TensorId master = kNone;     ///< flat f32, the rank's shard; kNone when the weights are f32
   /// Flat f32, the rank's shard: AdamW's moments, or sgd's momentum and kNone.
@@ -316,11 +336,12 @@ struct StepProgram {
   std::vector<WeightBinding> weights;
   std::vector<AdapterBinding> adapters;
   std::vector<TrainedUnit> units;
+  std::vector<GatheredUnit> gathered;
   Interface interface;
   std::int32_t layers = 0;       ///< of the model, or of the rank's stage
   std::int32_t first_layer = 0;  ///< in the model: what layer 0 of the program is
-
   std::int64_t ranks = 1;        ///< that train on rows of their own
+  std::int32_t ring = 2;  ///< layers after which all rings of copies are at one turn again; even
 
   /// The number in the model of a layer of the program; -1 stays what it is.
   [[nodiscard]] std::int32_t model_layer(std::int32_t layer) const {

@@ -73,7 +73,7 @@ class UpdateRule {
     };
     instruction.predicate = static_cast<std::uint8_t>(Scalar::kGradientsFinite);
     instruction.in = {{part(unit.update_gradients, origin)}, coefficient_};
-    instruction.update = {{part(unit.weights, 0)}};
+    instruction.update = {{part(unit.weights, unit.weights == unit.whole ? 0 : origin)}};
     for (const TensorId moment : {unit.moment1, unit.moment2}) {
       if (moment != kNone) instruction.update.push_back({part(moment, origin)});
     }

@@ -132,8 +132,9 @@ class Verifier {
                                       std::int32_t layer) const {
     const bool across =
         storage.region == Region::kPersistent || storage.region == Region::kGradients;
-    const std::int64_t turn =
-        storage.copies.count == 1 ? 0 : (layer - storage.copies.first) / storage.copies.every;
+    const bool in_turns = storage.category == Category::kGathered && storage.anew_in_each_layer;
+    const bool shared = storage.copies.count == 1 && !in_turns;
+    const std::int64_t turn = shared ? 0 : (layer - storage.copies.first) / storage.copies.every;
     return turn + (across ? 0 : (std::int64_t{step.micro_step} << 32));
   }
 
@@ -264,6 +265,7 @@ class Verifier {
       if (unit.gradients == kNone) continue;
       const StorageId gradients = program_.tensor(unit.gradients).storage;
       const StorageId weights = program_.tensor(unit.weights).storage;
+      const StorageId used = program_.tensor(unit.whole).storage;
       UnitWork& work = work_[{u, unit.per_layer ? step.layer : 0}];
       const bool reduces = instruction.op == Op::kReduceScatter || instruction.op == Op::kAllReduce;
       const Operand reduced = instruction.in.empty() || !reduces ? Operand{} : instruction.in[0];
@@ -280,7 +282,7 @@ class Verifier {
         work.summed.push_back(elements_of(program_.tensor(instruction.in[0])));
       }
       for (const Operand& in : instruction.in) {
-        if (!forward || !in || program_.tensor(in).storage != weights) continue;
+        if (!forward || !in || program_.tensor(in).storage != used) continue;
         work.uses[step.micro_step].push_back(elements_of(program_.tensor(in)));
       }
       for (const Operand& out : instruction.out) {

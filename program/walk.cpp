@@ -8,7 +8,7 @@
 
 // Note [Sampling]
 // All loops over layers leave out the same layers [low, high), a whole number of the longest stride
-// and an even one, so that rings of two copies keep their turn. With the layers after `high`
+// and of the program's ring, so that rings of copies keep their turn. With the layers after `high`
 // renumbered, what is walked is a program of fewer layers with every flow between neighbours
 // intact. Loops over micro-steps leave out equal middle ones.
 
@@ -22,7 +22,7 @@ struct Ends {
 };
 constexpr Ends kLayers{3, 4};
 constexpr Ends kGroups{2, 3};
-constexpr std::int32_t kMicroStepsAtStart = 1;
+constexpr std::int32_t kShortRing = 2;
 
 struct LayerInterval {
   std::int32_t low = 0;
@@ -53,9 +53,14 @@ LayerInterval left_out(const StepProgram& program) {
   find_longest(program, program.root, longest);
   if (longest == nullptr) return {};
   const std::int32_t stride = longest->stride;
-  const Ends ends = stride > 1 ? kGroups : kLayers;
+  Ends ends = stride > 1 ? kGroups : kLayers;
+  // Longer rings take longer to fill.
+  const std::int32_t more = (program.ring - kShortRing + stride - 1) / stride;
+  ends.low += more;
+  ends.high += more;
   const std::int32_t low = longest->first + ends.low * stride;
-  std::int32_t count = (longest->repeat - ends.low - ends.high) / 2 * 2 * stride;
+  std::int32_t count =
+      (longest->repeat - ends.low - ends.high) / program.ring * program.ring * stride;
   count = std::max(count, 0);
   return {low, low + count};
 }
@@ -64,6 +69,7 @@ struct Walker {
   const StepProgram& program;
   LayerInterval hidden;
   bool sample = false;
+  std::int32_t micro_steps = 1;  // that are walked of those that repeat
   Walk result;
 
   void segment(SegmentId id, std::int32_t layer, std::int32_t compact, std::int32_t micro_step) {
@@ -74,8 +80,8 @@ struct Walker {
     std::int32_t like = kNone;
     for (std::int32_t i = 0; i < s.repeat; ++i) {
       const std::int32_t run = s.first + (s.descending ? s.repeat - 1 - i : i) * s.stride;
-      if (sample && ((outermost && hidden.holds(run)) ||
-                     (s.axis == Axis::kMicroStep && i >= kMicroStepsAtStart))) {
+      if (sample &&
+          ((outermost && hidden.holds(run)) || (s.axis == Axis::kMicroStep && i >= micro_steps))) {
         ++skipped;
         continue;
       }
@@ -116,7 +122,10 @@ struct Walker {
 }  // namespace
 
 Walk walk(const StepProgram& program, Sampling sampling) {
-  Walker walker{.program = program, .sample = sampling == Sampling::kEnds};
+  // The gathers of a micro-step begin in the one before it.
+  const bool turns = sampling == Sampling::kTurns || !program.gathered.empty();
+  Walker walker{
+      .program = program, .sample = sampling != Sampling::kAll, .micro_steps = turns ? 2 : 1};
   if (walker.sample) {
     walker.hidden = left_out(program);
     walker.result.hidden_first = walker.hidden.low;

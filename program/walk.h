@@ -27,6 +27,8 @@ enum class Sampling : std::uint8_t {
   kAll,
   /// A few layers and micro-steps from each end: enough for whatever is affine in their numbers.
   kEnds,
+  /// As kEnds, and two of the micro-steps that repeat: what one leaves to the next one like it.
+  kTurns,
 };
 
 struct Walk {

@@ -32,7 +32,13 @@ void cast(Call& call) {
   });
 }
 
-void copy(Call& call) { cast(call); }
+void copy(Call& call) {
+  const View& x = call.in[0];
+  // Packed values are bytes.
+  if (x.dtype() != DType::kU8) return cast(call);
+  FTPLAN_CHECK(x.tensor->contiguous() && call.out[0].tensor->contiguous());
+  std::memcpy(call.out[0].data, x.data, static_cast<std::size_t>(x.elements()));
+}
 
 void zero(Call& call) {
   const View y = call.out[0];

@@ -20,6 +20,11 @@ std::string check_reduce_scatter(const OpView& v) {
 }
 std::string check_all_gather(const OpView& v) {
   const std::int64_t ranks = v.attributes<CollectiveAttributes>().ranks;
+  if (v.has_in(0)) {
+    return agree(v.out(0).shape.elements() == ranks * v.in(0).shape.elements() &&
+                     v.in(0).dtype == v.out(0).dtype,
+                 "the shard must be 1/ranks of the whole");
+  }
   return agree(v.update(0).shape.elements() % ranks == 0, "the whole must divide by the ranks");
 }
 std::string check_any(const OpView&) { return {}; }

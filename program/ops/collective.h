@@ -12,7 +12,8 @@ namespace ftplan::program {
 /// in {full}, out {shard}: the rank's shard of the sum, in the type of full or f32; accumulate: the
 /// sum is added to it. The shard may be the rank's part of full. CollectiveAttributes
 OpRow reduce_scatter_row();
-/// update {full}: each rank's part reaches all. CollectiveAttributes
+/// update {full}: each rank's part reaches all. Or in {shard}, out {full}: what they keep in parts
+/// is put together. CollectiveAttributes
 OpRow all_gather_row();
 /// update {values}: the sum reaches all. CollectiveAttributes
 OpRow all_reduce_row();

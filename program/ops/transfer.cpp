@@ -50,5 +50,6 @@ OpRow load_int8_row() {
   return row;
 }
 OpRow init_adapter_row() { return transfer("init_adapter"); }
+OpRow store_row() { return transfer("store"); }
 
 }  // namespace ftplan::program

@@ -16,6 +16,7 @@ OpRow load_nf4_row();
 OpRow load_int8_row();
 /// out {tensor}: a new LoRA matrix, A uniform in +-1/sqrt(in), B zero; FileAttributes
 OpRow init_adapter_row();
-/// in {tensor}, out {file}: written to disk; FileAttributes
+/// in {tensor}: a weight or half of a LoRA pair, given to the host; FileAttributes
+OpRow store_row();
 
 }  // namespace ftplan::program

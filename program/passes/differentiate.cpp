@@ -56,7 +56,7 @@ class Padder {
       if (unit.gaps.empty() || padded_[u] ||
           !writes(written_by, program.tensor(unit.gradients).storage))
         continue;
-      for (const TensorId gap : emitter_.gaps(unit, unit.gradients)) {
+      for (const TensorId gap : emitter_.gaps(unit.gaps, unit.gradients)) {
         emitter_.emit({.op = Op::kZero, .out = {{gap}}});
       }
       padded_[u] = !unit.per_layer;
@@ -87,7 +87,7 @@ class EarlyUpdates {
       if (!node->is_segment) continue;
       const auto body = instructions_of(program.segment(node->id));
       for (std::size_t u = 0; u < last_.size(); ++u) {
-        if (reads(body, program.tensor(program.units[u].weights).storage)) last_[u] = node->id;
+        if (reads(body, program.tensor(program.units[u].whole).storage)) last_[u] = node->id;
       }
     }
   }

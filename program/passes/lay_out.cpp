@@ -35,7 +35,8 @@ class Layouter {
  public:
   explicit Layouter(Lowering& lowering)
       : low_(lowering), program_(lowering.program), walk_(lowering.steps), lives_(lowering.lives) {
-    find_group_lives();
+    find_copy_lives();
+    find_step_lives();
     stack_gradients();
     find_depths();
     find_low_copies();
@@ -103,20 +104,31 @@ class Layouter {
     return top;
   }
 
-  // What the packer moves as one: a storage with its copies, or all that the layers of a recomputed
-  // group keep.
+  // What the packer moves as one: a storage with its copies, one of a pair of copies, or all that
+  // the layers of a recomputed group keep.
   struct Item {
     std::vector<StorageId> members;
     std::int64_t stride = 0;  // from one copy of all members to the next
     std::int32_t copies = 1;
+    std::int32_t copy = kNone;  // of a pair
     [[nodiscard]] bool is_group() const { return members.size() > 1; }
     [[nodiscard]] std::int64_t size() const { return copies * stride; }
   };
 
   [[nodiscard]] bool is_kept_by_group(const Storage& s) const {
     const std::int64_t every = low_.strategy.checkpointing.every;
-    return every > 1 && s.copies.count == every && s.category != Category::kGradients;
+    return every > 1 && s.copies.count == every && s.category != Category::kGradients &&
+           s.category != Category::kGathered;
   }
+
+  // Two copies of what is gathered or travels are often not held together, and any two places are
+  // an offset and a stride.
+  static bool is_pair(const Storage& s) {
+    return s.region == Region::kWork && s.copies.count == 2 &&
+           (s.category == Category::kGathered || s.category == Category::kGradients);
+  }
+
+  [[nodiscard]] bool has_rows(const Storage& s) const { return is_kept_by_group(s) || is_pair(s); }
 
   std::vector<Item> work_items(Place place) {
     std::vector<Item> items;
@@ -129,12 +141,27 @@ class Layouter {
         group.members.push_back(id);
         group.stride += accounted(s).value;
         group.copies = s.copies.count;
+      } else if (is_pair(s)) {
+        for (std::int32_t copy = 0; copy < 2; ++copy)
+          items.push_back({{id}, accounted(s).value, 1, copy});
       } else {
         items.push_back({{id}, accounted(s).value, s.copies.count});
       }
     }
     if (!group.members.empty()) items.push_back(group);
     return items;
+  }
+
+  // Gathered units are few and large, so one that stands badly costs much.
+  [[nodiscard]] PackEffort effort() const {
+    return {.more_orders = program_.gathered.empty() ? 0 : kMoreOrders};
+  }
+  static constexpr int kMoreOrders = 16;
+
+  // The head's gradient is on its way when those of the layers begin to fill the top.
+  [[nodiscard]] bool leaves_early(const Item& item) const {
+    const Storage& s = program_.storages[static_cast<std::size_t>(item.members[0])];
+    return !program_.gathered.empty() && s.category == Category::kGradients && s.copies.count == 1;
   }
 
   // Leaves the cheapest packing in place; returns its cost.
@@ -144,9 +171,9 @@ class Layouter {
     for (const Item& item : items_) {
       std::int64_t longest = 0;
       for (const StorageId id : item.members) longest = std::max(longest, duration(id));
-      sizes.push_back({item.size(), longest, item.is_group()});
+      sizes.push_back({item.size(), longest, item.is_group() || leaves_early(item)});
     }
-    const Packing packing = pack(sizes, clashes(), cost, 0);
+    const Packing packing = pack(sizes, clashes(), cost, effort());
     return cost(packing);
   }
 
@@ -156,7 +183,7 @@ class Layouter {
       for (std::size_t b = a + 1; b < items_.size(); ++b) {
         if (items_[b].is_group()) {
           add_clashes_with_group(a, b, found);
-        } else if (program_.live.overlap(items_[a].members[0], items_[b].members[0])) {
+        } else if (live_together(items_[a], items_[b])) {
           found.push_back({a, b, -items_[b].size(), items_[a].size()});
         }
       }
@@ -173,7 +200,7 @@ class Layouter {
       const std::int64_t size =
           accounted(program_.storages[static_cast<std::size_t>(member)]).value;
       for (std::int32_t copy = 0; copy < g.copies; ++copy) {
-        if (!live_together(items_[a].members[0], member, copy)) continue;
+        if (!overlap(positions_of(items_[a]), positions_of(member, copy))) continue;
         const std::int64_t low = begin + copy * g.stride;
         // offset[group] + low < offset[a] + size[a] and offset[a] < offset[group] + low + size
         found.push_back({group, a, low - items_[a].size(), low + size});
@@ -182,31 +209,78 @@ class Layouter {
     }
   }
 
-  [[nodiscard]] bool live_together(StorageId id, StorageId member, std::int32_t copy) const {
-    const LiveSets& sets = program_.live;
-    const auto* left = sets.bits.data() + static_cast<std::ptrdiff_t>(id) * sets.words;
-    const auto* right = group_lives_.data() +
-                        (first_of_member_[static_cast<std::size_t>(member)] + copy) * sets.words;
-    for (std::int32_t w = 0; w < sets.words; ++w) {
+  // The positions at which one copy lives, or all that an item holds.
+  [[nodiscard]] const std::uint64_t* positions_of(StorageId member, std::int32_t copy) const {
+    return copy_lives_.data() +
+           (first_of_member_[static_cast<std::size_t>(member)] + copy) * program_.live.words;
+  }
+  [[nodiscard]] const std::uint64_t* positions_of(const Item& item) const {
+    if (item.copy != kNone) return positions_of(item.members[0], item.copy);
+    return program_.live.bits.data() +
+           static_cast<std::ptrdiff_t>(item.members[0]) * program_.live.words;
+  }
+
+  // All runs of an instruction have one position. What is gathered or travels goes from layer to
+  // layer, so two of such are compared step by step.
+  [[nodiscard]] bool live_together(const Item& a, const Item& b) const {
+    const std::uint64_t* left = steps_of(a);
+    const std::uint64_t* right = steps_of(b);
+    return left != nullptr && right != nullptr ? overlap(left, right, step_words_)
+                                               : overlap(positions_of(a), positions_of(b));
+  }
+
+  // Null where steps are not told apart.
+  [[nodiscard]] const std::uint64_t* steps_of(const Item& item) const {
+    const std::ptrdiff_t row = first_step_row_[static_cast<std::size_t>(item.members[0])];
+    if (item.is_group() || row < 0) return nullptr;
+    return step_lives_.data() + (row + std::max(item.copy, 0)) * step_words_;
+  }
+
+  void find_step_lives() {
+    step_words_ = static_cast<std::int32_t>((walk_.steps.size() + 63) / 64);
+    first_step_row_.assign(program_.storages.size(), -1);
+    std::ptrdiff_t rows = 0;
+    for (std::size_t i = 0; i < program_.storages.size(); ++i) {
+      const Storage& s = program_.storages[i];
+      const bool goes = s.category == Category::kGathered || s.category == Category::kGradients;
+      if (!goes || s.region != Region::kWork || s.copies.count > 2) continue;
+      first_step_row_[i] = rows;
+      rows += s.copies.count;
+    }
+    step_lives_.assign(static_cast<std::size_t>(rows * step_words_), 0);
+    for (const Life& life : lives_) {
+      const std::ptrdiff_t row = first_step_row_[static_cast<std::size_t>(life.storage)];
+      if (row < 0) continue;
+      auto* words = step_lives_.data() + (row + life.copy) * step_words_;
+      for (std::int32_t i = life.begin; i <= life.end; ++i)
+        words[i / 64] |= std::uint64_t{1} << (i % 64);
+    }
+  }
+
+  [[nodiscard]] bool overlap(const std::uint64_t* left, const std::uint64_t* right) const {
+    return overlap(left, right, program_.live.words);
+  }
+  static bool overlap(const std::uint64_t* left, const std::uint64_t* right, std::int32_t words) {
+    for (std::int32_t w = 0; w < words; ++w) {
       if ((left[w] & right[w]) != 0) return true;
     }
     return false;
   }
 
-  // Positions at which each copy of what groups keep lives.
-  void find_group_lives() {
+  // Positions at which each copy of what groups keep, and of pairs, lives.
+  void find_copy_lives() {
     const LiveSets& sets = program_.live;
     first_of_member_.assign(program_.storages.size(), 0);
     std::ptrdiff_t rows = 0;
     for (std::size_t i = 0; i < program_.storages.size(); ++i) {
       first_of_member_[i] = rows;
-      if (is_kept_by_group(program_.storages[i])) rows += program_.storages[i].copies.count;
+      if (has_rows(program_.storages[i])) rows += program_.storages[i].copies.count;
     }
-    group_lives_.assign(static_cast<std::size_t>(rows * sets.words), 0);
+    copy_lives_.assign(static_cast<std::size_t>(rows * sets.words), 0);
     for (const Life& life : lives_) {
-      if (!is_kept_by_group(storage(life.storage))) continue;
+      if (!has_rows(storage(life.storage))) continue;
       auto* row =
-          group_lives_.data() +
+          copy_lives_.data() +
           (first_of_member_[static_cast<std::size_t>(life.storage)] + life.copy) * sets.words;
       mark_positions(walk_, life.begin, life.end, row);
     }
@@ -215,6 +289,11 @@ class Layouter {
   void set_offsets(const Packing& packing, std::int64_t base) {
     for (std::size_t i = 0; i < packing.offsets.size(); ++i) {
       std::int64_t begin = base + packing.offsets[i];
+      if (items_[i].copy == 1) {
+        Storage& pair = storage(items_[i].members[0]);
+        pair.stride = {begin - pair.offset.value};
+        continue;
+      }
       for (const StorageId id : items_[i].members) {
         storage(id).offset = {begin};
         storage(id).stride = {items_[i].stride};
@@ -377,8 +456,11 @@ class Layouter {
   std::vector<std::int64_t> depth_of_;  // of each block's first copy
   std::vector<std::pair<std::int32_t, std::int64_t>> depths_;
   std::vector<LowCopy> low_copies_;
-  std::vector<std::ptrdiff_t> first_of_member_;  // row in group_lives_, by storage
-  std::vector<std::uint64_t> group_lives_;
+  std::vector<std::ptrdiff_t> first_of_member_;  // row in copy_lives_, by storage
+  std::vector<std::uint64_t> copy_lives_;
+  std::vector<std::ptrdiff_t> first_step_row_;  // in step_lives_, by storage, or -1
+  std::vector<std::uint64_t> step_lives_;
+  std::int32_t step_words_ = 0;  // of 64 steps, for one copy
 };
 
 }  // namespace

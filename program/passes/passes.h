@@ -32,6 +32,9 @@ Result<void> optimize(Lowering& lowering);
 /// which each rank has updated its part.
 Result<void> shard(Lowering& lowering);
 
+/// Puts weights that are kept in parts together before each use.
+Result<void> gather(Lowering& lowering);
+
 /// Streams and the events between them.
 Result<void> schedule(Lowering& lowering);
 

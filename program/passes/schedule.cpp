@@ -61,10 +61,10 @@ class Scheduler {
     for (const Node& node : std::vector<Node>(program_.segment(id).body)) {
       if (node.is_segment) {
         issue(node.id);
-      } else if (communicates(at(node.id).op)) {
+      } else if (communicates(at(node.id).op) && at(node.id).stream != Stream::kGather) {
         // Right behind another, all that stands before it was waited for.
         const bool waits = nodes.empty() || nodes.back().is_segment ||
-                           at(nodes.back().id).stream == Stream::kCompute;
+                           at(nodes.back().id).stream != Stream::kCommunication;
         if (waits) {
           nodes.push_back(signaller(nodes));
           if (nodes.size() > 1 && nodes[nodes.size() - 2] == nodes.back()) nodes.pop_back();
@@ -202,7 +202,7 @@ class Scheduler {
 
   // Waits for what other waits have seen to already, and signals that nobody waits for.
   void drop_idle_events() {
-    const UsefulEvents useful = useful_events(program_, walk(program_, Sampling::kEnds));
+    const UsefulEvents useful = useful_events(program_, walk(program_, Sampling::kTurns));
     for (std::size_t id = 0; id < program_.instructions.size(); ++id) {
       Instruction& instruction = program_.instructions[id];
       const auto all = instruction.waits;

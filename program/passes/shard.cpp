@@ -20,6 +20,8 @@
 // The norm is that of the shards, summed over the ranks.
 // Stage 2: gradients are reduced in every micro-step and added up in the shards, so that no rank
 // holds more than two units' gradients. With one micro-step stage 1 does the same.
+// Stage 3: weights are kept in parts too, see Note [Gathers]; those are not gathered when they are
+// updated.
 
 namespace ftplan::program {
 namespace {
@@ -47,7 +49,7 @@ class Sharder {
         adds_ = micro_step != micro_steps.front();
         if (at_once_ || micro_step == micro_steps.back()) reduce(micro_step, unit);
       }
-      if (shards_) gather(unit);
+      if (shards_ && unit.weights == unit.whole) gather(unit);
     }
     if (shards_) sum_norm();
   }

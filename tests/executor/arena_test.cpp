@@ -62,10 +62,11 @@ class Shrunk final : public Host {
     need(Session(train_, world_.machine, arenas_, *this, options).run(scalars));
   }
 
-  Result<void> load(const program::WeightBinding& weight, std::int32_t layer,
-                    const View& to) override {
-    return world_.loader->load(weight, layer, to);
+  Result<void> load(const program::WeightBinding& weight, std::int32_t layer, const View& to,
+                    std::int64_t begin) override {
+    return world_.loader->load(weight, layer, to, begin);
   }
+  Result<void> store(const Call&) override { return {}; }
   Result<void> load_nf4(const program::WeightBinding& weight, std::int32_t layer,
                         const Call& call) override {
     return world_.loader->load_nf4(weight, layer, call);

@@ -19,20 +19,22 @@
 namespace ftplan::executor {
 
 Interleaver::Interleaver(const std::vector<RankRun*>& runs, RankRun::Key key)
-    : collectives_(runs.size()), group_(static_cast<int>(runs.size())) {
+    : group_(static_cast<int>(runs.size())) {
   for (std::size_t rank = 0; rank < runs.size(); ++rank) {
     Session& session = runs[rank]->session(key);
     sessions_.push_back(&session);
     ended_.emplace_back(session.walk().steps.size(), false);
-    for (const auto stream : {program::Stream::kCompute, program::Stream::kCommunication}) {
-      Lane lane{.rank = static_cast<int>(rank)};
+    for (const auto stream :
+         {program::Stream::kCompute, program::Stream::kCommunication, program::Stream::kGather}) {
+      Lane lane{.rank = static_cast<int>(rank), .stream = stream};
       for (std::size_t i = 0; i < session.walk().steps.size(); ++i) {
         const auto step = static_cast<std::int32_t>(i);
         if (session.instruction(step).stream == stream) lane.steps.push_back(step);
       }
-      lanes_.push_back(std::move(lane));
+      if (!lane.steps.empty()) lanes_.push_back(std::move(lane));
     }
   }
+  collectives_.resize(lanes_.size());
 }
 
 bool Interleaver::ready(const Lane& lane) const {
@@ -61,12 +63,12 @@ void Interleaver::advance(Lane& lane, std::vector<Scalars>& scalars) {
     return end_step(lane);
   }
   FTPLAN_CHECK(instruction.predicate == program::kAlways);
-  std::optional<Call>& arrival = collectives_[rank];
+  std::optional<Call>& arrival = collectives_[static_cast<std::size_t>(&lane - lanes_.data())];
   arrival.emplace(session.call_of(step, scalars[rank], no_scratch_));
   lane.arrived = true;
   if (!group_.arrive(lane.rank, *arrival)) return;
   for (Lane& each : lanes_) {
-    if (each.arrived && !group_.waits(each.rank)) end_step(each);
+    if (each.arrived && !group_.waits(each.rank, each.stream)) end_step(each);
   }
 }
 

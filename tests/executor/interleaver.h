@@ -33,6 +33,7 @@ class Interleaver {
   // One stream of one rank.
   struct Lane {
     int rank = 0;
+    program::Stream stream = program::Stream::kCompute;
     std::vector<std::int32_t> steps;  ///< in order
     std::size_t next = 0;
     bool arrived = false;  ///< its next step is a collective that waits for other ranks
@@ -44,7 +45,7 @@ class Interleaver {
   std::vector<Session*> sessions_;
   std::vector<Lane> lanes_;
   std::vector<std::vector<bool>> ended_;          // by rank and step
-  std::vector<std::optional<Call>> collectives_;  // that a rank has brought
+  std::vector<std::optional<Call>> collectives_;  // that a lane has brought
   Scratch no_scratch_;
   InProcessGroup group_;
 };

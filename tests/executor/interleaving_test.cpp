@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <iterator>
-#include <map>
 #include <memory>
 #include <random>
 #include <set>
@@ -20,10 +19,13 @@
 #include "executor/call.h"
 #include "executor/feeding.h"
 #include "executor/rank_run.h"
+#include "program/lifetimes.h"
 #include "program/lowering.h"
+#include "program/occupancy.h"
 #include "program/print.h"
 #include "program/step_program.h"
 #include "program/verify.h"
+#include "program/walk.h"
 #include "tests/executor/interleaver.h"
 #include "tests/executor/support.h"
 #include "tests/program/support.h"
@@ -92,12 +94,6 @@ class Ranks {
     return all;
   }
 
-  [[nodiscard]] std::map<std::string, std::vector<float>> values() const {
-    std::map<std::string, std::vector<float>> all;
-    for (const auto& run : runs_) all.merge(values_of(*run));
-    return all;
-  }
-
   [[nodiscard]] std::vector<StepProgram> programs() const {
     std::vector<StepProgram> all;
     for (const auto& run : runs_) all.push_back(run->program(key_));
@@ -133,7 +129,15 @@ INSTANTIATE_TEST_SUITE_P(
                             .stage_layers = {2, 1, 1},
                             .checkpointing = {.every = 1}},
                     Setting{.ranks = 2, .zero = 0, .layers = 4, .hidden = 16},
-                    Setting{.ranks = 2, .zero = 2, .accumulation = 3, .layers = 4, .hidden = 16}));
+                    Setting{.ranks = 2, .zero = 2, .accumulation = 3, .layers = 4, .hidden = 16},
+                    Setting{.ranks = 2, .zero = 3, .layers = 4, .hidden = 16, .tied = true},
+                    Setting{.method = Method::kQlora,
+                            .ranks = 2,
+                            .zero = 3,
+                            .accumulation = 2,
+                            .layers = 4,
+                            .hidden = 16,
+                            .checkpointing = {.every = 2}}));
 
 TEST_P(Interleavings, GiveTheSameWeights) {
   constexpr int kRuns = 130;
@@ -155,7 +159,7 @@ TEST_P(Interleavings, GiveTheSameWeights) {
   // On threads of their own they end in the same place.
   const Trained threaded = train_ranks(world, 1);
   EXPECT_TRUE(threaded.ranks_agree);
-  EXPECT_EQ(largest_difference(threaded.values, ranks.values()), 0);
+  EXPECT_EQ(threaded.bits == ranks.bits(), true);
 }
 
 // Each way to leave out one wait or one signal of one rank's program.
@@ -203,6 +207,18 @@ bool some_order_differs(const World& world, const Ranks::Change& change,
   return false;
 }
 
+// Bytes of gathered weights, added up over all steps. Some waits keep gathers from running further
+// ahead than the memory that was planned for them.
+std::int64_t gathered_bytes(const StepProgram& program) {
+  const program::Walk steps = program::walk(program, program::Sampling::kAll);
+  std::int64_t sum = 0;
+  for (const auto& live :
+       program::occupancy(program, steps, program::lives_of(program, steps), Place::kDevice)) {
+    sum += live[static_cast<std::size_t>(Category::kGathered)];
+  }
+  return sum;
+}
+
 TEST_P(Interleavings, NeedEveryEvent) {
   const World world(GetParam());
   Ranks good(world);
@@ -222,7 +238,9 @@ TEST_P(Interleavings, NeedEveryEvent) {
       removal.change(static_cast<std::int64_t>(rank), programs[rank]);
     const bool reported = !program::verify_ranks(programs).empty();
     const bool differs = some_order_differs(world, removal.change, expected, /*runs=*/20);
-    EXPECT_TRUE(reported || differs) << "nothing notices that it lacks the " << removal.what;
+    const bool holds_more = gathered_bytes(programs[0]) > gathered_bytes(good.programs()[0]);
+    EXPECT_TRUE(reported || differs || holds_more)
+        << "nothing notices that it lacks the " << removal.what;
     differing += differs ? 1 : 0;
   }
   // The orders themselves are a witness too, not only the verifier.

@@ -143,7 +143,14 @@ Made make(const TempFolder& folder, const Setting& setting, const Strategy& stra
   return {std::move(data), std::move(job)};
 }
 
-// Calls `f(name, view)` for each copy of each weight and adapter.
+std::string name_of(const program::WeightBinding& binding) {
+  return binding.name + "." + std::to_string(binding.table_index);
+}
+std::string name_of(const program::AdapterBinding& binding) {
+  return "adapter." + std::to_string(binding.linear) + (binding.b ? "b" : "a");
+}
+
+// Calls `f(name, view)` for each copy of each weight and adapter that the rank keeps whole.
 template <class F>
 void for_each_value(const RankRun& run, F f) {
   const auto& program = run.some_program();
@@ -152,18 +159,35 @@ void for_each_value(const RankRun& run, F f) {
     for (std::int32_t layer = 0; layer < program.layers; ++layer)
       f(name + "." + std::to_string(program.model_layer(layer)), view_of(layer));
   };
+  const auto is_whole = [&](program::TensorId tensor) {
+    return program.storage_of(tensor).region == program::Region::kPersistent;
+  };
   for (const auto& binding : program.weights) {
-    each_copy(binding, binding.name + "." + std::to_string(binding.table_index),
+    if (!is_whole(binding.tensor)) continue;
+    each_copy(binding, name_of(binding),
               [&](std::int32_t layer) { return run.weight(binding, layer); });
   }
   for (const auto& binding : program.adapters) {
-    each_copy(binding, "adapter." + std::to_string(binding.linear) + (binding.b ? "b" : "a"),
+    if (!is_whole(binding.tensor)) continue;
+    each_copy(binding, name_of(binding),
               [&](std::int32_t layer) { return run.adapter(binding, layer); });
   }
 }
 
 std::span<const std::byte> bytes_of(const View& view) {
   return {view.data, static_cast<std::size_t>(view.elements() * size_of(view.dtype()).value)};
+}
+
+std::vector<float> floats_of(const View& view) {
+  std::vector<float> values(static_cast<std::size_t>(view.elements()));
+  if (view.dtype() == DType::kU8) {  // packed values
+    std::copy_n(view.as<std::uint8_t>(), values.size(), values.begin());
+  } else if (view.dtype() == DType::kI8) {
+    std::copy_n(view.as<std::int8_t>(), values.size(), values.begin());
+  } else {
+    models::to_f32(bytes_of(view), view.dtype(), values);
+  }
+  return values;
 }
 
 }  // namespace
@@ -217,7 +241,9 @@ World::World(Setting wanted)
                .checkpointing = setting.checkpointing,
                .zero = setting.ranks > 1 && setting.stage_layers.empty() ? setting.zero : 0,
                .loss_chunk = setting.loss_chunk,
-               .stage_layers = setting.stage_layers},
+               .stage_layers = setting.stage_layers,
+               .prefetch = setting.prefetch,
+               .persist_below = setting.persist_below},
       machine{.threads = setting.threads,
               .instruction_set = best_instruction_set(),
               .torch = torch_version(),
@@ -251,16 +277,22 @@ StepOutput World::train(RankRun& run, std::int64_t step) const {
 std::map<std::string, std::vector<float>> values_of(const RankRun& run) {
   std::map<std::string, std::vector<float>> all;
   for_each_value(run, [&](const std::string& name, const View& view) {
-    std::vector<float> values(static_cast<std::size_t>(view.elements()));
-    if (view.dtype() == DType::kU8) {  // packed values
-      std::copy_n(view.as<std::uint8_t>(), values.size(), values.begin());
-    } else if (view.dtype() == DType::kI8) {
-      std::copy_n(view.as<std::int8_t>(), values.size(), values.begin());
-    } else {
-      models::to_f32(bytes_of(view), view.dtype(), values);
-    }
-    FTPLAN_CHECK(all.emplace(name, std::move(values)).second);
+    FTPLAN_CHECK(all.emplace(name, floats_of(view)).second);
   });
+  return all;
+}
+
+std::map<std::string, std::vector<float>> gathered_values(RankRun& run) {
+  std::map<std::string, std::vector<float>> all;
+  need(run.save([&](const StoredValues& stored) -> Result<void> {
+    const bool per_layer =
+        stored.weight != nullptr ? stored.weight->per_layer : stored.adapter->per_layer;
+    std::string name =
+        stored.weight != nullptr ? name_of(*stored.weight) : name_of(*stored.adapter);
+    if (per_layer) name += "." + std::to_string(stored.layer);
+    FTPLAN_CHECK(all.emplace(name, floats_of(stored.values)).second);
+    return {};
+  }));
   return all;
 }
 
@@ -279,6 +311,8 @@ Trained train_ranks(const World& world, std::int64_t steps) {
   InProcessGroup group(static_cast<int>(ranks));
   std::vector<std::vector<StepOutput>> outputs(ranks);
   std::vector<std::unique_ptr<RankRun>> runs(ranks);
+  std::vector<std::map<std::string, std::vector<float>>> values(ranks);
+  std::vector<std::vector<std::byte>> bits(ranks);
   std::vector<std::thread> threads;
   for (std::size_t rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
@@ -286,12 +320,15 @@ Trained train_ranks(const World& world, std::int64_t steps) {
       runs[rank] = world.load(static_cast<std::int64_t>(rank), &communicator);
       for (std::int64_t step = 0; step < steps; ++step)
         outputs[rank].push_back(world.train(*runs[rank], step));
+      bits[rank] = bits_of(*runs[rank]);
+      values[rank] = ranks > 1 && world.strategy.zero == 3 ? gathered_values(*runs[rank])
+                                                           : values_of(*runs[rank]);
     });
   }
   for (std::thread& thread : threads) thread.join();
-  Trained trained{.values = values_of(*runs[0])};
+  Trained trained{.values = values[0]};
   if (world.job.stages() > 1) {
-    for (const auto& run : runs) trained.values.merge(values_of(*run));
+    for (const auto& own : values) trained.values.insert(own.begin(), own.end());
   }
   for (std::size_t step = 0; step < static_cast<std::size_t>(steps); ++step) {
     double loss = 0;
@@ -299,12 +336,13 @@ Trained train_ranks(const World& world, std::int64_t steps) {
     trained.losses.push_back(loss);
     trained.norms.push_back(outputs[0][step].gradient_norm);
   }
-  for (const auto& run : runs) {
-    const auto own = values_of(*run);
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    const auto& own = values[rank];
     trained.ranks_agree =
         trained.ranks_agree && std::all_of(own.begin(), own.end(), [&](const auto& value) {
           return trained.values.at(value.first) == value.second;
         });
+    trained.bits.insert(trained.bits.end(), bits[rank].begin(), bits[rank].end());
   }
   return trained;
 }

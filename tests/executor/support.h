@@ -60,6 +60,8 @@ struct Setting {
   double momentum = 0;
   std::int64_t ranks = 1;
   std::int64_t zero = 1;  ///< where there is more than one rank
+  std::int64_t prefetch = 1;
+  std::int64_t persist_below = 0;
   std::int64_t micro_batch = 2;
   std::int64_t accumulation = 1;
   std::int64_t threads = 1;
@@ -109,17 +111,21 @@ class World {
   std::unique_ptr<Loader> loader;
 };
 
-/// All weights and adapters by name, as f32.
+/// All weights and adapters by name, as f32, but for those that ranks keep parts of.
 std::map<std::string, std::vector<float>> values_of(const RankRun& run);
-/// The bits of all weights, adapters and states.
+/// What is trained, put together from all ranks, each of which calls this on a thread of its own.
+std::map<std::string, std::vector<float>> gathered_values(RankRun& run);
+/// The bits of all weights, adapters and states that the rank keeps.
 std::vector<std::byte> bits_of(const RankRun& run);
 
 /// What some steps of all ranks gave.
 struct Trained {
   std::vector<double> losses;  ///< over the global batch
   std::vector<double> norms;
-  std::map<std::string, std::vector<float>> values;  ///< of rank 0, or of all stages
-  bool ranks_agree = true;  ///< what several ranks have is the same, bit by bit
+  /// Of rank 0: all, or under ZeRO-3 those that are trained; or of all stages.
+  std::map<std::string, std::vector<float>> values;
+  std::vector<std::byte> bits;  ///< of all ranks
+  bool ranks_agree = true;      ///< what several ranks have is the same, bit by bit
 };
 /// Each rank on a thread of its own.
 Trained train_ranks(const World& world, std::int64_t steps);

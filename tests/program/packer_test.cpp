@@ -25,7 +25,7 @@ bool clashes(const Packing& packing, const Clash& clash) {
 
 TEST(Pack, ItemsThatNeverLiveTogetherShareBytes) {
   const std::vector<PackItem> items = {{64, 1}, {128, 1}};
-  const Packing packing = pack(items, {}, height, 0);
+  const Packing packing = pack(items, {}, height);
   EXPECT_EQ(packing.offsets, (std::vector<std::int64_t>{0, 0}));
   EXPECT_EQ(packing.height, 128);
 }
@@ -36,7 +36,7 @@ TEST(Pack, ItemsThatNeverLiveTogetherShareBytes) {
 //     0 +----------> time
 TEST(Pack, AChainOfItemsTakesItsWidestInstant) {
   const std::vector<PackItem> items = {{64, 1}, {128, 3}, {64, 2}};
-  const Packing packing = pack(items, {solid(items, 0, 1), solid(items, 1, 2)}, height, 0);
+  const Packing packing = pack(items, {solid(items, 0, 1), solid(items, 1, 2)}, height);
   EXPECT_EQ(packing.height, /*b=*/128 + /*a or c=*/64);
   EXPECT_EQ(packing.offsets[0], packing.offsets[2]);
 }
@@ -49,23 +49,22 @@ TEST(Pack, AChainOfItemsTakesItsWidestInstant) {
 TEST(Pack, AnItemLiesInTheHoleOfAGroup) {
   const std::vector<PackItem> items = {{200, 2, /*high=*/true}, {100, 1}};
   const std::vector<Clash> only_with_first = {{0, 1, /*low=*/0 - 100, /*high=*/100}};
-  EXPECT_EQ(pack(items, only_with_first, height, 0).height, 200);
+  EXPECT_EQ(pack(items, only_with_first, height).height, 200);
 }
 
 TEST(Pack, TheCheapestCandidateWins) {
   const std::vector<PackItem> items = {{100, 5, /*high=*/true}, {10, 1}};
   const std::vector<Clash> together = {solid(items, 0, 1)};
   const auto low_second = [](const Packing& packing) { return packing.offsets[1]; };
-  const Packing packing = pack(items, together, low_second, 0);
+  const Packing packing = pack(items, together, low_second);
   EXPECT_EQ(packing.offsets, (std::vector<std::int64_t>{10, 0}));
 }
 
 TEST(Pack, EndsWithACandidateThatIsGoodEnough) {
   const std::vector<PackItem> items = {{100, 5}, {10, 1}};
   int asked = 0;
-  pack(
-      items, {solid(items, 0, 1)}, [&](const Packing& packing) { return ++asked, packing.height; },
-      /*enough=*/110);
+  pack(items, {solid(items, 0, 1)}, [&](const Packing& packing) { return ++asked, packing.height; },
+       {.enough = 110});
   EXPECT_EQ(asked, 1);
 }
 
@@ -100,7 +99,7 @@ TEST_P(RandomItems, NeverClashAndStayBetweenTheLowerBoundAndTheSum) {
         all.push_back(solid(items, a, b));
     }
   }
-  const Packing packing = pack(items, all, height, 0);
+  const Packing packing = pack(items, all, height);
   for (const Clash& clash : all) EXPECT_FALSE(clashes(packing, clash));
   const std::int64_t bound = *std::max_element(load.begin(), load.end());
   EXPECT_GE(packing.height, bound);

@@ -172,7 +172,9 @@ Case make_case(JobRequest request, const ModelConfig& model, const Strategy& str
   request.training.accumulation = strategy.accumulation;
   request.layout = {.zero = strategy.zero,
                     .checkpointing = strategy.checkpointing,
-                    .loss_chunk = strategy.loss_chunk};
+                    .loss_chunk = strategy.loss_chunk,
+                    .prefetch = strategy.prefetch,
+                    .persist_below = strategy.persist_below};
   if (!strategy.stage_layers.empty()) request.layout.pipeline = Pipeline::kNaive;
   auto job = validate(request, model, std::nullopt);
   if (!job) check_failed(job.error().text().c_str(), __FILE__, __LINE__);
@@ -195,7 +197,9 @@ Case random_case(std::uint64_t seed) {
   if (checkpointing) strategy.checkpointing.every = draw.one_in(2) ? 1 : draw.in(2, model.layers);
   if (draw.one_in(2)) {
     request.devices.gpus = std::to_string(draw.of<std::int64_t>({2, 2, 2, 3, 4})) + "xcpu";
-    strategy.zero = draw.in(0, 2);
+    strategy.zero = draw.in(0, 3);
+    strategy.prefetch = draw.in(0, 3);
+    strategy.persist_below = draw.of<std::int64_t>({0, 0, 500, 20000});
   }
   if (model.layers > 1 && draw.one_in(5)) cut_into_stages(request, strategy, model, draw);
   strategy.loss_chunk = draw.of<std::int64_t>({16, 40, 512});
@@ -226,8 +230,9 @@ std::string describe(const Case& c) {
          join(method.targets, ",") + " dropout " + format_number(method.dropout) + " sequence " +
          number(c.job.sequence) + " micro-batch " + number(c.strategy.micro_batch) +
          " accumulation " + number(c.strategy.accumulation) + " checkpointing " +
-         to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " ranks " +
-         number(c.job.ranks()) + " stages " + number(c.job.stages()) + " chunk " +
+         to_text(c.strategy.checkpointing) + " zero " + number(c.strategy.zero) + " prefetch " +
+         number(c.strategy.prefetch) + " persist below " + number(c.strategy.persist_below) +
+         " ranks " + number(c.job.ranks()) + " stages " + number(c.job.stages()) + " chunk " +
          number(c.strategy.loss_chunk);
 }
 

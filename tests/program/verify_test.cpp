@@ -272,6 +272,14 @@ TEST_P(Verify, ReportsEachWrongShape) {
   EXPECT_GT(broken_, 50);
 }
 
+TEST_P(Verify, ReportsEachRemovedGather) {
+  for (const std::size_t id : running()) {
+    if (good_.instructions[id].stream != Stream::kGather) continue;
+    expect_report("without " + text(id), [&](StepProgram& program) { remove(program, id); });
+  }
+  EXPECT_EQ(broken_ > 0, case_.strategy.zero == 3);
+}
+
 TEST(VerifyRanks, ReportsCollectivesThatDoNotMatch) {
   const Case c = layouts()[2];
   std::vector<StepProgram> ranks = lower_ranks(c);

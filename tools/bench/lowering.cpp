@@ -77,7 +77,8 @@ int run() {
       print(evaluation("llama2-70b", 0, method,
                        {.accumulation = 4, .checkpointing = {.every = every}}));
     }
-    print(evaluation("llama2-70b", 0, method, {.checkpointing = {.every = 1}, .zero = 1}));
+    for (const std::int64_t zero : {1, 3})
+      print(evaluation("llama2-70b", 0, method, {.checkpointing = {.every = 1}, .zero = zero}));
     const auto layers = [&](std::int64_t count) {
       return print(evaluation("llama2-70b", count, method, {.checkpointing = {.every = 1}}));
     };
