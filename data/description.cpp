@@ -17,6 +17,7 @@
 #include "core/text.h"
 #include "data/data_set.h"
 #include "data/documents.h"
+#include "data/pad_token.h"
 #include "data/rows.h"
 #include "data/tokenizer.h"
 

@@ -167,36 +167,39 @@ class BatchGenerator {
   std::int64_t cached_ = 0;                     // tokens behind them in the caches
 };
 
-}  // namespace
+// Rows that may share a pass.
+struct RowGroup {
+  std::int64_t length = 0;  // they are padded to
+  std::vector<std::int64_t> rows;
+};
 
-Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const Loader& loader,
-                                 const data::RowSet& rows, std::int64_t batch) {
+std::vector<RowGroup> group_rows(const Job& job, const data::RowSet& rows) {
   const std::int64_t multiple = job.request.data.pad_multiple;
-  std::map<std::int64_t, std::map<std::int64_t, std::vector<std::int64_t>>> by_length;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::int64_t>> alike;
   for (std::int64_t row = 0; row < rows.rows(); ++row) {
-    by_length[data::padded(rows.length(row), multiple)][frequencies_of(job.model, rows, row)]
-        .push_back(row);
+    const std::int64_t length = data::padded(rows.length(row), multiple);
+    alike[{length, frequencies_of(job.model, rows, row)}].push_back(row);
   }
-  std::vector<ProgramRequest> programs = {{.kind = ProgramKind::kLoad}};
-  std::vector<std::pair<std::int64_t, std::vector<std::int64_t>>> groups;
-  for (auto& [length, members] : by_length) {
-    programs.push_back({.kind = ProgramKind::kEvaluate, .rows = batch, .sequence = length});
-    for (auto& [frequencies, alike] : members) groups.emplace_back(length, std::move(alike));
-  }
-  auto run = load(job, machine, loader, {.micro_batch = batch}, std::move(programs));
-  if (!run) return run.error();
+  std::vector<RowGroup> groups;
+  for (auto& [key, members] : alike) groups.push_back({key.first, std::move(members)});
+  return groups;
+}
+
+Result<Evaluation> evaluate_set(RankRun& run, const data::RowSet& rows,
+                                const std::vector<RowGroup>& groups, std::int64_t batch) {
   Evaluation evaluation{.rows = rows.rows()};
   double sum = 0;
-  for (const auto& [length, members] : groups) {
-    for (std::size_t begin = 0; begin < members.size(); begin += static_cast<std::size_t>(batch)) {
-      const auto count = std::min(static_cast<std::size_t>(batch), members.size() - begin);
-      const auto chosen = std::span(members).subspan(begin, count);
+  for (const RowGroup& group : groups) {
+    const std::size_t size = group.rows.size();
+    for (std::size_t begin = 0; begin < size; begin += static_cast<std::size_t>(batch)) {
+      const auto count = std::min(static_cast<std::size_t>(batch), size - begin);
+      const auto chosen = std::span(group.rows).subspan(begin, count);
       std::int64_t targets = 0;
-      const data::BatchShape shape{.micro_batch = batch, .length = length};
+      const data::BatchShape shape{.micro_batch = batch, .length = group.length};
       const FillBatch fill = [&](std::int32_t, const std::array<View, 8>& to) {
         targets = data::make_batch(rows, chosen, shape, batch_spans(to));
       };
-      const auto loss = (*run)->evaluate(length, fill);
+      const auto loss = run.evaluate(group.length, fill);
       if (!loss) return loss.error();
       sum += *loss;
       evaluation.target_tokens += targets;
@@ -206,6 +209,32 @@ Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const L
     return bad_input("--data", "no token has a label: nothing to evaluate");
   evaluation.loss = sum / static_cast<double>(evaluation.target_tokens);
   return evaluation;
+}
+
+}  // namespace
+
+Result<std::vector<Evaluation>> evaluate_rows(const Job& job, const Machine& machine,
+                                              const Loader& loader,
+                                              std::span<const data::RowSet> sets,
+                                              std::int64_t batch) {
+  std::vector<std::vector<RowGroup>> groups;
+  std::set<std::int64_t> lengths;
+  for (const data::RowSet& rows : sets) {
+    groups.push_back(group_rows(job, rows));
+    for (const RowGroup& group : groups.back()) lengths.insert(group.length);
+  }
+  std::vector<ProgramRequest> programs = {{.kind = ProgramKind::kLoad}};
+  for (const std::int64_t length : lengths)
+    programs.push_back({.kind = ProgramKind::kEvaluate, .rows = batch, .sequence = length});
+  auto run = load(job, machine, loader, {.micro_batch = batch}, std::move(programs));
+  if (!run) return run.error();
+  std::vector<Evaluation> evaluations;
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    auto evaluation = evaluate_set(**run, sets[i], groups[i], batch);
+    if (!evaluation) return evaluation.error();
+    evaluations.push_back(*evaluation);
+  }
+  return evaluations;
 }
 
 Result<std::vector<std::vector<std::int32_t>>> generate(

@@ -21,10 +21,13 @@ struct Evaluation {
   std::int64_t rows = 0;
 };
 
+/// Each of several sets of rows; the weights are read once.
 /// @param batch rows in one pass
-/// @error infeasible: no memory
-Result<Evaluation> evaluate_rows(const Job& job, const Machine& machine, const Loader& loader,
-                                 const data::RowSet& rows, std::int64_t batch);
+/// @error infeasible: no memory; bad input: a set without a target
+Result<std::vector<Evaluation>> evaluate_rows(const Job& job, const Machine& machine,
+                                              const Loader& loader,
+                                              std::span<const data::RowSet> sets,
+                                              std::int64_t batch);
 
 struct Generation {
   std::int64_t new_tokens = 64;     ///< at most

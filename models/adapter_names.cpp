@@ -122,7 +122,7 @@ bool AdapterNames::in_layers(const ModuleName& module) const {
 Result<bool> AdapterNames::targets(const ModuleName& module) {
   if (any_names(config_.excluded, module.name)) return false;
   const auto excluded = any_fits(excluded_, module.name);
-  if (!excluded) return excluded;
+  if (!excluded) return excluded.error();
   if (*excluded) return false;
   if (!targets_.empty()) return any_fits(targets_, module.name);
   const std::vector<std::string>& named = config_.targets;

@@ -1,10 +1,11 @@
 #include "tools/job_flags.h"
 
 #include <algorithm>
-#include <array>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -189,22 +190,18 @@ void JobFlags::declare_data(Options& options) {
 }
 
 void JobFlags::declare_use(Options& options) {
-  constexpr std::array kNames = {"model",
-                                 "adapter",
-                                 "method",
-                                 "double_quantization",
-                                 "precision",
-                                 "data",
-                                 "format",
-                                 "template",
-                                 "seq",
-                                 "packing",
-                                 "eval_batch",
-                                 "pad_multiple",
-                                 "train_on_prompt"};
+  declare_named(options, {"model", "adapter", "method", "double_quantization", "precision",
+                          "format", "template"});
+}
+
+void JobFlags::declare_evaluated(Options& options) {
+  declare_named(options,
+                {"data", "seq", "packing", "eval_batch", "pad_multiple", "train_on_prompt"});
+}
+
+void JobFlags::declare_named(Options& options, std::initializer_list<std::string_view> names) {
   for (const auto& flag : flags_) {
-    if (std::find(kNames.begin(), kNames.end(), flag->name) != kNames.end())
-      declare(options, *flag);
+    if (std::find(names.begin(), names.end(), flag->name) != names.end()) declare(options, *flag);
   }
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/job.h"
@@ -21,8 +23,10 @@ class JobFlags {
   void declare(Options& options);
   /// Only those that decide what the data becomes.
   void declare_data(Options& options);
-  /// Those of a model in use: model, adapter, precision, data, batch.
+  /// Those of a model in use: model, adapter, precision, how records become texts.
   void declare_use(Options& options);
+  /// Those of data that a model is evaluated on.
+  void declare_evaluated(Options& options);
   /// The request of `--job FILE`, or the defaults, with what flags say put over it.
   /// @error a file that cannot be read, a value of a wrong type or out of range, no model
   [[nodiscard]] Result<JobRequest> read() const;
@@ -44,6 +48,7 @@ class JobFlags {
     [[nodiscard]] bool given() const { return value || on || !values.empty(); }
   };
   static void declare(Options& options, Flag& flag);
+  void declare_named(Options& options, std::initializer_list<std::string_view> names);
   [[nodiscard]] Result<JobRequest> with_flags(JobRequest request) const;
   template <class Owner>
   void add_fields(Owner JobRequest::* owner, const char* group);

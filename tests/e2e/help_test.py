@@ -33,6 +33,11 @@ class Help(Case):
                     re.match(r"^ [A-Z]", rest)
                 self.assertTrue(explained, f"{command} {flag}")
 
+    def test_what_only_an_evaluation_uses_is_no_flag_of_generate(self):
+        for flag in ("--packing", "--eval-batch", "--train-on-prompt", "--data"):
+            self.assertIn(flag, self.ftplan("eval", "--help")[0])
+            self.assertNotIn(flag, self.ftplan("generate", "--help")[0])
+
     def test_the_version_is_a_line(self):
         out, _ = self.ftplan("--version")
         self.assertRegex(out, r"^ftplan \d+\.\d+\.\d+\S*\n$")

@@ -198,6 +198,17 @@ class Peers(PeerCase):
                 ours = self.eval_loss("--model", "model", "--adapter", run / "adapter", "--precision", "fp32")
                 self.assert_close(ours, theirs)
 
+    def test_files_are_evaluated_each_and_all(self):
+        parts = [{key: values[first::2] for key, values in self.rows.items()} for first in (0, 1)]
+        for name, part in zip("ab", parts, strict=True):
+            (self.folder / f"{name}.json").write_text(json.dumps(part))
+        flags = ["--model", "model", "--precision", "fp32", "--seq", 128, "--json"]
+        single = [json.loads(self.ftplan("eval", "--data", f"{name}.json", *flags)[0]) for name in "ab"]
+        both = json.loads(self.ftplan("eval", "--data", "a.json", "--data", "b.json", *flags)[0])
+        self.assertEqual([source["loss"] for source in both["sources"]], [one["loss"] for one in single])
+        self.assertEqual(both["rows"], sum(one["rows"] for one in single))
+        self.assert_close(both["loss"], loss_of(load(self.folder / "model"), self.rows))
+
     def test_an_adapter_of_peft_is_continued(self):
         setting = peer.Setting(rank=4, alpha=12.0)
         adapted = peer.add_adapter(setting, load(self.folder / "model"), self.folder / "peft").eval()

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -100,6 +102,25 @@ TEST(Import, AnAdapterHasPeftsDefaults) {
   EXPECT_EQ(request.method.alpha, 8);
   EXPECT_EQ(request.method.targets, std::vector<std::string>{"q_proj"});
   EXPECT_TRUE(request.method.modules_to_save.empty());
+}
+
+TEST(Import, ADeepSpeedFileThatIsNamedIsReadToo) {
+  const std::string folder = testing::TempDir() + "ftplan-import-deepspeed";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/a.yml") << "base_model: m\nmicro_batch_size: 4\ndeepspeed: ds.json\n";
+  std::ofstream(folder + "/ds.json") << R"({"zero_optimization": {"stage": 1, "round_robin": 3},
+      "train_micro_batch_size_per_gpu": 8, "bf16": {"enabled": "auto"}})";
+  const auto imported = import_job(folder + "/a.yml");
+  ASSERT_TRUE(imported.ok());
+  const auto request = request_of(*imported, "a.yml");
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->layout.zero, 1);
+  EXPECT_EQ(request->training.micro_batch, 4);  // its own word is the last
+  EXPECT_EQ(imported->left_out,
+            std::vector<std::string>{"deepspeed.zero_optimization.round_robin = 3"});
+  std::filesystem::remove(folder + "/ds.json");
+  EXPECT_EQ(import_job(folder + "/a.yml")->left_out,
+            std::vector<std::string>{"deepspeed = \"ds.json\""});
 }
 
 TEST(Import, ARegularExpressionIsATarget) {

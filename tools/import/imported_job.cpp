@@ -59,6 +59,8 @@ class Importer {
       if (json.contains(key) && !says_nothing(json.at(key))) read_row(row, json.at(key));
     }
     list_unknown(json, "");
+    const auto file = json.find("deepspeed");
+    if (file != json.end() && file->is_string()) imported_.deepspeed = file->get<std::string>();
     // A product of the two, by whatever devices that trainer had.
     if (imported_.sets("/training/micro_batch") && imported_.sets("/training/accumulation"))
       imported_.request["training"].erase("global_batch");
@@ -117,6 +119,26 @@ class Importer {
   ImportedJob imported_;
 };
 
+// The file that `name` stands for in the configuration at `path`; empty where there is none.
+std::string named_file(const std::string& name, const std::string& path) {
+  std::string beside = models::join_path(models::folder_of(path), name);
+  if (models::is_file(beside)) return beside;
+  return models::is_file(name) ? name : "";
+}
+
+void add_deepspeed(const ImportedJob& deepspeed, ImportedJob& imported) {
+  std::erase_if(imported.left_out,
+                [](const std::string& text) { return text.starts_with("deepspeed = "); });
+  for (const auto& [place, key] : deepspeed.origins) {
+    if (imported.sets(place)) continue;
+    const Json::json_pointer at(place);
+    imported.request[at] = deepspeed.request.at(at);
+    imported.origins.emplace_back(place, "/deepspeed" + key);
+  }
+  for (const std::string& text : deepspeed.left_out)
+    imported.left_out.push_back("deepspeed." + text);
+}
+
 }  // namespace
 
 bool ImportedJob::sets(const std::string& place) const {
@@ -126,7 +148,16 @@ bool ImportedJob::sets(const std::string& place) const {
 Result<ImportedJob> import_job(const std::string& path) {
   const auto text = models::read_text_file(path);
   if (!text) return text.error();
-  return import_job(*text, path);
+  auto imported = import_job(*text, path);
+  if (!imported) return imported;
+  const std::string file = named_file(imported->deepspeed, path);
+  if (imported->deepspeed.empty() || file.empty()) return imported;
+  const auto more = models::read_text_file(file);
+  if (!more) return more.error();
+  const auto deepspeed = import_job(*more, file);
+  if (!deepspeed) return deepspeed.error();
+  add_deepspeed(*deepspeed, *imported);
+  return imported;
 }
 
 Result<ImportedJob> import_job(std::string_view text, const std::string& where) {

@@ -19,12 +19,15 @@ struct ImportedJob {
   std::vector<std::pair<std::string, std::string>> origins;
   /// What may change bytes and was not understood, as `key = value`.
   std::vector<std::string> left_out;
+  std::string deepspeed;  ///< the file of a DeepSpeed configuration that it names
 
   [[nodiscard]] bool sets(const std::string& place) const;
 };
 
 /// Reads an axolotl YAML file, or JSON that is a DeepSpeed configuration, Hugging Face
-/// `TrainingArguments` or a PEFT `adapter_config.json`; which of them is told by its keys.
+/// `TrainingArguments` or a PEFT `adapter_config.json`; which of them is told by its keys. What a
+/// DeepSpeed file says that it names, from its own folder or from here, holds where it says
+/// nothing.
 /// @error bad input: cannot be read, is none of these
 Result<ImportedJob> import_job(const std::string& path);
 

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "core/result.h"
+#include "data/rows.h"
 #include "executor/inference.h"
 #include "tools/facts.h"
 #include "tools/job_flags.h"
@@ -22,6 +23,7 @@ class Evaluate : public Command {
  public:
   void declare(Options& options) override {
     flags_.declare_use(options);
+    flags_.declare_evaluated(options);
     options.toggle({"--json", "", "Prints JSON."}, json_);
   }
 
@@ -36,21 +38,23 @@ class Evaluate : public Command {
     auto model = open_model(*request);
     if (!model) return model.error();
     const std::vector<std::string> files = request->data.data;
-    std::vector<executor::Evaluation> found;
-    executor::Evaluation all;
-    double sum = 0;
+    std::vector<data::RowSet> sets;
     for (const std::string& file : files) {
       request->data.data = {file};
-      const auto loaded = load_request_data(*request, model->source);
+      auto loaded = load_request_data(*request, model->source);
       if (!loaded) return loaded.error();
-      const auto one =
-          executor::evaluate_rows(model->job, model->machine, model->loader, loaded->set.training,
-                                  request->training.eval_batch.value_or(4));
-      if (!one) return one.error();
-      found.push_back(*one);
-      sum += one->loss * static_cast<double>(one->target_tokens);
-      all.rows += one->rows;
-      all.target_tokens += one->target_tokens;
+      sets.push_back(std::move(loaded->set.training));
+    }
+    const auto evaluated = executor::evaluate_rows(model->job, model->machine, model->loader, sets,
+                                                   request->training.eval_batch.value_or(4));
+    if (!evaluated) return evaluated.error();
+    const std::vector<executor::Evaluation>& found = *evaluated;
+    executor::Evaluation all;
+    double sum = 0;
+    for (const executor::Evaluation& one : found) {
+      sum += one.loss * static_cast<double>(one.target_tokens);
+      all.rows += one.rows;
+      all.target_tokens += one.target_tokens;
     }
     all.loss =
         found.size() == 1 ? found.front().loss : sum / static_cast<double>(all.target_tokens);
