@@ -194,8 +194,9 @@ void predict_disk(const std::vector<Lowered>& all, const RunSpec& spec,
     if (lowered.kind != ProgramKind::kTrain) continue;
     const std::int64_t saves =
         program::checkpoint_count(spec.job, spec.steps, steps_per_epoch(spec));
-    prediction.disk =
-        program::disk_bytes(spec.job, program::checkpoint_tensors(lowered.program), saves);
+    const auto share = program::file_share(spec.job, spec.strategy, prediction.rank);
+    prediction.disk = program::disk_bytes(
+        spec.job, program::checkpoint_tensors(lowered.program, share), saves, share);
     return;
   }
 }

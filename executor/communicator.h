@@ -23,6 +23,8 @@ class Communicator {
   /// One rank's part of a collective; returns when its result is there. Streams call it beside each
   /// other: each has its own order of collectives.
   virtual void run(const Call& call) = 0;
+  /// Ends a `run` that waits on another thread, where there is something to wait for.
+  virtual void abort() {}
 };
 
 /// Ranks in one process. Values are added in f32, f64 in f64, in the order of ranks. The streams of

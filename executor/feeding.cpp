@@ -86,9 +86,10 @@ FillBatch Feeder::fill(const StepRows& rows) const {
 
 std::vector<StepRows> Feeder::validation() const {
   std::vector<StepRows> passes;
-  for (std::int64_t begin = 0; begin < data_.validation.rows(); begin += eval_batch_) {
+  const std::int64_t of_all = eval_batch_ * ranks_;
+  for (std::int64_t begin = 0; begin < data_.validation.rows(); begin += of_all) {
     std::vector<std::int64_t> rows;
-    const std::int64_t end = std::min(begin + eval_batch_, data_.validation.rows());
+    const std::int64_t end = std::min(begin + of_all, data_.validation.rows());
     for (std::int64_t row = begin; row < end; ++row) rows.push_back(row);
     passes.push_back(describe(data_.validation, std::move(rows)));
   }
@@ -97,7 +98,7 @@ std::vector<StepRows> Feeder::validation() const {
 
 FillBatch Feeder::fill_validation(const StepRows& rows) const {
   return [this, &rows](std::int32_t, const std::array<View, 8>& to) {
-    fill_slots(data_.validation, rows, 0, eval_batch_, to);
+    fill_slots(data_.validation, rows, rank_ * eval_batch_, eval_batch_, to);
   };
 }
 

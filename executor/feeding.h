@@ -39,7 +39,7 @@ class Feeder {
   [[nodiscard]] StepRows rows_of_step(std::int64_t step) const;
   [[nodiscard]] FillBatch fill(const StepRows& rows) const;
 
-  /// All held-out rows in passes of `eval_batch`.
+  /// All held-out rows in passes of `eval_batch` for each rank.
   [[nodiscard]] std::vector<StepRows> validation() const;
   [[nodiscard]] FillBatch fill_validation(const StepRows& rows) const;
 

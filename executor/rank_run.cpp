@@ -60,7 +60,7 @@ Result<std::unique_ptr<RankRun>> RankRun::create(RankSetup setup) {
   run->arenas_ = {std::move(*device), std::move(*host)};
   const auto trained = run->entries_.lower_bound({ProgramKind::kTrain, 0});
   if (trained != run->entries_.end() && trained->first.first == ProgramKind::kTrain) {
-    run->states_ = program::checkpoint_tensors(trained->second->program);
+    run->states_ = program::checkpoint_tensors(trained->second->program, run->file_share());
   }
   run->options_ = {.threads = static_cast<int>(s.machine.threads), .communicator = s.communicator};
   run->loss_scale_ = program::first_loss_scale(s.job);
@@ -262,7 +262,12 @@ View RankRun::view_of(const program::StepProgram& program, program::TensorId id,
 std::span<std::byte> RankRun::state(const program::StateTensor& tensor) const {
   const program::TrainedUnit& unit = some_program().units[static_cast<std::size_t>(tensor.unit)];
   const View bytes = view(program::tensor_of(unit, tensor.part), tensor.layer);
-  return {bytes.data, static_cast<std::size_t>(tensor.spec.bytes().value)};
+  const Bytes begin = tensor.first * size_of(bytes.dtype());
+  return {bytes.data + begin.value, static_cast<std::size_t>(tensor.spec.bytes().value)};
+}
+
+program::FileShare RankRun::file_share() const {
+  return program::file_share(setup_.job, setup_.strategy, setup_.rank);
 }
 
 void RankRun::restore_weights() {
@@ -271,13 +276,28 @@ void RankRun::restore_weights() {
     for (std::int32_t layer = 0; layer < unit.layers; ++layer) {
       const View master = view(unit.master, layer);
       const View weights = view(unit.weights, layer);
-      FTPLAN_CHECK(master.elements() == weights.elements());
-      models::from_f32(
-          {master.as<float>(), static_cast<std::size_t>(master.elements())}, weights.dtype(),
-          {weights.data,
-           static_cast<std::size_t>((weights.elements() * size_of(weights.dtype())).value)});
+      const Bytes size = master.elements() * size_of(weights.dtype());
+      const bool whole = weights.elements() > master.elements();
+      FTPLAN_CHECK(whole || weights.elements() == master.elements());
+      std::byte* own = weights.data + (whole ? setup_.rank * size.value : 0);
+      models::from_f32({master.as<float>(), static_cast<std::size_t>(master.elements())},
+                       weights.dtype(), {own, static_cast<std::size_t>(size.value)});
     }
   }
+}
+
+std::vector<std::span<std::byte>> RankRun::assembled_weights() const {
+  std::vector<std::span<std::byte>> all;
+  if (file_share().parts == 1) return all;
+  for (const program::TrainedUnit& unit : some_program().units) {
+    for (std::int32_t layer = 0; layer < unit.layers; ++layer) {
+      const View weights = view(unit.weights, layer);
+      if (weights.elements() != unit.elements) continue;
+      all.emplace_back(weights.data, static_cast<std::size_t>(
+                                         (weights.elements() * size_of(weights.dtype())).value));
+    }
+  }
+  return all;
 }
 
 View RankRun::adapter(const program::AdapterBinding& binding, std::int32_t layer) const {

@@ -105,8 +105,14 @@ class RankRun final : public Host {
   /// Trained values and states, as a checkpoint has them; of what ranks share, this one's part.
   [[nodiscard]] const std::vector<program::StateTensor>& state_tensors() const { return states_; }
   [[nodiscard]] std::span<std::byte> state(const program::StateTensor& tensor) const;
-  /// Makes the weights again from their masters, after states were written.
+  /// What this rank writes and reads of the run's files.
+  [[nodiscard]] program::FileShare file_share() const;
+  /// Makes the weights again from their masters, after states were written: where units are cut,
+  /// the rank's part of them.
   void restore_weights();
+  /// Weights that each rank has whole though each restores a part of them: rank r the r-th of as
+  /// many equal parts as there are ranks.
+  [[nodiscard]] std::vector<std::span<std::byte>> assembled_weights() const;
   /// Of the next step; empty where the loss is not scaled. A checkpoint has it beside the states.
   [[nodiscard]] const std::optional<LossScale>& loss_scale() const { return loss_scale_; }
   void restore(const LossScale& scale) { loss_scale_ = scale; }

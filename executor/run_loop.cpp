@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -30,6 +33,7 @@
 #include "executor/kernels.h"
 #include "executor/loader.h"
 #include "executor/metrics.h"
+#include "executor/process_group.h"
 #include "executor/process_memory.h"
 #include "executor/rank_run.h"
 #include "executor/results.h"
@@ -56,10 +60,6 @@ double seconds_since(Clock::time_point start) {
 Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet& data,
                            const Machine& machine) {
   const std::string again = ": plan again with ftplan plan";
-  if (job.ranks() > 1) {
-    return bad_input(
-        "--gpus", "running " + plan.job.devices.gpus + " is not built yet: plan with --gpus cpu");
-  }
   if (machine.backend != Backend::kCpu) {
     return bad_input("--gpus",
                      "running on " + machine.name + " is not built yet: plan with --gpus cpu");
@@ -67,6 +67,14 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
   if (plan.job.runtime != "ftplan") {
     return bad_input("--runtime", "a plan for " + plan.job.runtime +
                                       " is an estimate of another trainer" + again);
+  }
+  if (!plan.strategy.stage_layers.empty()) {
+    return bad_input("--pipeline",
+                     "running a pipeline is not built yet: plan with --zero 1 and without it");
+  }
+  if (job.ranks() > 1 && plan.strategy.zero != 1) {
+    return bad_input("--zero", "running ZeRO-" + std::to_string(plan.strategy.zero) +
+                                   " on several ranks is not built yet: plan with --zero 1");
   }
   if (models::weight_table_digest(job.model) != plan.digests.model) {
     return bad_input("plan", "its model's table of weights is not that of this version" + again);
@@ -91,15 +99,22 @@ class RunLoop {
       : plan_(plan),
         job_(job),
         options_(options),
-        feeder_(job, plan.strategy, 0, data),
+        group_(options.group),
+        rank_(group_ == nullptr ? 0 : group_->rank()),
+        feeder_(job, plan.strategy, rank_, data),
         steps_(total_steps(job.request.training, feeder_.steps_per_epoch())),
         validation_(feeder_.validation()),
         evaluations_(job.request.training, feeder_.steps_per_epoch(), steps_),
-        checkpoints_(options.output + "/checkpoints", options.plan_digest) {}
+        checkpoints_(options.output + "/checkpoints", options.plan_digest,
+                     program::file_share(job, plan.strategy, rank_)) {}
 
   Result<RunOutcome> run(const std::optional<DataFacts>& facts) {
-    auto rank = RankRun::create(
-        {.job = job_, .strategy = plan_.strategy, .machine = plan_.machine, .facts = facts});
+    auto rank = RankRun::create({.job = job_,
+                                 .strategy = plan_.strategy,
+                                 .machine = plan_.machine,
+                                 .rank = rank_,
+                                 .facts = facts,
+                                 .communicator = group_ ? &group_->communicator() : nullptr});
     if (!rank) return rank.error();
     run_ = std::move(*rank);
     if (auto ok = check_validation(); !ok) return ok.error();
@@ -110,17 +125,66 @@ class RunLoop {
     if (auto ok = run_->load(*loader); !ok) return ok.error();
     reset_outside_peak();
     if (auto ok = resume(); !ok) return ok.error();
-    if (auto ok = open_folder(); !ok) return ok.error();
-    auto metrics = MetricsFiles::open(options_.output, step_);
-    if (!metrics) return metrics.error();
-    metrics_ = std::move(*metrics);
+    if (auto ok = check_steps(); !ok) return ok.error();
+    if (first()) {
+      if (auto ok = open_folder(); !ok) return ok.error();
+    }
+    if (auto ok = meet(); !ok) return ok.error();
+    if (group_ != nullptr) group_->begin_steps();
     if (auto ok = steps(); !ok) return ok.error();
     return finish();
   }
 
  private:
+  [[nodiscard]] bool first() const { return rank_ == 0; }
+
+  // Returns when all ranks have come here.
+  [[nodiscard]] Result<void> meet() const {
+    return group_ == nullptr ? Result<void>{} : group_->meet();
+  }
+
+  // Of all ranks, rank by rank.
+  [[nodiscard]] Result<std::vector<double>> gather(double own) const {
+    return group_ == nullptr ? Result(std::vector{own}) : group_->gather({&own, 1});
+  }
+  [[nodiscard]] Result<double> sum_over_ranks(double own) const {
+    const auto all = gather(own);
+    if (!all) return all.error();
+    return std::accumulate(all->begin(), all->end(), 0.0);
+  }
+
+  // All ranks read one run folder.
+  [[nodiscard]] Result<void> check_steps() const {
+    const auto all = gather(static_cast<double>(step_));
+    if (!all) return all.error();
+    for (const double other : *all) {
+      if (other == all->front()) continue;
+      return bad_input(options_.output, "one rank would continue after step " +
+                                            format_number(all->front()) + ", another after " +
+                                            format_number(other) +
+                                            ": all must see the same run folder");
+    }
+    return {};
+  }
+
+  // What each rank has a part of and all need whole.
+  [[nodiscard]] Result<void> assemble_weights() const {
+    for (const std::span<std::byte> weights : run_->assembled_weights()) {
+      if (auto ok = group_->gather_parts(weights); !ok) return ok.error();
+    }
+    return {};
+  }
+
+  [[nodiscard]] Result<void> open_folder() {
+    if (auto ok = make_folder(); !ok) return ok.error();
+    auto metrics = MetricsFiles::open(options_.output, step_);
+    if (!metrics) return metrics.error();
+    metrics_ = std::move(*metrics);
+    return {};
+  }
+
   // Only now is anything written: nothing of the plan, the model or the folder's own run was wrong.
-  [[nodiscard]] Result<void> open_folder() const {
+  [[nodiscard]] Result<void> make_folder() const {
     std::error_code error;
     fs::create_directories(options_.output, error);
     if (error) {
@@ -147,23 +211,30 @@ class RunLoop {
 
   // The run executes what was estimated: the same programs, laid out the same way.
   [[nodiscard]] Result<void> check_programs() const {
-    auto program =
-        program::lower(job_, plan_.strategy, plan_.machine,
-                       {.kind = program::ProgramKind::kTrain, .sequence = job_.sequence});
+    auto program = program::lower(
+        job_, plan_.strategy, plan_.machine,
+        {.kind = program::ProgramKind::kTrain, .rank = rank_, .sequence = job_.sequence});
     if (!program) return program.error();
-    const std::vector<std::string> found = {program::program_digest(*program)};
-    if (plan_.digests.programs.empty() || plan_.digests.programs != found) {
+    const auto& planned = plan_.digests.programs;
+    // Of ranks that are equal the plan has the first alone.
+    const auto own = planned.size() == 1 ? 0 : static_cast<std::size_t>(rank_);
+    if (own >= planned.size() || planned[own] != program::program_digest(*program)) {
       return bad_input(
           "plan", "this version of ftplan makes another step program: plan again with ftplan plan");
     }
     const Bytes mapped = run_->arenas().device.size();
-    if (mapped != plan_.predicted.front().arena) {
-      return bad_input("plan", "the arena would be " + std::to_string(mapped.value) +
-                                   " bytes, planned are " +
-                                   std::to_string(plan_.predicted.front().arena.value) +
-                                   ": plan again with ftplan plan");
+    if (mapped != prediction().arena) {
+      return bad_input(
+          "plan", "the arena would be " + std::to_string(mapped.value) + " bytes, planned are " +
+                      std::to_string(prediction().arena.value) + ": plan again with ftplan plan");
     }
     return {};
+  }
+
+  [[nodiscard]] const RankPrediction& prediction() const {
+    const auto own = std::find_if(plan_.predicted.begin(), plan_.predicted.end(),
+                                  [&](const RankPrediction& each) { return each.rank == rank_; });
+    return own == plan_.predicted.end() ? plan_.predicted.front() : *own;
   }
 
   void note(const std::string& line) const {
@@ -174,6 +245,7 @@ class RunLoop {
     const auto state = checkpoints_.restore(*run_);
     if (!state) return state.error();
     if (!*state) return {};
+    if (auto ok = assemble_weights(); !ok) return ok.error();
     const program::BestState& best = (*state)->best;
     if (keeps_best() && best.step > 0) {
       if (auto ok = checkpoints_.check_best(best.step); !ok) return ok.error();
@@ -210,9 +282,16 @@ class RunLoop {
       if (models::is_folder(options_.output)) return ok.error();
       return run_failed(options_.output, "is gone: it was removed while the run went on");
     }
+    const std::int64_t limit = job_.request.training.save_total_limit;
+    const auto belongs = [this](std::int64_t step) { return saves_at(step); };
+    // All have saved; then all know that it counts.
+    if (auto ok = meet(); !ok) return ok.error();
+    if (first()) {
+      if (auto ok = checkpoints_.complete(step_, limit, belongs); !ok) return ok.error();
+    }
+    if (auto ok = meet(); !ok) return ok.error();
     note_disk();
-    checkpoints_.prune(job_.request.training.save_total_limit,
-                       [this](std::int64_t step) { return saves_at(step); });
+    checkpoints_.prune(limit, belongs);
     return {};
   }
 
@@ -229,12 +308,14 @@ class RunLoop {
       if (evaluations_.due(step_)) {
         if (auto ok = evaluate(); !ok) return ok.error();
       }
-      const bool stops = options_.stop != nullptr && *options_.stop;
+      const auto asked = sum_over_ranks(options_.stop != nullptr && *options_.stop ? 1 : 0);
+      if (!asked) return asked.error();
+      const bool stops = *asked > 0;
       if (saves_at(step_) || stops) {
         if (auto ok = save(); !ok) return ok.error();
       }
       if (stops && !ended()) {
-        (void)write_measured(measured());
+        if (const auto result = measured()) (void)write_measured(*result);
         return Error{ErrorCode::kInterrupted, "interrupted",
                      "after step " + std::to_string(step_) + " of " + std::to_string(steps_) +
                          ", the state is saved: the same command continues"};
@@ -259,8 +340,11 @@ class RunLoop {
       note("step " + std::to_string(step_ + 1) + " has no tokens to learn and is skipped");
     } else {
       const auto fill = feeder_.fill(rows);
-      const auto output = run_->train(rows.length, {step_, rate, rows.target_tokens}, fill);
+      auto output = run_->train(rows.length, {step_, rate, rows.target_tokens}, fill);
       if (!output) return output.error();
+      const auto loss = sum_over_ranks(output->loss);
+      if (!loss) return loss.error();
+      output->loss = *loss;
       if (!std::isfinite(output->loss)) return not_finite("the loss is not finite", kSlower);
       if (auto ok = check_gradients(*output); !ok) return ok.error();
       metrics.loss = last_loss_ = output->loss;
@@ -278,7 +362,7 @@ class RunLoop {
     metrics.seconds = seconds;
     metrics.tokens_per_second = static_cast<double>(rows.tokens) / seconds;
     metrics.device_peak_bytes = run_->arenas().device.size();
-    if (auto ok = metrics_.write(metrics); !ok) return ok.error();
+    if (auto ok = write(metrics); !ok) return ok.error();
     if (options_.progress) {
       const double each = training_seconds_ / static_cast<double>(steps_done_);
       options_.progress({step_, steps_, last_loss_,
@@ -287,6 +371,10 @@ class RunLoop {
                          run_->arenas().device.size()});
     }
     return {};
+  }
+
+  Result<void> write(const StepMetrics& metrics) {
+    return first() ? metrics_.write(metrics) : Result<void>{};
   }
 
   // In fp16 gradients may overflow: their step is left out and the next has half the loss scale.
@@ -334,6 +422,9 @@ class RunLoop {
       targets += rows.target_tokens;
     }
     if (targets == 0) return {};
+    const auto all = sum_over_ranks(sum);
+    if (!all) return all.error();
+    sum = *all;
     const double mean = sum / static_cast<double>(targets);
     note("step " + std::to_string(step_) + ": validation loss " + std::to_string(mean));
     const bool lowest = evaluations_.add(step_, mean);
@@ -345,7 +436,7 @@ class RunLoop {
       line.best_validation_loss = evaluations_.best().loss;
       line.best_step = evaluations_.best().step;
     }
-    return metrics_.write(line);
+    return write(line);
   }
 
   [[nodiscard]] bool stopped_early() const { return evaluations_.stop() && step_ < steps_; }
@@ -360,22 +451,39 @@ class RunLoop {
     if (bytes.peak > disk_.peak) disk_ = bytes;
   }
 
-  [[nodiscard]] RunResult measured() const {
-    const RankPrediction& predicted = plan_.predicted.front();
+  [[nodiscard]] RankMeasurement measured_rank() const {
+    const RankPrediction& predicted = prediction();
     RankBytes found = run_->measured();
     found.disk = disk_;
+    return {.rank = rank_,
+            .predicted = {predicted.device, predicted.host,
+                          stopped_early() || predicted.rank != rank_ ? predicted_disk()
+                                                                     : predicted.disk},
+            .measured = found,
+            .outside_arena_bytes = outside_peak(),
+            .process_bytes = resident_bytes() - found.device.peak - found.host.peak};
+  }
+
+  // Of all ranks, which all call it.
+  [[nodiscard]] Result<RunResult> measured() const {
     RunResult result{.steps = step_, .stopped_early = stopped_early()};
     if (const program::BestState& best = evaluations_.best(); best.step > 0) {
       result.best_step = best.step;
       result.best_validation_loss = best.loss;
     }
-    result.ranks.push_back(
-        {.rank = 0,
-         .predicted = {predicted.device, predicted.host,
-                       stopped_early() ? predicted_disk() : predicted.disk},
-         .measured = found,
-         .outside_arena_bytes = outside_peak(),
-         .process_bytes = resident_bytes() - found.device.peak - found.host.peak});
+    result.ranks.push_back(measured_rank());
+    if (group_ != nullptr) {
+      const auto texts = group_->gather(to_json(result.ranks.front()).dump());
+      if (!texts) return texts.error();
+      result.ranks.clear();
+      for (const std::string& text : *texts) {
+        const auto json = parse_json(text, "measured");
+        if (!json) return json.error();
+        auto rank = from_json<RankMeasurement>(*json, "measured");
+        if (!rank) return rank.error();
+        result.ranks.push_back(*std::move(rank));
+      }
+    }
     if (training_seconds_ > 0) {
       result.tokens_per_second = static_cast<double>(tokens_done_) / training_seconds_;
       result.step_seconds = training_seconds_ / static_cast<double>(steps_done_);
@@ -386,13 +494,14 @@ class RunLoop {
   // Fewer steps may write fewer checkpoints.
   [[nodiscard]] PlaceBytes predicted_disk() const {
     return program::disk_bytes(job_, run_->state_tensors(),
-                               program::checkpoint_count(job_, step_, feeder_.steps_per_epoch()));
+                               program::checkpoint_count(job_, step_, feeder_.steps_per_epoch()),
+                               run_->file_share());
   }
 
   Result<void> write_measured(const RunResult& result) const {
     // A finished run that is started again has nothing to say.
     const std::string path = options_.output + "/measured.json";
-    if (steps_done_ == 0 && models::is_file(path)) return {};
+    if (!first() || (steps_done_ == 0 && models::is_file(path))) return {};
     return models::write_text_file(path, render_json(to_json(result)) + "\n");
   }
 
@@ -402,21 +511,30 @@ class RunLoop {
     if (keeps_best() && evaluations_.best().step > 0) {
       result_step = evaluations_.best().step;
       if (auto ok = checkpoints_.restore_best(*run_, result_step); !ok) return ok.error();
+      if (auto ok = assemble_weights(); !ok) return ok.error();
     }
-    auto folder = write_result(*run_, options_.output, options_.model, options_.tokenizer);
-    if (!folder) return folder.error();
-    keep_larger(kept_bytes() + result_disk_bytes(*run_, options_.output));
+    std::string folder;
+    if (run_->file_share().writes_result) {
+      auto written = write_result(*run_, options_.output, options_.model, options_.tokenizer);
+      if (!written) return written.error();
+      folder = *std::move(written);
+      keep_larger(kept_bytes() + result_disk_bytes(*run_, options_.output));
+    }
     // Once: the process may have grown by a page when it is asked again.
-    RunResult result = measured();
+    auto found = measured();
+    if (!found) return found.error();
+    RunResult result = *std::move(found);
     result.result_step = result_step;
     if (auto ok = write_measured(result); !ok) return ok.error();
-    return RunOutcome{std::move(result), *folder,    step_,
+    return RunOutcome{std::move(result), folder,     step_,
                       steps_done_ == 0,  last_loss_, run_->skipped_steps()};
   }
 
   const Plan& plan_;
   const Job& job_;
   const RunOptions& options_;
+  ProcessGroup* group_;  // null: this rank is the only one
+  std::int64_t rank_;
   Feeder feeder_;
   std::int64_t steps_;
   std::vector<StepRows> validation_;

@@ -11,6 +11,7 @@
 #include "core/run_result.h"
 #include "data/data_set.h"
 #include "data/tokenizer.h"
+#include "executor/process_group.h"
 
 namespace ftplan::executor {
 
@@ -30,9 +31,11 @@ struct RunOptions {
   std::string output;               ///< run folder
   std::string adapter;              ///< to continue from; may be empty
   data::TokenizerSource tokenizer;  ///< for the result
-  std::string plan_digest;  ///< 16 hexadecimal digits: checkpoints of another plan are refused
+  /// Of what decides losses, 16 hexadecimal digits: checkpoints of others are refused.
+  std::string plan_digest;
   const std::atomic<bool>* stop =
-      nullptr;  ///< set by a signal: the step is finished, the state saved
+      nullptr;                    ///< set by a signal: the step is finished, the state saved
+  ProcessGroup* group = nullptr;  ///< of a run of several ranks; all of them call `run_plan`
   std::function<void(const Progress&)> progress;  ///< may be empty
   std::function<void(const std::string&)> note;   ///< one line for the user; may be empty
 };
@@ -47,7 +50,8 @@ struct RunOutcome {
 };
 
 /// Fine-tunes as planned on this process's rank. Continues from the newest checkpoint of the run
-/// folder, bitwise as if it had never stopped.
+/// folder, bitwise as if it had never stopped. Rank 0 writes what belongs to no rank: metrics, the
+/// result and measured.json, which has every rank.
 /// @error bad input: plan, model or data are not those of the plan; infeasible: no memory; run
 /// failed: the loss is not
 ///        finite, no loss scale keeps fp16 gradients finite, or the disk is full; interrupted: the

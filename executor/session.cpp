@@ -22,6 +22,7 @@
 #include "executor/kernels.h"
 #include "executor/scratch.h"
 #include "executor/torch_runtime.h"
+#include "executor/transport.h"
 #include "program/lifetimes.h"
 #include "program/op.h"
 #include "program/op_table.h"
@@ -145,7 +146,8 @@ void Session::observe(std::int32_t step, const Call& call, Observer& observer) c
 
 Result<void> Session::dispatch(const Step& step, Call& call) {
   const auto& at = call.instruction;
-  // Batches, files and transfers have no scratch: they take nothing at all.
+  // Batches, files and transfers have no scratch, collectives no more than their buffer: LibTorch
+  // takes nothing.
   const NoAllocation forbidden;
   switch (at.op) {
     case Op::kMark:
@@ -181,6 +183,9 @@ Result<void> Session::dispatch(const Step& step, Call& call) {
   }
   if (program::communicates(at.op)) {
     FTPLAN_CHECK(options_.communicator != nullptr);
+    // However ranks talk, a collective's bytes are the same.
+    const Bytes declared = declared_[static_cast<std::size_t>(step.instruction)];
+    if (declared > Bytes{}) call.scratch.give_back(call.scratch.take(declared.value));
     options_.communicator->run(call);
     return {};
   }
@@ -205,6 +210,8 @@ Result<void> Session::execute(std::int32_t index, Scalars& scalars, Observer* ob
     }
   } catch (const ScratchExceeded& exceeded) {
     return Error{ErrorCode::kInfeasible, "scratch", exceeded.what()};
+  } catch (const PeerLost& lost) {
+    return lost.error();
   }
   if (observer != nullptr) observe(index, call, *observer);
   return {};
@@ -241,7 +248,11 @@ Result<void> Session::run_streams(Scalars& scalars, Observer* observer) {
       const auto ok = execute(index, scalars, observer);
       const std::lock_guard lock(mutex);
       ended[i] = true;
-      if (!ok && !failure) failure = ok.error();
+      if (!ok && !failure) {
+        failure = ok.error();
+        // The other stream may wait for ranks that wait for this one.
+        if (options_.communicator != nullptr) options_.communicator->abort();
+      }
       changed.notify_all();
     }
   };

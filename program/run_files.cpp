@@ -20,6 +20,7 @@
 #include "core/linear_value.h"
 #include "core/loss_scale.h"
 #include "core/method.h"
+#include "core/strategy.h"
 #include "core/training.h"
 #include "core/units.h"
 #include "models/adapter.h"
@@ -120,7 +121,14 @@ TensorId tensor_of(const TrainedUnit& unit, StatePart part) {
   return unit.master == kNone ? unit.weights : unit.master;
 }
 
-std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
+FileShare file_share(const Job& job, const Strategy& strategy, std::int64_t rank) {
+  const bool first = rank == 0;
+  if (strategy.zero >= 1 && job.ranks() > 1)
+    return {.part = rank, .parts = job.ranks(), .writes_result = first};
+  return {.writes_states = first, .writes_result = first};
+}
+
+std::vector<StateTensor> checkpoint_tensors(const StepProgram& train, const FileShare& share) {
   std::vector<StateTensor> tensors;
   for (std::size_t u = 0; u < train.units.size(); ++u) {
     const TrainedUnit& unit = train.units[u];
@@ -133,11 +141,19 @@ std::vector<StateTensor> checkpoint_tensors(const StepProgram& train) {
         if (id == kNone) continue;
         const Tensor& tensor = train.tensor(id);
         const Category values = train.storage_of(unit.weights).category;
-        tensors.push_back({static_cast<std::int32_t>(u),
-                           layer,
-                           part,
-                           {place + "." + name, tensor.dtype, tensor.shape},
-                           part == StatePart::kValues ? values : Category::kOptimizer});
+        StateTensor state{static_cast<std::int32_t>(u),
+                          layer,
+                          part,
+                          {place + "." + name, tensor.dtype, tensor.shape},
+                          part == StatePart::kValues ? values : Category::kOptimizer};
+        // Weights that every rank has whole; states are the rank's part as they are.
+        const bool whole = part == StatePart::kValues && tensor.shape.elements() == unit.elements;
+        if (whole && share.parts > 1) {
+          const std::int64_t elements = unit.elements / share.parts;
+          state.first = share.part * elements;
+          state.spec.shape = {elements};
+        }
+        tensors.push_back(std::move(state));
       }
     }
   }
@@ -241,10 +257,12 @@ std::int64_t checkpoint_count(const Job& job, std::int64_t steps, std::int64_t s
   return 1 + (period > 0 && steps > 0 ? (steps - 1) / period : 0);
 }
 
-PlaceBytes disk_bytes(const Job& job, const std::vector<StateTensor>& states, std::int64_t saves) {
+PlaceBytes disk_bytes(const Job& job, const std::vector<StateTensor>& states, std::int64_t saves,
+                      const FileShare& share) {
+  if (!share.writes_states) return {};
   const TrainingOptions& training = job.request.training;
   const PlaceBytes checkpoint = checkpoint_bytes(job, states);
-  const PlaceBytes result = result_bytes(job);
+  const PlaceBytes result = share.writes_result ? result_bytes(job) : PlaceBytes{};
   const std::int64_t kept = std::min(saves, training.save_total_limit);
   PlaceBytes disk;
   for (std::int64_t i = 0; i < kept; ++i) disk = disk + checkpoint;

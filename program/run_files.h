@@ -10,6 +10,7 @@
 #include "core/dtype.h"
 #include "core/job.h"
 #include "core/loss_scale.h"
+#include "core/strategy.h"
 #include "models/adapter.h"
 #include "models/adapter_config.h"
 #include "models/safetensors_header.h"
@@ -23,22 +24,35 @@ namespace ftplan::program {
 /// What one tensor of a checkpoint is a copy of.
 enum class StatePart : std::uint8_t { kValues, kMoment1, kMoment2, kScale1, kScale2 };
 
-/// A tensor of a checkpoint: the flat, padded values of one unit of one layer. Values are the f32
-/// masters where there are any, else the weights; 16-bit weights come from their masters by
-/// rounding.
+/// What a rank writes of a run's files. Where states are sharded each writes its part of every
+/// unit, else rank 0 all; the result is rank 0's.
+struct FileShare {
+  std::int64_t part = 0;
+  std::int64_t parts = 1;     ///< into which units are cut
+  bool writes_states = true;  ///< its part
+  bool writes_result = true;
+  friend bool operator==(const FileShare&, const FileShare&) = default;
+};
+FileShare file_share(const Job& job, const Strategy& strategy, std::int64_t rank);
+
+/// A tensor of a checkpoint: the flat, padded values of one unit of one layer, or a part of them.
+/// Values are the f32 masters where there are any, else the weights; 16-bit weights come from their
+/// masters by rounding.
 struct StateTensor {
   std::int32_t unit = 0;  ///< in `StepProgram::units`
   std::int32_t layer = 0;
   StatePart part = StatePart::kValues;
   models::TensorSpec spec;
   Category category = Category::kWeights;  ///< adapters, weights or optimizer
+  std::int64_t first = 0;  ///< element of the tensor in memory at which the part begins
 };
 
 /// Where a part of a unit is; kNone where the optimizer has no such state.
 TensorId tensor_of(const TrainedUnit& unit, StatePart part);
 
-/// All that a resumed run needs beside plan and model. @pre a training program
-std::vector<StateTensor> checkpoint_tensors(const StepProgram& train);
+/// All that a resumed run needs beside plan and model, or the share's part of it. @pre a training
+/// program
+std::vector<StateTensor> checkpoint_tensors(const StepProgram& train, const FileShare& share = {});
 
 /// Those of `all` that are kept of the best state: values without the optimizer's states.
 std::vector<StateTensor> best_tensors(const std::vector<StateTensor>& all);
@@ -92,8 +106,9 @@ models::ShardPlan model_shards(const Job& job);
 /// the end included: of those that are kept the oldest is removed once a new one is complete, and
 /// the result is written beside what is kept. The best state is never larger than a checkpoint, so
 /// writing it anew beside the old one is not the fullest instant.
-/// @param states of `checkpoint_tensors`
-PlaceBytes disk_bytes(const Job& job, const std::vector<StateTensor>& states, std::int64_t saves);
+/// @param states of `checkpoint_tensors` for the same share
+PlaceBytes disk_bytes(const Job& job, const std::vector<StateTensor>& states, std::int64_t saves,
+                      const FileShare& share = {});
 
 /// Checkpoints that a run of `steps` writes, the one at its end included.
 std::int64_t checkpoint_count(const Job& job, std::int64_t steps, std::int64_t steps_per_epoch);

@@ -28,6 +28,10 @@ struct WorkerCommand {
 };
 const std::vector<WorkerCommand>& worker_commands();
 
+/// `run`: starts the workers that do it, one for each rank of this host.
+/// @param arguments all that ftplan was given
+CommandRow start_run_command(const std::vector<std::string>& arguments);
+
 /// To standard output.
 void print(const std::string& text);
 

@@ -8,12 +8,14 @@
 namespace ftplan::tools {
 namespace {
 
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
+std::string variable(const char* name) { return environment_variable(name); }
 
 }  // namespace
+
+std::string environment_variable(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  return value == nullptr ? "" : value;
+}
 
 models::HubEnvironment hub_environment() {
   return {.hf_hub_cache = variable("HF_HUB_CACHE"),

@@ -40,6 +40,7 @@ int run(const std::vector<std::string>& arguments) {
         return arguments.front() == command.name;
       });
   if (!for_worker) return run_commands(all_commands(), arguments);
+  if (arguments.front() == "run") return run_commands({start_run_command(arguments)}, arguments);
   const Result<int> code = spawn_worker(arguments);
   if (code.ok()) return *code;
   print_error(code.error());

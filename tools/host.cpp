@@ -204,14 +204,14 @@ bool has_bf16_units() {
 #endif
 }
 
-Machine probe_host() {
+Machine probe_host(std::int64_t ranks) {
   Machine machine;
   machine.native_bf16 = has_bf16_units();
-  machine.threads = usable_cpus();
+  machine.threads = std::max<std::int64_t>(1, usable_cpus() / ranks);
   machine.instruction_set = instruction_set();
   machine.torch = kTorchVersion;
   if (const auto available = available_memory()) {
-    machine.host_memory = std::max(Bytes{}, *available - kProcessBytes);
+    machine.host_memory = std::max(Bytes{}, *available - ranks * kProcessBytes);
     machine.device_memory = machine.host_memory;
   }
   return machine;

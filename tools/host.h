@@ -29,8 +29,9 @@ std::string instruction_set();
 /// @error bad input: there are some, but the driver does not tell their names
 Result<std::vector<std::string>> gpu_names(const std::string& root = "");
 
-/// The `cpu` machine of this host without measured scratch. `host_memory` leaves out what a worker
-/// process holds beside its arena.
-Machine probe_host();
+/// The `cpu` machine of one of the `ranks` of this host, without measured scratch: processors are
+/// divided among them. `host_memory` is that of all, without what their processes hold beside their
+/// arenas.
+Machine probe_host(std::int64_t ranks = 1);
 
 }  // namespace ftplan::tools

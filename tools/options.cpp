@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -132,7 +133,21 @@ void Options::optional_argument(const FlagText& text, std::optional<std::string>
   app_of(app_).add_option(text.flag, target, text.help)->type_name(text.type);
 }
 
+namespace {
+
+std::function<bool(const Error&)>& error_listener() {
+  static std::function<bool(const Error&)> listener;
+  return listener;
+}
+
+}  // namespace
+
+void tell_errors_to(std::function<bool(const Error&)> listener) {
+  error_listener() = std::move(listener);
+}
+
 void print_error(const Error& error) {
+  if (error_listener() && error_listener()(error)) return;
   std::fputs(("ftplan: " + error.text() + "\n").c_str(), stderr);
 }
 

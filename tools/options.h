@@ -63,8 +63,10 @@ struct CommandRow {
 int run_commands(const std::vector<CommandRow>& commands,
                  const std::vector<std::string>& arguments);
 
-/// `ftplan: text` on standard error.
+/// `ftplan: text` on standard error, unless somebody else tells it.
 void print_error(const Error& error);
+/// Who is told of errors first; true: nothing is to be printed.
+void tell_errors_to(std::function<bool(const Error&)> listener);
 
 /// Why the file that `flag` names was not written: bad input where its folder does not exist, else
 /// what failed.

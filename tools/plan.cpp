@@ -94,7 +94,7 @@ class MakePlan : public Command {
     const Plan* plan = std::get_if<Plan>(&made);
     const bool here =
         resolved.machine.backend == Backend::kCpu && resolved.job.request.runtime == "ftplan";
-    if (plan == nullptr || !here || resolved.job.ranks() > 1 || find_worker().empty()) return false;
+    if (plan == nullptr || !here || find_worker().empty()) return false;
     const auto wanted = estimator::operations_to_measure(
         {resolved.job, plan->strategy, resolved.machine, resolved.facts, plan->steps}, 0);
     if (!wanted.ok()) return false;

@@ -128,7 +128,8 @@ Result<Machine> find_machine(const JobRequest& request) {
   auto devices = parse_devices(request.devices.gpus);
   if (!devices) return devices.error();
   const bool cpu = devices->name == "cpu";
-  auto machine = estimator::machine_of(*devices, request.devices, cpu ? probe_host() : Machine{});
+  auto machine = estimator::machine_of(*devices, request.devices,
+                                       cpu ? probe_host(devices->per_node) : Machine{});
   if (!machine || !cpu) return machine;
   auto scratch = load_scratch(cache_folder(), *machine);
   if (!scratch) return scratch.error();

@@ -1,5 +1,6 @@
 #include "tools/spawn_worker.h"
 
+#include <fcntl.h>
 #include <linux/limits.h>
 #include <linux/prctl.h>
 #include <signal.h>
@@ -9,12 +10,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <csignal>
 #include <cstddef>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include "core/result.h"
@@ -25,12 +31,17 @@ namespace {
 
 constexpr const char* kWorker = "ftplan-worker";
 
-volatile std::sig_atomic_t worker_id = 0;
+// More ranks do not fit on one host.
+constexpr std::size_t kMostWorkers = 4096;
+volatile std::sig_atomic_t worker_ids[kMostWorkers];
+volatile std::sig_atomic_t worker_count = 0;
 
 // The terminal signals the whole group; a second signal would mean "now" to the worker.
 void pass_on(int number, siginfo_t* info, void* /*context*/) {
-  const bool from_process = info->si_code == SI_USER || info->si_code == SI_QUEUE;
-  if (from_process && worker_id > 0) kill(static_cast<pid_t>(worker_id), number);
+  if (info->si_code != SI_USER && info->si_code != SI_QUEUE) return;
+  for (int i = 0; i < worker_count; ++i) {
+    if (worker_ids[i] > 0) kill(static_cast<pid_t>(worker_ids[i]), number);
+  }
 }
 
 void catch_signals() {
@@ -49,32 +60,31 @@ std::string own_folder() {
              : models::folder_of(std::string(path.data(), static_cast<std::size_t>(length)));
 }
 
-[[noreturn]] void become_worker(const std::string& path, const std::vector<std::string>& arguments,
+// Pointers to the texts, ended by null, as exec wants them.
+std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+[[noreturn]] void become_worker(const std::vector<std::string>& arguments, const WorkerStart& start,
                                 pid_t parent, const sigset_t& mask) {
   sigprocmask(SIG_SETMASK, &mask, nullptr);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(exit_code(ErrorCode::kInterrupted));
-  std::vector<char*> argv = {const_cast<char*>(path.c_str())};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  execv(path.c_str(), argv.data());
+  for (const int descriptor : start.descriptors) fcntl(descriptor, F_SETFD, 0);
+  std::vector<std::string> variables = start.variables;
+  for (char** each = environ; *each != nullptr; ++each) {
+    const std::string_view name =
+        std::string_view(*each).substr(0, std::string_view(*each).find('='));
+    const bool given = std::any_of(
+        start.variables.begin(), start.variables.end(),
+        [&](const std::string& own) { return own.starts_with(name) && own[name.size()] == '='; });
+    if (!given) variables.emplace_back(*each);
+  }
+  execve(arguments.front().c_str(), pointers_to(arguments).data(), pointers_to(variables).data());
   _exit(127);
-}
-
-Result<int> wait_for(pid_t child) {
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return run_failed(kWorker, models::system_text(errno));
-  }
-  if (WIFEXITED(status)) {
-    if (WEXITSTATUS(status) == 127) return run_failed(kWorker, "cannot be started");
-    return WEXITSTATUS(status);
-  }
-  const int number = WTERMSIG(status);
-  if (number == SIGINT || number == SIGTERM) return exit_code(ErrorCode::kInterrupted);
-  const std::string why = number == SIGKILL ? ", perhaps because memory had run out" : "";
-  return run_failed(kWorker, "was ended by signal " + std::to_string(number) + why +
-                                 "; what was saved is kept: run again");
 }
 
 }  // namespace
@@ -88,7 +98,8 @@ std::string find_worker() {
   return "";
 }
 
-Result<int> spawn_worker(const std::vector<std::string>& arguments) {
+Result<Workers> Workers::start(const std::vector<std::string>& arguments,
+                               const std::vector<WorkerStart>& starts) {
   const std::string path = find_worker();
   const std::string& command = arguments.empty() ? kWorker : arguments.front();
   if (path.empty()) {
@@ -98,7 +109,11 @@ Result<int> spawn_worker(const std::vector<std::string>& arguments) {
             " is missing (it needs LibTorch): run tools/setup worker, then build the target " +
             kWorker);
   }
-  // No signal may fall between the fork and the handlers.
+  if (starts.size() > kMostWorkers)
+    return bad_input("--gpus", std::to_string(starts.size()) + " ranks do not fit on one host");
+  std::vector<std::string> words = {path};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  // No signal may fall between the forks and the handlers.
   sigset_t both;
   sigset_t before;
   sigemptyset(&both);
@@ -106,14 +121,70 @@ Result<int> spawn_worker(const std::vector<std::string>& arguments) {
   sigaddset(&both, SIGTERM);
   sigprocmask(SIG_BLOCK, &both, &before);
   const pid_t parent = getpid();
-  const pid_t child = fork();
-  if (child == 0) become_worker(path, arguments, parent, before);
-  const int fork_error = errno;
-  worker_id = child;
-  if (child > 0) catch_signals();
+  Workers workers;
+  int fork_error = 0;
+  for (const WorkerStart& start : starts) {
+    const pid_t child = fork();
+    if (child == 0) become_worker(words, start, parent, before);
+    if (child < 0) {
+      fork_error = errno;
+      break;
+    }
+    worker_ids[workers.ids_.size()] = child;
+    workers.ids_.push_back(child);
+    worker_count = static_cast<std::sig_atomic_t>(workers.ids_.size());
+  }
+  workers.running_ = workers.ids_.size();
+  if (workers.running_ > 0) catch_signals();
   sigprocmask(SIG_SETMASK, &before, nullptr);
-  if (child < 0) return run_failed(kWorker, models::system_text(fork_error));
-  return wait_for(child);
+  if (fork_error == 0) return workers;
+  workers.signal(SIGKILL);
+  while (workers.running() > 0) workers.next_end();
+  return run_failed(kWorker, models::system_text(fork_error));
+}
+
+std::optional<WorkerEnd> Workers::next_end(std::optional<std::chrono::milliseconds> limit) {
+  constexpr std::chrono::milliseconds kPause{5};
+  const auto end = std::chrono::steady_clock::now() + limit.value_or(std::chrono::milliseconds{});
+  while (true) {
+    int status = 0;
+    const pid_t child = waitpid(-1, &status, limit ? WNOHANG : 0);
+    const auto found = std::find(ids_.begin(), ids_.end(), child);
+    if (child > 0 && found != ids_.end()) {
+      const auto worker = static_cast<std::size_t>(found - ids_.begin());
+      worker_ids[worker] = 0;
+      *found = 0;
+      --running_;
+      return WorkerEnd{worker, status};
+    }
+    if (!limit) continue;
+    if (std::chrono::steady_clock::now() >= end) return std::nullopt;
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+void Workers::signal(int number) const {
+  for (const pid_t id : ids_) {
+    if (id > 0) kill(id, number);
+  }
+}
+
+Result<int> exit_of(const WorkerEnd& end) {
+  if (WIFEXITED(end.status)) {
+    if (WEXITSTATUS(end.status) == 127) return run_failed(kWorker, "cannot be started");
+    return WEXITSTATUS(end.status);
+  }
+  const int number = WTERMSIG(end.status);
+  if (number == SIGINT || number == SIGTERM) return exit_code(ErrorCode::kInterrupted);
+  const std::string why = number == SIGKILL ? ", perhaps because memory had run out" : "";
+  return run_failed(kWorker, "was ended by signal " + std::to_string(number) + why +
+                                 "; what was saved is kept: run again");
+}
+
+Result<int> spawn_worker(const std::vector<std::string>& arguments) {
+  auto workers = Workers::start(arguments, {WorkerStart{}});
+  if (!workers) return workers.error();
+  return exit_of(*workers->next_end());
 }
 
 }  // namespace ftplan::tools

@@ -1,8 +1,10 @@
 """Runs that are killed at random instants, again and again, end with the bytes of one that never was.
 
-FTPLAN_KILLS kills instead of 20, FTPLAN_SEED repeats a sequence, FTPLAN_KILL_REPORT names a file for what was done.
+Of a run of several ranks one rank is killed, or all. FTPLAN_KILLS kills instead of 20, FTPLAN_KILL_MODE only in modes whose
+name has this word, FTPLAN_SEED repeats a sequence, FTPLAN_KILL_REPORT names a file for what was done.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -26,7 +28,9 @@ MODES = {"full fp32, best and newest 3": ["--method", "full", "--save-every", 2,
          "full bf16, adamw8bit": ["--method", "full", "--precision", "bf16", "--optimizer", "adamw8bit",
                                   "--save-every", 2],
          "qlora bf16, early end": ["--method", "qlora", "--rank", 4, "--precision", "bf16", "--save-every", 3,
-                                   "--early-stopping-patience", 6, "--save-total-limit", 2]}
+                                   "--early-stopping-patience", 6, "--save-total-limit", 2],
+         "two ranks, full bf16": ["--method", "full", "--precision", "bf16", "--gpus", "2xcpu", "--zero", 1,
+                                  "--save-every", 2]}
 KEPT = ("loss", "learning_rate", "gradient_norm", "target_tokens", "validation_loss", "best_step")
 
 
@@ -80,18 +84,19 @@ class Kills(Case):
         print(f"FTPLAN_SEED={seed}")
         chance = random.Random(seed)
         folder = self.folder
+        names = [name for name in MODES if os.environ.get("FTPLAN_KILL_MODE", "") in name]
         modes = {}
         began = time.monotonic()
-        kills = dict.fromkeys(MODES, 0)
+        kills = dict.fromkeys(names, 0)
         writing = runs = checked = 0
         while sum(kills.values()) < wanted:
-            name = list(MODES)[runs % len(MODES)]
+            name = names[runs % len(names)]
             if name not in modes:
                 self.folder = folder
                 modes[name] = Mode(self, runs, MODES[name])
             mode = modes[name]
             self.folder = mode.folder
-            while self.kill_after(chance.uniform(0.1, 1.0) * mode.seconds):
+            while self.kill_after(chance.uniform(0.1, 1.0) * mode.seconds, chance.random() if "rank" in name else 1):
                 kills[name] += 1
                 writing += bool(list((mode.folder / "killed").rglob("*.partial")))
                 checked += mode.check_checkpoints()
@@ -104,16 +109,27 @@ class Kills(Case):
         if "FTPLAN_KILL_REPORT" in os.environ:
             pathlib.Path(os.environ["FTPLAN_KILL_REPORT"]).write_text(json.dumps(report, indent=2) + "\n")
 
-    def kill_after(self, seconds):
-        """Starts or continues a run and kills it; false when it was done before."""
+    def kill_after(self, seconds, whom):
+        """Starts or continues a run and kills it, below 0.8 one of its ranks; false when it was done before."""
         process = self.start("run", "plan.json", "-o", "killed")
         try:
             err = process.communicate(timeout=seconds)[1]
             self.assertEqual(process.returncode, 0, err)
             return False
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            ranks = support.ranks_of(process)
+            if whom >= 0.8 or not ranks:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                return True
+            rank = sorted(ranks)[int(whom / 0.8 * len(ranks))]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(ranks[rank], signal.SIGKILL)
+            _, err = process.communicate(timeout=60)
+            if process.returncode == 0:
+                return False
+            self.assertEqual(process.returncode, 4, err)
+            self.assertIn(f"ftplan: rank {rank}: was ended by signal 9", err)
             return True
 
 

@@ -1,5 +1,6 @@
 """Tiny Llama folders made without LibTorch, and the program itself as a child process."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -155,6 +156,17 @@ def lines_of(path):
         return path.read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
+
+
+def ranks_of(process):
+    """Ids of the workers that ftplan has started as ranks, by rank."""
+    ids = {}
+    with contextlib.suppress(OSError):
+        for worker in pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            for variable in pathlib.Path(f"/proc/{worker}/environ").read_bytes().split(b"\0"):
+                if variable.startswith(b"RANK="):
+                    ids[int(variable[5:])] = int(worker)
+    return ids
 
 
 def main():

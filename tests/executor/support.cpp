@@ -307,8 +307,14 @@ std::vector<std::byte> bits_of(const RankRun& run) {
 }
 
 Trained train_ranks(const World& world, std::int64_t steps) {
+  InProcessGroup group(static_cast<int>(world.job.ranks()));
+  return train_ranks(world, steps, [&](std::int64_t rank) {
+    return std::make_unique<InProcessCommunicator>(group, static_cast<int>(rank));
+  });
+}
+
+Trained train_ranks(const World& world, std::int64_t steps, const Connect& connect) {
   const auto ranks = static_cast<std::size_t>(world.job.ranks());
-  InProcessGroup group(static_cast<int>(ranks));
   std::vector<std::vector<StepOutput>> outputs(ranks);
   std::vector<std::unique_ptr<RankRun>> runs(ranks);
   std::vector<std::map<std::string, std::vector<float>>> values(ranks);
@@ -316,8 +322,8 @@ Trained train_ranks(const World& world, std::int64_t steps) {
   std::vector<std::thread> threads;
   for (std::size_t rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
-      InProcessCommunicator communicator(group, static_cast<int>(rank));
-      runs[rank] = world.load(static_cast<std::int64_t>(rank), &communicator);
+      const auto communicator = connect(static_cast<std::int64_t>(rank));
+      runs[rank] = world.load(static_cast<std::int64_t>(rank), communicator.get());
       for (std::int64_t step = 0; step < steps; ++step)
         outputs[rank].push_back(world.train(*runs[rank], step));
       bits[rank] = bits_of(*runs[rank]);

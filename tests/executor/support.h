@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@
 #include "core/strategy.h"
 #include "data/data_set.h"
 #include "executor/arena.h"
+#include "executor/communicator.h"
 #include "executor/feeding.h"
 #include "executor/loader.h"
 #include "executor/rank_run.h"
@@ -129,6 +131,9 @@ struct Trained {
 };
 /// Each rank on a thread of its own.
 Trained train_ranks(const World& world, std::int64_t steps);
+/// Makes a rank's communicator, on its thread.
+using Connect = std::function<std::unique_ptr<Communicator>(std::int64_t rank)>;
+Trained train_ranks(const World& world, std::int64_t steps, const Connect& connect);
 
 /// The largest difference of two sets of values with the same names and sizes.
 double largest_difference(const std::map<std::string, std::vector<float>>& a,

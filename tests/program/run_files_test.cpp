@@ -102,6 +102,39 @@ TEST(DiskBytes, OfTheBestAreItsValues) {
   EXPECT_EQ(2 * (with.weights - without.weights).value, without.optimizer.value);
 }
 
+TEST(FileShare, OfShardedStatesIsTheRanksPartOfEveryUnit) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    JobRequest request = toy_request();
+    request.method.method = Method::kFull;
+    request.method.precision = precision;
+    request.devices.gpus = "2xcpu";
+    const Case c = make_case(request, toy_model(), {.zero = 1});
+    for (std::int64_t rank = 0; rank < 2; ++rank) {
+      const FileShare share = file_share(c.job, c.strategy, rank);
+      EXPECT_EQ(share, (FileShare{.part = rank, .parts = 2, .writes_result = rank == 0}));
+      const StepProgram train = lower_case(c, rank);
+      for (const StateTensor& tensor : checkpoint_tensors(train, share)) {
+        const TrainedUnit& unit = train.units[static_cast<std::size_t>(tensor.unit)];
+        EXPECT_EQ(tensor.spec.shape.elements(), unit.elements / 2) << tensor.spec.name;
+        // Values without a master are the weights, which each rank has whole.
+        const bool whole = tensor.part == StatePart::kValues && unit.master == kNone;
+        EXPECT_EQ(tensor.first, whole ? rank * unit.elements / 2 : 0) << tensor.spec.name;
+      }
+    }
+  }
+}
+
+TEST(FileShare, OfWholeStatesIsRankZeros) {
+  JobRequest request = toy_request();
+  request.devices.gpus = "2xcpu";
+  const Case c = make_case(request, toy_model(), {});
+  EXPECT_EQ(file_share(c.job, c.strategy, 0), FileShare{});
+  const FileShare other = file_share(c.job, c.strategy, 1);
+  EXPECT_EQ(other, (FileShare{.writes_states = false, .writes_result = false}));
+  const auto states = checkpoint_tensors(lower_case(c), other);
+  EXPECT_EQ(disk_bytes(c.job, states, 3, other), PlaceBytes{});
+}
+
 TEST(CheckpointCount, IncludesTheOneAtTheEnd) {
   JobRequest request = toy_request();
   const auto count = [&](Cadence every, std::int64_t steps) {

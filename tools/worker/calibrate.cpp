@@ -29,7 +29,7 @@ class Calibrate : public Command {
     const auto job = job_of(*plan);
     if (!job) return job.error();
     if (auto ok = check_memory(*plan); !ok) return ok.error();
-    auto machine = worker_machine();
+    auto machine = worker_machine(job->devices.per_node);
     if (!machine) return machine.error();
     // Measured without what is known already, so that a new build of the library is noticed.
     machine->scratch.clear();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "core/plan.h"
@@ -15,10 +16,16 @@ CommandRow generate_command();
 CommandRow calibrate_command();
 
 /// The machine of this process with the scratch that was measured on it.
-Result<Machine> worker_machine();
+/// @param ranks of this host, which share its processors
+Result<Machine> worker_machine(std::int64_t ranks = 1);
 
-/// @error infeasible: the host has less memory free than the plan needs
-Result<void> check_memory(const Plan& plan);
+/// @param ranks of the plan that run on this host
+/// @error infeasible: the host has less memory free than they need
+Result<void> check_memory(const Plan& plan, std::int64_t ranks = 1);
+
+/// Where errors go beside standard error: to a launcher that asked for them. True: it tells the
+/// user.
+bool tell_of_error(const Error& error);
 
 /// A path of a plan, as seen from this process: relative ones begin at the plan's folder.
 std::string bind_path(const std::string& plan_file, const std::string& path);

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "core/digest.h"
@@ -23,6 +24,7 @@
 #include "core/text.h"
 #include "data/chat_template.h"
 #include "data/data_set.h"
+#include "executor/process_group.h"
 #include "executor/run_loop.h"
 #include "models/family.h"
 #include "models/load.h"
@@ -30,7 +32,9 @@
 #include "tools/facts.h"
 #include "tools/options.h"
 #include "tools/resolve.h"
+#include "tools/run_flags.h"
 #include "tools/worker/commands.h"
+#include "tools/worker/find_place.h"
 
 namespace ftplan::tools {
 namespace {
@@ -110,39 +114,79 @@ class ProgressLine {
 
 class RunPlan : public Command {
  public:
-  void declare(Options& options) override {
-    options.argument({"plan", "FILE", "What ftplan plan wrote."}, plan_file_);
-    options.value({"--model", "FOLDER", "Folder with the weights. [that of the plan]"}, model_);
-    options.values({"--data", "FILE...", "The plan's data, where it lies now. [that of the plan]"},
-                   data_);
-    options.value({"--adapter", "FOLDER", "The adapter to continue from, where it lies now."},
-                  adapter_);
-    options.value({"-o,--output", "FOLDER", "Run folder. [the plan's name with -run]"}, output_);
-    options.toggle({"--json", "", "Prints measured.json at the end."}, json_);
-  }
+  void declare(Options& options) override { flags_.declare(options); }
 
   Result<int> run() override {
-    auto plan = load_plan(plan_file_);
+    auto plan = load_plan(flags_.plan);
     if (!plan) return plan.error();
     const auto job = job_of(*plan);
     if (!job) return job.error();
-    auto model = find_model(*plan);
-    if (!model) return model.error();
-    model->config = plan->model;
-    const auto loaded = load_data(*plan, *model);
-    if (!loaded) return loaded.error();
-    if (auto ok = check_memory(*plan); !ok) return ok.error();
-    return fine_tune(*plan, *job, *model, loaded->set);
+    const auto place = find_place(*plan, *job, flags_);
+    if (!place) return place.error();
+    if (auto ok = check_memory(*plan, place->local_ranks); !ok) return ok.error();
+    listen_for_stop();
+    if (auto ok = join(*plan, *place); !ok) return ok.error();
+    auto code = run_rank(*plan, *job);
+    if (group_ == nullptr) return code;
+    // What all have agreed on needs no blame.
+    if (!code && code.error().code != ErrorCode::kInterrupted) return group_->settle(code.error());
+    group_->leave();
+    return code;
   }
 
  private:
+  Result<void> join(const Plan& plan, const Place& place) {
+    if (!place.membership) return {};
+    auto group = executor::ProcessGroup::join(*place.membership, digest_of(plan), &stop_asked);
+    if (!group) return group.error();
+    group_ = *std::move(group);
+    return {};
+  }
+
+  Result<int> run_rank(const Plan& plan, const Job& job) {
+    auto model = find_model(plan);
+    if (!model) return model.error();
+    model->config = plan.model;
+    // The others find what rank 0 has tokenized.
+    if (!first() && group_) {
+      if (auto ok = group_->meet(); !ok) return ok.error();
+    }
+    const auto loaded = load_data(plan, *model);
+    if (!loaded) return loaded.error();
+    if (first() && group_) {
+      if (auto ok = group_->meet(); !ok) return ok.error();
+    }
+    return fine_tune(plan, job, *model, loaded->set);
+  }
+
+  [[nodiscard]] bool first() const { return group_ == nullptr || group_->rank() == 0; }
+  // Of what decides losses: a run goes on on another number of ranks, or in other micro-batches.
+  [[nodiscard]] static std::string training_digest(const Plan& plan, const Job& job) {
+    JobRequest request = plan.job;
+    request.devices = {};
+    request.layout = {};
+    request.model.clear();
+    request.data.data.clear();
+    request.training.micro_batch.reset();
+    request.training.accumulation.reset();
+    request.training.global_batch = job.global_batch;
+    const Json json = {{"request", to_json(request)},
+                       {"model", plan.digests.model},
+                       {"data", plan.digests.data},
+                       {"steps", plan.steps}};
+    return digest(json.dump()).substr(0, 16);
+  }
+  [[nodiscard]] static std::string digest_of(const Plan& plan) {
+    return digest(render_plan(plan)).substr(0, 16);
+  }
+
   [[nodiscard]] Result<models::ModelSource> find_model(const Plan& plan) const {
-    const std::string bound = bind_path(plan_file_, plan.job.model);
+    const std::string bound = bind_path(flags_.plan, plan.job.model);
     std::error_code error;
     const bool is_path = std::filesystem::exists(bound, error);
-    auto source = models::load_model_config(model_    ? *model_
-                                            : is_path ? bound
-                                                      : plan.job.model,
+    auto source = models::load_model_config(flags_.model ? *flags_.model
+                                            : is_path    ? bound
+                                                         : plan.job.model,
                                             hub_environment());
     if (!source) return source;
     if (source->folder.empty()) {
@@ -160,7 +204,7 @@ class RunPlan : public Command {
   // With the adapter where it lies now.
   [[nodiscard]] JobRequest bound_request(const Plan& plan) const {
     JobRequest request = plan.job;
-    request.adapter = adapter_ ? *adapter_ : bind_path(plan_file_, plan.job.adapter);
+    request.adapter = flags_.adapter ? *flags_.adapter : bind_path(flags_.plan, plan.job.adapter);
     return request;
   }
 
@@ -168,13 +212,13 @@ class RunPlan : public Command {
                                              const models::ModelSource& model) const {
     JobRequest request = bound_request(plan);
     if (!plan.data) {
-      return bad_input(plan_file_,
+      return bad_input(flags_.plan,
                        "was made without data: plan again with ftplan plan --data FILE");
     }
-    for (std::string& file : request.data.data) file = bind_path(plan_file_, file);
-    if (!data_.empty()) request.data.data = data_;
+    for (std::string& file : request.data.data) file = bind_path(flags_.plan, file);
+    if (!flags_.data.empty()) request.data.data = flags_.data;
     auto& shape = request.data.prompt_template;
-    if (shape && !data::ChatTemplate::is_known(*shape)) shape = bind_path(plan_file_, *shape);
+    if (shape && !data::ChatTemplate::is_known(*shape)) shape = bind_path(flags_.plan, *shape);
     return load_request_data(request, model);
   }
 
@@ -182,18 +226,21 @@ class RunPlan : public Command {
                         const data::DataSet& data) {
     ProgressLine line;
     executor::RunOptions options{.model = model.folder,
-                                 .output = output_ ? *output_ : default_output(),
+                                 .output = flags_.output ? *flags_.output : default_output(),
                                  .adapter = bound_request(plan).adapter,
                                  .tokenizer = tokenizer_source(bound_request(plan), model),
-                                 .plan_digest = digest(render_plan(plan)).substr(0, 16),
-                                 .stop = &stop_asked};
-    options.progress = [&](const executor::Progress& p) { line.show(p); };
-    options.note = [&](const std::string& text) { line.note(text); };
-    listen_for_stop();
+                                 .plan_digest = training_digest(plan, job),
+                                 .stop = &stop_asked,
+                                 .group = group_.get()};
+    if (first()) {
+      options.progress = [&](const executor::Progress& p) { line.show(p); };
+      options.note = [&](const std::string& text) { line.note(text); };
+    }
     const auto outcome = executor::run_plan(plan, job, data, options);
     line.close();
     if (!outcome) return outcome.error();
-    if (json_) {
+    if (!first()) return 0;
+    if (flags_.json) {
       std::fputs((render_json(to_json(outcome->measured)) + "\n").c_str(), stdout);
     } else {
       summarize(*outcome, options.output);
@@ -202,11 +249,18 @@ class RunPlan : public Command {
   }
 
   static void print_measured(const executor::RunOutcome& outcome) {
-    const RankMeasurement& rank = outcome.measured.ranks.front();
-    const bool equal = rank.predicted == rank.measured;
     std::printf("%lld steps%s, last loss %.4f, %.0f tokens/s\n",
                 static_cast<long long>(outcome.steps), skipped(outcome.skipped_steps, ", ").c_str(),
                 outcome.last_loss, outcome.measured.tokens_per_second);
+    for (const RankMeasurement& rank : outcome.measured.ranks) {
+      if (outcome.measured.ranks.size() > 1)
+        std::printf("rank %lld\n", static_cast<long long>(rank.rank));
+      print_rank(rank);
+    }
+  }
+
+  static void print_rank(const RankMeasurement& rank) {
+    const bool equal = rank.predicted == rank.measured;
     std::printf("device   predicted %lld bytes, measured %lld\n",
                 static_cast<long long>(rank.predicted.device.peak.value),
                 static_cast<long long>(rank.measured.device.peak.value));
@@ -236,13 +290,11 @@ class RunPlan : public Command {
   }
 
   [[nodiscard]] std::string default_output() const {
-    return std::filesystem::path(plan_file_).replace_extension().string() + "-run";
+    return std::filesystem::path(flags_.plan).replace_extension().string() + "-run";
   }
 
-  std::string plan_file_;
-  std::optional<std::string> model_, adapter_, output_;
-  std::vector<std::string> data_;
-  bool json_ = false;
+  RunFlags flags_;
+  std::unique_ptr<executor::ProcessGroup> group_;  // of several ranks
 };
 
 }  // namespace
