@@ -1,5 +1,6 @@
 #include "planner/search.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -80,6 +81,21 @@ class FamilySearch {
   SearchResult& result_;
 };
 
+// Ranks that share data differ only in where their shards begin: the bytes of those between the
+// first and the last are those of the second. A test asks them all.
+std::int64_t stand_in(std::int64_t rank, std::int64_t ranks) {
+  return rank == 0 || rank == ranks - 1 ? rank : 1;
+}
+
+std::vector<std::int64_t> standing_for(const std::vector<std::int64_t>& ranks, std::int64_t of) {
+  std::vector<std::int64_t> asked;
+  for (const std::int64_t rank : ranks) {
+    const std::int64_t other = stand_in(rank, of);
+    if (std::find(asked.begin(), asked.end(), other) == asked.end()) asked.push_back(other);
+  }
+  return asked;
+}
+
 }  // namespace
 
 std::vector<std::int64_t> representative_ranks(const Strategy& strategy) {
@@ -95,17 +111,21 @@ std::vector<std::int64_t> representative_ranks(const Strategy& strategy) {
 
 Result<Evaluation> evaluate_ranks(const Setting& setting, const Strategy& strategy,
                                   const std::vector<std::int64_t>& ranks) {
+  const std::vector<std::int64_t> asked = standing_for(ranks, setting.job.ranks());
   const estimator::RunSpec spec{setting.job, strategy, setting.machine, setting.facts,
                                 count_steps(setting.job, setting.facts)};
-  auto predictions = estimator::predict_ranks(spec, ranks);
+  const auto predictions = estimator::predict_ranks(spec, asked);
   if (!predictions) return predictions.error();
   const std::int64_t on_host = setting.job.devices.per_node;
   const estimator::HostShare share{.ranks = on_host, .writers = strategy.zero == 0 ? 1 : on_host};
   std::optional<Evaluation> worst;
-  for (RankPrediction& prediction : *predictions) {
+  for (const std::int64_t rank : ranks) {
+    const auto at = std::find(asked.begin(), asked.end(), stand_in(rank, setting.job.ranks()));
+    RankPrediction prediction = (*predictions)[static_cast<std::size_t>(at - asked.begin())];
+    prediction.rank = rank;
     Machine machine = setting.machine;
     machine.device_memory =
-        estimator::memory_of_rank(setting.machine, setting.job.request.devices, prediction.rank);
+        estimator::memory_of_rank(setting.machine, setting.job.request.devices, rank);
     const estimator::Judgement judgement = estimator::judge(prediction, machine, share);
     const bool worse =
         !worst || judgement.headroom < worst->judgement.headroom ||
