@@ -1,5 +1,6 @@
 #include "planner/search.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -80,6 +81,14 @@ class FamilySearch {
   SearchResult& result_;
 };
 
+// Whose bytes are those of `rank`. Ranks that share data differ only in where their shards begin:
+// those between the first and the last need what the second needs, and a test asks them all.
+std::int64_t stand_in(std::int64_t rank, const Strategy& strategy, std::int64_t ranks) {
+  if (!strategy.stage_layers.empty()) return rank;
+  if (strategy.zero == 0) return 0;
+  return rank == 0 || rank == ranks - 1 ? rank : 1;
+}
+
 }  // namespace
 
 std::vector<std::int64_t> representative_ranks(const Strategy& strategy) {
@@ -95,17 +104,27 @@ std::vector<std::int64_t> representative_ranks(const Strategy& strategy) {
 
 Result<Evaluation> evaluate_ranks(const Setting& setting, const Strategy& strategy,
                                   const std::vector<std::int64_t>& ranks) {
+  std::vector<std::int64_t> asked;
+  for (const std::int64_t rank : ranks) {
+    const std::int64_t other = stand_in(rank, strategy, setting.job.ranks());
+    if (std::find(asked.begin(), asked.end(), other) == asked.end()) asked.push_back(other);
+  }
   const estimator::RunSpec spec{setting.job, strategy, setting.machine, setting.facts,
                                 count_steps(setting.job, setting.facts)};
-  auto predictions = estimator::predict_ranks(spec, ranks);
+  const auto predictions = estimator::predict_ranks(spec, asked);
   if (!predictions) return predictions.error();
   const std::int64_t on_host = setting.job.devices.per_node;
-  const estimator::HostShare share{.ranks = on_host, .writers = strategy.zero == 0 ? 1 : on_host};
+  const bool replicas = strategy.zero == 0 && strategy.stage_layers.empty();
+  const estimator::HostShare share{.ranks = on_host, .writers = replicas ? 1 : on_host};
   std::optional<Evaluation> worst;
-  for (RankPrediction& prediction : *predictions) {
+  for (const std::int64_t rank : ranks) {
+    const auto at =
+        std::find(asked.begin(), asked.end(), stand_in(rank, strategy, setting.job.ranks()));
+    RankPrediction prediction = (*predictions)[static_cast<std::size_t>(at - asked.begin())];
+    prediction.rank = rank;
     Machine machine = setting.machine;
     machine.device_memory =
-        estimator::memory_of_rank(setting.machine, setting.job.request.devices, prediction.rank);
+        estimator::memory_of_rank(setting.machine, setting.job.request.devices, rank);
     const estimator::Judgement judgement = estimator::judge(prediction, machine, share);
     const bool worse =
         !worst || judgement.headroom < worst->judgement.headroom ||

@@ -169,6 +169,7 @@ constexpr double kDouble = 0.5 + 1.0 / 64 + 4.0 / (64 * 256);
 constexpr double kSingle = 0.5 + 4.0 / 64;
 
 TEST(PredictRank, Llama2Of70BillionIn4BitHasItsEmbeddingAndHeadIn16) {
+  EXPECT_NEAR(kDouble, 0.515869, 5e-7);
   const models::Preset* preset = models::find_preset("llama2-70b");
   ASSERT_NE(preset, nullptr);
   JobRequest request;

@@ -138,13 +138,38 @@ TEST(Evaluate, NamesTheRankWithTheLeastRoom) {
   }
 }
 
-// Every rank is asked, and the answer of a kind is that of each of its ranks.
-TEST(Evaluate, OfEveryRankIsThatOfTheRankAlone) {
+class Methods : public testing::TestWithParam<Method> {};
+INSTANTIATE_TEST_SUITE_P(All, Methods,
+                         testing::Values(Method::kFull, Method::kLora, Method::kInt8Lora,
+                                         Method::kQlora));
+
+// `evaluate` lets the second rank stand for those between the first and the last.
+TEST_P(Methods, RanksInTheMiddleNeedWhatTheSecondNeeds) {
+  const Machine machine = gpu_with(kGiB);
+  for (const Optimizer optimizer : {Optimizer::kAdamw, Optimizer::kAdamw8bit}) {
+    Job job = small_job(GetParam(), "5xtoy");
+    job.request.method.optimizer = optimizer;
+    for (const std::int64_t zero : job.zero_choices) {
+      const Strategy strategy{.checkpointing = {1}, .zero = zero};
+      const auto alone = [&](std::int64_t rank) {
+        auto prediction = estimator::predict_rank({job, strategy, machine, kNone}, rank);
+        EXPECT_TRUE(prediction.ok()) << prediction.error().text();
+        prediction->rank = 0;
+        return *prediction;
+      };
+      EXPECT_EQ(alone(2), alone(1)) << "ZeRO-" << zero;
+      EXPECT_EQ(alone(3), alone(1)) << "ZeRO-" << zero;
+    }
+  }
+}
+
+TEST(PredictRanks, OfEachRankIsThatOfTheRankAlone) {
   const Job job = small_job(Method::kFull, "4xtoy");
   const Machine machine = gpu_with(kGiB);
   const Strategy strategy{.zero = job.zero_choices.back()};
   const auto all = estimator::predict_ranks({job, strategy, machine, kNone}, {0, 1, 2, 3});
   ASSERT_TRUE(all.ok()) << all.error().text();
+  ASSERT_EQ(all->size(), 4U);
   for (const RankPrediction& prediction : *all) {
     EXPECT_EQ(prediction,
               *estimator::predict_rank({job, strategy, machine, kNone}, prediction.rank));
