@@ -24,6 +24,7 @@
 #include "executor/torch_runtime.h"
 #include "executor/trace.h"
 #include "models/convert.h"
+#include "program/attributes.h"
 #include "program/lower.h"
 #include "program/lowering.h"
 #include "program/run_files.h"

@@ -70,11 +70,7 @@ Result<void> check_digests(const Plan& plan, const Job& job, const data::DataSet
   }
   if (!plan.strategy.stage_layers.empty()) {
     return bad_input("--pipeline",
-                     "running a pipeline is not built yet: plan with --zero 1 and without it");
-  }
-  if (job.ranks() > 1 && plan.strategy.zero != 1) {
-    return bad_input("--zero", "running ZeRO-" + std::to_string(plan.strategy.zero) +
-                                   " on several ranks is not built yet: plan with --zero 1");
+                     "running a pipeline is not built yet: plan with --zero 3 instead");
   }
   if (models::weight_table_digest(job.model) != plan.digests.model) {
     return bad_input("plan", "its model's table of weights is not that of this version" + again);
@@ -519,6 +515,8 @@ class RunLoop {
       if (!written) return written.error();
       folder = *std::move(written);
       keep_larger(kept_bytes() + result_disk_bytes(*run_, options_.output));
+    } else if (auto ok = run_->save([](const StoredValues&) { return Result<void>{}; }); !ok) {
+      return ok.error();
     }
     // Once: the process may have grown by a page when it is asked again.
     auto found = measured();

@@ -40,9 +40,9 @@ class Ranks(Case):
         make_model(self.folder / "model")
         make_rows(self.folder / "rows.json")
 
-    def plan_ranks(self, ranks, *flags, accumulation=2, steps=12, save_every=3):
+    def plan_ranks(self, ranks, *flags, zero=1, accumulation=2, steps=12, save_every=3):
         self.plan(*COMMON, "--steps", steps, "--save-every", save_every, "--accumulation", accumulation,
-                  "--gpus", f"{ranks}xcpu" if ranks > 1 else "cpu", *(["--zero", 1] if ranks > 1 else []), *flags)
+                  "--gpus", f"{ranks}xcpu" if ranks > 1 else "cpu", *(["--zero", zero] if ranks > 1 else []), *flags)
 
     def assert_measured(self, run, ranks):
         measured = json.loads((self.folder / run / "measured.json").read_text())["ranks"]
@@ -60,19 +60,23 @@ class Ranks(Case):
                     self.assertLess(abs(value - expected), tolerance * max(1, abs(expected)), (mine, theirs))
 
     def test_ranks_train_the_model_of_one_with_every_byte_as_predicted(self):
-        modes = {"lora": (["--rank", 4, "--dropout", 0.1], 2), "full": (["--method", "full"], 2),
-                 "full, three ranks": (["--method", "full", "--load-best-model-at-end"], 3)}
-        for mode, (flags, ranks) in modes.items():
+        modes = {"lora": (["--rank", 4, "--dropout", 0.1], 2, 1),
+                 "full, three ranks": (["--method", "full", "--load-best-model-at-end"], 3, 1),
+                 "full, replicas": (["--method", "full"], 2, 0), "full, gradients": (["--method", "full"], 2, 2),
+                 "full, weights": (["--method", "full", "--checkpointing", "full"], 3, 3),
+                 "lora, weights": (["--rank", 4, "--method", "qlora", "--load-best-model-at-end"], 2, 3)}
+        for mode, (flags, ranks, zero) in modes.items():
             with self.subTest(mode):
                 self.plan_ranks(1, *flags, accumulation=2 * ranks)
                 self.ftplan("run", "plan.json", "-o", f"one {mode}")
-                self.plan_ranks(ranks, *flags)
+                self.plan_ranks(ranks, *flags, zero=zero)
                 out, _ = self.ftplan("run", "plan.json", "-o", f"ranks {mode}")
                 self.assertEqual(out.count("every category as predicted"), ranks, out)
                 measured = self.assert_measured(f"ranks {mode}", ranks)
                 one = json.loads((self.folder / f"one {mode}/measured.json").read_text())["ranks"][0]
-                self.assertLess(measured[0]["measured"]["device"]["optimizer"],
-                                one["measured"]["device"]["optimizer"])
+                for category in ("weights", "adapters") * (zero == 3) + ("optimizer",) * (zero >= 1):
+                    mine, theirs = (rank["measured"]["device"][category] for rank in (measured[0], one))
+                    self.assertLess(mine, theirs, category) if theirs else self.assertEqual(mine, 0)
                 self.assert_close(f"ranks {mode}", f"one {mode}", 2e-5)
                 part = "adapter" if "lora" in mode else "model"
                 file = next((self.folder / f"ranks {mode}" / part).glob("*.safetensors")).name
@@ -108,6 +112,16 @@ class Ranks(Case):
         self.ftplan("run", "plan.json", "-o", output)
         self.assert_same_files(self.kept("whole"), self.kept(output))
         self.assertEqual(metrics(self.folder / "whole", *KEPT), metrics(self.folder / output, *KEPT))
+
+    def test_sharded_weights_go_on_bit_by_bit(self):
+        self.plan_ranks(2, "--method", "full", zero=3)
+        self.ftplan("run", "plan.json", "-o", "whole")
+        process = self.start_run()
+        self.wait_for_line(process, 5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, err)
+        self.assert_goes_on()
 
     def test_killed_stopped_and_interrupted_runs_go_on_bit_by_bit(self):
         self.plan_ranks(2, "--method", "full", "--precision", "bf16", steps=60)
