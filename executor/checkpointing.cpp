@@ -329,8 +329,9 @@ Result<void> Checkpoints::check_best(std::int64_t step) const {
 bool Checkpoints::kept_elsewhere() const {
   std::error_code error;
   const auto entries = fs::directory_iterator(folder_, error);
-  return !error && std::any_of(fs::begin(entries), fs::end(entries), [](const auto& entry) {
-    return entry.path().filename().string().starts_with("best");
+  return !error && std::any_of(fs::begin(entries), fs::end(entries), [this](const auto& entry) {
+    return entry.path().filename().string().starts_with("best") &&
+           entry.path().string() != best_path(suffix_);
   });
 }
 

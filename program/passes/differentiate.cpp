@@ -148,7 +148,8 @@ class SavedBytes {
 void transfer_gradient(Lowering& lowering, Emitter& emitter, Op op, Operand gradient,
                        std::int32_t layer) {
   const std::int64_t peer = lowering.request.rank + (op == Op::kSend ? -1 : 1);
-  emitter.open({.first = layer, .axis = Axis::kLayer});
+  const Role role = op == Op::kSend ? Role::kEntry : Role::kExit;
+  emitter.open({.first = layer, .axis = Axis::kLayer, .role = role});
   Instruction transfer{.op = op, .attributes = emitter.attributes(PeerAttributes{peer})};
   (op == Op::kSend ? transfer.in : transfer.out).push_back(gradient);
   emitter.emit(transfer);

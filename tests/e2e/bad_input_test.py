@@ -230,7 +230,7 @@ class Files(BadInput):
         self.assertFalse((self.folder / "plan.json").exists())
 
     def test_a_plan_for_another_device_or_trainer_is_not_run(self):
-        for flags, says in ((["--gpus", "1xA100-80GB"], "--gpus cpu"), (["--gpus", "2xcpu", "--zero", 0], "--zero 1"),
+        for flags, says in ((["--gpus", "1xA100-80GB"], "--gpus cpu"), (["--gpus", "2xcpu", "--pipeline", "naive"], "--zero 3"),
                             (["--runtime", "hf", "--checkpointing", "none"], "runtime")):
             self.plan(*COMMON, *flags)
             self.run_refused(says)

@@ -56,7 +56,7 @@ class Help(Case):
         for flag, value, says in (("--method", "lorra", "full"), ("--precision", "fp23", "fp32"),
                                   ("--packing", "isolate", "isolated"), ("--rank", "0", "expected"),
                                   ("--rank", "many", "expected"), ("--schedule", "cosin", "cosine"),
-                                  ("--checkpointing", "every", "every-k"), ("--gpus", "A100", "A100-80GB"),
+                                  ("--checkpointing", "every", "every-k"), ("--gpus", "A100", "A100-40GB"),
                                   ("--targets", "qproj", "q_proj"), ("--model", "llama2-7", "llama2-7b")):
             with self.subTest(flag):
                 model = [] if flag == "--model" else ["--model", "llama2-7b"]

@@ -217,7 +217,8 @@ TEST_F(Cli, ALayoutIsDrawnIntoAFileOfItsKind) {
 TEST_F(Cli, TwoRanksAreEstimatedWithAndWithoutSharding) {
   const Json json =
       json_of("estimate --model model --gpus 2xcpu --method full --checkpointing none --json");
-  ASSERT_EQ(json["rows"].size(), 4U);
+  ASSERT_EQ(json["rows"].size(), 5U);
+  EXPECT_EQ(json["rows"][4]["layout"], "pipeline");
   for (std::size_t stage = 0; stage < 4; ++stage) EXPECT_EQ(json["rows"][stage]["zero"], stage);
   EXPECT_LT(json["rows"][1]["device"]["optimizer"].get<std::int64_t>(),
             json["rows"][0]["device"]["optimizer"].get<std::int64_t>());
