@@ -164,9 +164,10 @@ void fill_new_values(const models::TensorView& from, DType type, std::int64_t be
     models::to_f32(rounded, to.dtype(), row);
     for (std::size_t i = 0; i < row.size(); ++i) sums[i] += row[i];
   }
-  const auto rows = static_cast<double>(stored / width);
+  const std::int64_t rows = stored / width;
   for (std::int64_t at = std::max(begin, stored); at < begin + to.elements(); ++at) {
-    const auto mean = static_cast<float>(sums[static_cast<std::size_t>(at % width)] / rows);
+    const auto mean =
+        static_cast<float>(sums[static_cast<std::size_t>(at % width)] / static_cast<double>(rows));
     models::from_f32({&mean, 1}, to.dtype(),
                      {to.data + bytes_of(at - begin, to.dtype()), bytes_of(1, to.dtype())});
   }

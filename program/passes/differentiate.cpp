@@ -6,6 +6,7 @@
 #include "core/category.h"
 #include "core/check.h"
 #include "core/result.h"
+#include "program/attributes.h"
 #include "program/backward.h"
 #include "program/clone.h"
 #include "program/emitter.h"

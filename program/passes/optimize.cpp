@@ -1,4 +1,5 @@
 #include "core/result.h"
+#include "program/attributes.h"
 #include "program/emitter.h"
 #include "program/lowering.h"
 #include "program/op.h"
