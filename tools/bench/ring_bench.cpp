@@ -49,7 +49,7 @@ void run(executor::Transport& transport, const std::string& operation, std::span
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
   if (argc != 4) {
     std::fputs("usage: ring_bench RANK RANKS PORT\n", stderr);
     return 2;
