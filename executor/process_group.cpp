@@ -187,7 +187,8 @@ void ProcessGroup::outlast_others(std::optional<std::int64_t> gone) {
     if (!membership_.listening) return;
     const auto end = Clock::now() + kOutlast;
     for (int other = 0; other < ranks(); ++other) {
-      if (gone == other) continue;
+      // Who never came does not leave either.
+      if (gone == other || !table.find(joined_key(other))) continue;
       while (Clock::now() < end && !(stop_ != nullptr && *stop_) && !table.find(left_key(other)))
         std::this_thread::sleep_for(kPause);
     }

@@ -225,6 +225,7 @@ TEST_P(Interleavings, NeedEveryEvent) {
   std::mt19937_64 random(0);
   ASSERT_TRUE(good.step(random).ended);
   const std::vector<std::byte> expected = good.bits();
+  constexpr int kWitnessed = 3;
   int differing = 0;
   // Ranks of one stage have the same events.
   std::vector<Removal> all;
@@ -237,6 +238,7 @@ TEST_P(Interleavings, NeedEveryEvent) {
     for (std::size_t rank = 0; rank < programs.size(); ++rank)
       removal.change(static_cast<std::int64_t>(rank), programs[rank]);
     const bool reported = !program::verify_ranks(programs).empty();
+    if (reported && differing >= kWitnessed) continue;
     const bool differs = some_order_differs(world, removal.change, expected, /*runs=*/20);
     const bool holds_more = gathered_bytes(programs[0]) > gathered_bytes(good.programs()[0]);
     EXPECT_TRUE(reported || differs || holds_more)
@@ -244,7 +246,7 @@ TEST_P(Interleavings, NeedEveryEvent) {
     differing += differs ? 1 : 0;
   }
   // The orders themselves are a witness too, not only the verifier.
-  EXPECT_GE(differing, 3);
+  EXPECT_GE(differing, kWitnessed);
 }
 
 }  // namespace
